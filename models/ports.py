@@ -1,0 +1,171 @@
+"""The places where Palate meets a heavy library or a disk, as small Protocols.
+
+models/fakes.py ships a second implementation of each; tests/contracts runs one suite on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]  # [n, dimension], rows of unit length
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the language model wrote for one prompt."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    latency_ms: float
+    model: str
+
+
+class ProfileEncoder(Protocol):
+    """A language model that continues prompts."""
+
+    model: str
+
+    async def complete(self, prompt: str, *, max_new_tokens: int) -> Completion:
+        """Continue one rendered prompt; many calls may be under way at once.
+
+        Raises EngineUnavailable when another try may help, EngineError when it would not.
+        """
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of `text` for this model."""
+        ...
+
+    async def healthy(self) -> bool:
+        """Whether a call made now is likely to be answered."""
+        ...
+
+    async def close(self) -> None:
+        """Release what the engine holds."""
+        ...
+
+
+class TextEmbedder(Protocol):
+    """Text → unit vectors."""
+
+    model: str
+    dimension: int
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """[len(texts), dimension], each row of length 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VectorRow:
+    """One vector with the text that it was made from and where it came from."""
+
+    id: str
+    vector: NDArray[np.float32]  # [dimension]
+    text: str
+    sequence: int  # grows with every write of the one writer; readers ask "newer than"
+    attributes: Mapping[str, Any]
+
+
+class VectorIndex(Protocol):
+    """Named tables of vectors, `items@<release>` and `profiles@<release>`. One writer."""
+
+    def upsert(self, table: str, rows: Sequence[VectorRow]) -> None:
+        """Insert or replace by id, in one table version. Creates the table at first use."""
+        ...
+
+    def remove(self, table: str, ids: Sequence[str]) -> None:
+        """Delete by id; unknown ids are ignored."""
+        ...
+
+    def newer_than(self, table: str, sequence: int) -> list[VectorRow]:
+        """All rows written after `sequence` (-1: all), in order of sequence."""
+        ...
+
+    def ids(self, table: str) -> set[str]:
+        """Ids now in the table; empty if there is no such table."""
+        ...
+
+    def search(self, table: str, vectors: Vectors, k: int) -> list[list[tuple[str, float]]]:
+        """Per query row the k nearest (id, cosine similarity), best first, ties by id."""
+        ...
+
+    def version(self, table: str) -> int:
+        """Grows with every change of the table; 0 if there is none."""
+        ...
+
+    def optimize(self, table: str) -> None:
+        """Merge small fragments and drop versions past the retention."""
+        ...
+
+    def drop(self, table: str) -> None:
+        """Remove the whole table; unknown names are ignored."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """One entry of a partition's manifest. Offsets are inclusive."""
+
+    file: str
+    first_offset: int
+    last_offset: int
+    rows: int
+    bytes: int
+
+
+class EventLog(Protocol):
+    """The archive: per topic and partition, segments listed in one manifest."""
+
+    def append(self, topic: str, partition: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows (ascending `offset`, all ≥ next_offset) as one durable segment."""
+        ...
+
+    def next_offset(self, topic: str, partition: int) -> int:
+        """Offset after the last one logged; 0 for an empty log."""
+        ...
+
+    def partitions(self, topic: str) -> list[int]:
+        """Partitions that have a manifest, ascending."""
+        ...
+
+    def segments(self, topic: str, partition: int) -> list[SegmentInfo]:
+        """By first offset; never overlapping."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One release as its manifest states it (models/releases.py reads and writes it)."""
+
+    id: str
+    base_model: str
+    adapter: str | None
+    embedder: str
+    prompt_version: str
+    window_spec: Mapping[str, Any]
+    created_at: str
+    metrics: Mapping[str, Any]
+    manifest_sha256: str
+
+
+class ReleaseStore(Protocol):
+    """Immutable release folders."""
+
+    def publish(self, release: Release) -> Release:
+        """Write a new folder atomically; refuses an id that exists with other content."""
+        ...
+
+    def get(self, release_id: str) -> Release:
+        """Raises ReleaseError if unknown or changed since."""
+        ...
+
+    def ids(self) -> list[str]:
+        """All published ids, oldest first."""
+        ...

@@ -1,0 +1,314 @@
+"""All settings, read in one place.
+
+Sources, strongest first: environment (`PALATE_` + section + `__` + name, for example
+`PALATE_KAFKA__BOOTSTRAP`), then `palate.toml` in the working directory (or the file that
+`PALATE_CONFIG` names), then the defaults below. `KAFKA_BOOTSTRAP` is accepted as a short form.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from models.errors import SettingsError
+
+DAY_S = 86_400.0
+DEFAULT_WEIGHTS = {
+    "impression": 0.0,
+    "view": 0.2,
+    "click": 0.3,
+    "cart": 0.6,
+    "purchase": 1.0,
+    "rating": 1.0,
+    "cancel": 1.0,
+    "hide": 1.0,
+}
+
+
+def _all_types(weights: dict[str, float]) -> dict[str, float]:
+    unknown = weights.keys() - DEFAULT_WEIGHTS.keys()
+    if unknown:
+        raise ValueError(f"unknown interaction types: {', '.join(sorted(unknown))}")
+    return DEFAULT_WEIGHTS | weights
+
+
+class Group(BaseModel):
+    """Base of the setting groups: immutable, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Group):
+    """Which cluster, and how to reach it."""
+
+    bootstrap: str = Field("127.0.0.1:19092", description="host:port[,host:port…] of the cluster.")
+    embedded: bool = Field(True, description="`palate up` runs its own broker at `bootstrap`.")
+    partitions: int = Field(4, ge=1, description="Partitions of every user-keyed topic.")
+    replication: int = Field(1, ge=1, description="Replication factor of created topics.")
+    prefix: str = Field("", description="Put before every topic name and group id.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As Kafka's own setting."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="As Kafka's own setting."
+    )
+    sasl_username: str | None = Field(None, description="User for SASL.")
+    sasl_password: SecretStr | None = Field(None, description="Password for SASL.")
+    ssl_ca: Path | None = Field(None, description="PEM file of trusted authorities.")
+    ssl_cert: Path | None = Field(None, description="PEM file of the client certificate.")
+    ssl_key: Path | None = Field(None, description="PEM file of the client key.")
+    retention_days: float = Field(30.0, description="Retention of deleted (not compacted) topics.")
+    session_timeout_s: float = Field(
+        6.0, description="A dead consumer's partitions move on after this."
+    )
+    heartbeat_s: float = Field(2.0, description="Consumer heartbeat; a third of the timeout.")
+    broker_heap_mb: int = Field(512, description="Java heap of the embedded broker, MiB.")
+
+
+class WindowSettings(Group):
+    """Spans and caps of the three views (RecSysLLM's data phase, methods §2.1)."""
+
+    history_cap: int = Field(500, ge=1, le=500, description="Interactions kept per user.")
+    long_days: float = Field(730.0, gt=0, description="Span of stable taste.")
+    medium_days: float = Field(60.0, gt=0, description="Span of current interests.")
+    short_hours: float = Field(48.0, gt=0, description="Span of right now.")
+    long_cap: int = Field(500, ge=1, description="Most entries of the long window.")
+    medium_cap: int = Field(60, ge=1, description="Most entries of the medium window.")
+    short_cap: int = Field(16, ge=1, description="Most entries of the short window.")
+    avoids_cap: int = Field(16, ge=1, description="Most entries of the dislikes.")
+    low_rating: float = Field(2.0, description="A rating at or below this is a dislike.")
+    weights: Annotated[dict[str, float], AfterValidator(_all_types)] = Field(
+        default_factory=lambda: dict(DEFAULT_WEIGHTS),
+        description="Evidence weight by interaction type; 0 is logged but kept out of histories.",
+    )
+    future_tolerance_s: float = Field(
+        600.0, description="Event time may be this far after the record's Kafka time."
+    )
+
+
+class TriggerSettings(Group):
+    """When a profile is worth a model call."""
+
+    evidence: float = Field(3.0, gt=0, description="Weighted new evidence worth staleness 1.")
+    threshold: float = Field(1.0, gt=0, description="Staleness at which a profile is due.")
+    first_evidence: float = Field(1.0, description="Evidence for a user's first profile.")
+    hard_age_days: float = Field(
+        180.0, description="A profile this old with any change is due whatever its score."
+    )
+    min_interval_s: float = Field(30.0, description="Wall seconds between requests of one user.")
+    calls_per_minute: float = Field(
+        60.0, gt=0, description="Budget of model calls, all partitions."
+    )
+    burst_calls: float = Field(20.0, ge=1, description="Calls that may be saved up.")
+    tick_s: float = Field(0.25, gt=0, description="How often due users are looked at.")
+    silent_check_s: float = Field(5.0, gt=0, description="How often the silent-user timer runs.")
+    catch_up_lag: int = Field(
+        5_000, description="Records behind at which a worker applies without sending."
+    )
+
+
+class ProfileSettings(Group):
+    """How a profile is written."""
+
+    engine: Literal["transformers", "openai", "extractive"] = Field(
+        "transformers", description="Embedded model, an OpenAI-compatible server, or none."
+    )
+    model: str = Field("smollm2-135m-instruct", description="Bundled name, folder or hub id.")
+    base_url: str = Field(
+        "http://127.0.0.1:18000/v1", description="Of the OpenAI-compatible server."
+    )
+    api_key: SecretStr | None = Field(None, description="Key for that server.")
+    served_model: str | None = Field(None, description="Model or LoRA name to ask the server for.")
+    max_tokens: int = Field(256, ge=16, le=256, description="Most tokens of a profile.")
+    max_new_tokens: int = Field(160, ge=8, description="Most tokens the model may write.")
+    max_prompt_tokens: int = Field(1024, ge=128, description="Most tokens of a prompt.")
+    in_flight: int = Field(32, ge=1, description="Requests worked on at once.")
+    batch: int = Field(8, ge=1, description="Prompts per batch of the embedded model.")
+    timeout_s: float = Field(120.0, gt=0, description="One model call may take this long.")
+    retries: int = Field(3, ge=0, description="Further tries before the extractive stand-in.")
+    retry_after_s: float = Field(
+        30.0, gt=0, description="An extractive stand-in is tried again after this."
+    )
+    temperature: float = Field(0.0, ge=0, description="0: greedy.")
+    repetition_penalty: float = Field(1.15, ge=1, description="Keeps small models from looping.")
+    seed: int = Field(0, description="Seed of sampling.")
+
+
+class EmbedderSettings(Group):
+    """Which text embedder, and how."""
+
+    model: str = Field("all-minilm-l6-v2", description="Bundled name, folder or hub id.")
+    batch: int = Field(32, ge=1, description="Texts per forward pass.")
+    description_chars: int = Field(600, description="How much of a description is embedded.")
+
+
+class IndexSettings(Group):
+    """The derived views: vectors and co-occurrence."""
+
+    uri: str = Field(
+        "", description="LanceDB folder or object-store URI; default data_dir/lancedb."
+    )
+    micro_batch: int = Field(64, ge=1, description="Rows per write.")
+    linger_s: float = Field(0.5, ge=0, description="A smaller batch is written after this.")
+    optimize_every: int = Field(50, ge=1, description="Writes between compactions.")
+    keep_versions_s: float = Field(600.0, ge=0, description="Old table versions kept this long.")
+    cooccurrence_every_s: float = Field(30.0, gt=0, description="Between co-occurrence snapshots.")
+    cooccurrence_neighbours: int = Field(100, ge=1, description="Nearest items kept per item.")
+
+
+class RankingSettings(Group):
+    """Weights and filters of the recommendation (parts are in models/ranking.py)."""
+
+    top_k: int = Field(10, ge=1, le=200, description="Items per recommendation.")
+    profile: float = Field(0.25, ge=0, description="Weight of profile similarity.")
+    recent: float = Field(1 / 3, ge=0, description="Weight of recent-items similarity.")
+    cooccurrence: float = Field(1.0, ge=0, description="Weight of item-to-item co-occurrence.")
+    popularity: float = Field(0.02, ge=0, description="Weight of the popularity prior.")
+    recent_decay: float = Field(0.7, gt=0, le=1, description="Weight per step back in the history.")
+    recent_items: int = Field(20, ge=1, description="Newest positives looked at.")
+    diversity: float = Field(0.15, ge=0, le=1, description="0: none; MMR's share of novelty.")
+    candidates: int = Field(200, ge=1, description="Best-scored items that diversity picks from.")
+    exclude_seen: bool = Field(False, description="Leave out items that the user already had.")
+    interval_s: float = Field(1.0, ge=0, description="Per user at most one event-driven list.")
+    tick_s: float = Field(0.01, gt=0, description="How often waiting users are served.")
+    batch: int = Field(128, ge=1, description="Users ranked together.")
+    refresh_s: float = Field(1.0, gt=0, description="How often new vectors are looked for.")
+
+
+class LogSettings(Group):
+    """The event log."""
+
+    dir: Path | None = Field(None, description="Folder of segments; default data_dir/log.")
+    rows: int = Field(20_000, ge=1, description="Rows after which a segment is closed.")
+    seconds: float = Field(2.0, gt=0, description="Or after this many seconds.")
+    compact_below_rows: int = Field(10_000, description="Segments smaller than this are merged.")
+    compact_every_s: float = Field(300.0, gt=0, description="How often.")
+
+
+class MetricsSettings(Group):
+    """Where each role serves /metrics, /healthz and /readyz."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    tracker_port: int = Field(19101, description="Tracker; worker n listens n ports higher.")
+    profiler_port: int = Field(19201, description="Profiler.")
+    recorder_port: int = Field(19301, description="Recorder.")
+    indexer_port: int = Field(19401, description="Indexer.")
+
+
+class Settings(BaseSettings):
+    """The whole configuration; frozen once read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PALATE_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Path = Field(Path("var"), description="Everything Palate keeps on this machine.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Logging.")
+    log_format: Literal["text", "json"] = Field("text", description="Lines for people or machines.")
+    workers: int = Field(1, ge=1, description="Tracker processes started by `palate up`.")
+    kafka: KafkaSettings = KafkaSettings()
+    windows: WindowSettings = WindowSettings()
+    trigger: TriggerSettings = TriggerSettings()
+    profile: ProfileSettings = ProfileSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    index: IndexSettings = IndexSettings()
+    ranking: RankingSettings = RankingSettings()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then environment, then the TOML file."""
+        toml = Path(os.environ.get("PALATE_CONFIG", "palate.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, values: Any) -> Any:
+        bootstrap = os.environ.get("KAFKA_BOOTSTRAP")
+        if bootstrap and "bootstrap" not in dict(values.get("kafka") or {}):
+            own = {"bootstrap": bootstrap, "embedded": False}
+            values = {**values, "kafka": {**own, **dict(values.get("kafka") or {})}}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        spans = self.windows
+        if not spans.short_hours / 24 <= spans.medium_days <= spans.long_days:
+            raise ValueError("windows: spans must satisfy short ≤ medium ≤ long")
+        if self.kafka.heartbeat_s * 2 > self.kafka.session_timeout_s:
+            raise ValueError("kafka: heartbeat_s must be at most half of session_timeout_s")
+        if self.kafka.security_protocol.startswith("SASL") and not (
+            self.kafka.sasl_username and self.kafka.sasl_password
+        ):
+            raise ValueError("kafka: SASL needs sasl_username and sasl_password")
+        return self
+
+    @property
+    def log_dir(self) -> Path:
+        """Folder of the event log."""
+        return self.log.dir or self.data_dir / "log"
+
+    @property
+    def lancedb_uri(self) -> str:
+        """Folder or URI of the vector index."""
+        return self.index.uri or str(self.data_dir / "lancedb")
+
+    @property
+    def releases_dir(self) -> Path:
+        """Folder of the immutable release folders."""
+        return self.data_dir / "releases"
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder of converted models."""
+        return self.data_dir / "models"
+
+    @property
+    def cooccurrence_dir(self) -> Path:
+        """Folder of co-occurrence snapshots."""
+        return self.data_dir / "cooccurrence"
+
+    def topic(self, name: str) -> str:
+        """Full name of a topic: the prefix and `name`."""
+        return self.kafka.prefix + name
+
+    def printable(self) -> dict[str, Any]:
+        """All settings with secrets masked, for the log line at start."""
+        return self.model_dump(mode="json")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings. Raises SettingsError naming each setting that is wrong."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError as SourceError
+
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()
+        ]
+        raise SettingsError("settings are wrong; correct these: " + "; ".join(lines)) from error
+    except (SourceError, ValueError) as error:
+        raise SettingsError(f"settings cannot be read: {error}") from error

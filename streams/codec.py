@@ -1,0 +1,140 @@
+"""Bytes ⇄ schema. Decoding is pure, so that tracker, recorder and replay agree on every record.
+
+Bad input is a return value: `Rejected` says why, `Misrouted` where the record belongs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Protocol, TypeVar
+
+from aiokafka.partitioner import murmur2
+from pydantic import ValidationError
+
+from models.schemas import Interaction, Message
+
+MAX_VALUE_BYTES: Final = 1_000_000
+DEAD_LETTER_BYTES: Final = 256 * 1024
+FORWARDED_HEADER: Final = "palate-forwarded"
+
+REASONS: Final = {
+    "empty": "no value where one is needed",
+    "too_large": f"value over {MAX_VALUE_BYTES} bytes",
+    "not_json": "value is not a UTF-8 JSON object",
+    "invalid": "a field is missing or has the wrong type or an absurd value",
+    "future": "event time too far after the record's own Kafka time",
+    "wrong_key": "key differs from the value's id, again after it was sent on once",
+}
+
+M = TypeVar("M", bound=Message)
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Record(Protocol):
+    """What codec needs of a Kafka record (aiokafka's ConsumerRecord and replay rows fit)."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why a record cannot be used: a key of REASONS and one line of detail."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Misrouted:
+    """A valid interaction under a wrong key or partition; to be sent on once to `partition`."""
+
+    interaction: Interaction
+    partition: int
+
+
+@lru_cache(maxsize=200_000)
+def partition_for(key: bytes, partitions: int) -> int:
+    """The partition that Kafka's own clients choose for `key` (murmur2)."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+@lru_cache(maxsize=200_000)
+def _partition_of_user(user_id: str, partitions: int) -> int:
+    return partition_for(user_id.encode(), partitions)
+
+
+def decode(value: bytes | None, schema: type[M]) -> M | Rejected:
+    """One value of any topic → its schema, or why not."""
+    if not value:
+        return Rejected("empty", "the record has no value")
+    if len(value) > MAX_VALUE_BYTES:
+        return Rejected("too_large", f"{len(value)} bytes; at most {MAX_VALUE_BYTES} are read")
+    try:
+        return schema.model_validate_json(value)
+    except ValidationError as error:
+        return _rejection(error)
+    except RecursionError:
+        return Rejected("not_json", "nested too deeply")
+
+
+def _rejection(error: ValidationError) -> Rejected:
+    problems = error.errors(include_url=False, include_input=False)
+    if problems[0]["type"] in ("json_invalid", "model_type", "model_attributes_type"):
+        return Rejected("not_json", problems[0]["msg"][:200])
+    lines = (f"{'.'.join(map(str, p['loc'])) or 'value'}: {p['msg']}" for p in problems)
+    return Rejected("invalid", "; ".join(lines)[:500])
+
+
+def decode_interaction(
+    record: Record, partitions: int, future_tolerance_ms: int
+) -> Interaction | Misrouted | Rejected:
+    """One record of topic `interactions` → what to do with it.
+
+    `record.timestamp` is Kafka's time of the record, the only clock used.
+    """
+    decoded = decode(record.value, Interaction)
+    if isinstance(decoded, Rejected):
+        return decoded
+    ahead = decoded.timestamp - record.timestamp
+    if ahead > future_tolerance_ms:
+        return Rejected("future", f"event time is {ahead / 1000:.0f} s after the record's time")
+    home = _partition_of_user(decoded.user_id, partitions)
+    if record.partition != home or record.key != decoded.user_id.encode():
+        if any(name == FORWARDED_HEADER for name, _ in record.headers):
+            return Rejected("wrong_key", f"key {record.key!r:.80} for user {decoded.user_id:.80}")
+        return Misrouted(decoded, home)
+    return decoded
+
+
+def dead_letter(record: Record, why: Rejected) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """(value, headers) of the dead letter: the beginning of the original, and where it was."""
+    original = record.value or b""
+    headers = {
+        "reason": why.reason,
+        "detail": why.detail,
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+        "timestamp": str(record.timestamp),
+        "size": str(len(original)),
+        "sha256": hashlib.sha256(original).hexdigest(),
+    }
+    return original[:DEAD_LETTER_BYTES], [
+        (f"palate-{name}", text.encode()) for name, text in headers.items()
+    ]
