@@ -1,0 +1,1 @@
+"""One module per `palate` command; deploy/cli.py lists them."""
