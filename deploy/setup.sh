@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Set-up on a fresh machine, called by the Makefile.
+#   setup.sh python   make the virtual environment $VENV from requirements.lock (pinned, hashed)
+#   setup.sh java     check that Java 17+ and Maven are there; not needed with one's own broker
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${VENV:-.venv}
+
+fail() {
+    printf 'setup: %s\n' "$@" >&2
+    exit 1
+}
+
+suits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; }
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3 python; do
+        if suits "$candidate"; then
+            "$candidate" -c 'import sys; print(sys.executable)'
+            return
+        fi
+    done
+    fail "Python 3.11, 3.12 or 3.13 is needed, and none was found." \
+        "Debian/Ubuntu: sudo apt-get install python3 python3-venv    macOS: brew install python@3.12" \
+        "or name one: PYTHON=/path/to/python3.12 make setup"
+}
+
+make_environment() {
+    local python=$1
+    if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then
+        uv venv -q --clear --python "$python" "$venv"
+        return
+    fi
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || fail "$python has no venv module." \
+        "Debian/Ubuntu: sudo apt-get install python3-venv"
+    "$python" -m venv --clear "$venv"
+}
+
+install_packages() {
+    if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then
+        VIRTUAL_ENV=$venv uv pip sync -q --require-hashes requirements.lock
+    else
+        "$venv/bin/python" -m pip install -q --disable-pip-version-check --progress-bar off \
+            --no-deps --require-hashes -r requirements.lock
+    fi
+}
+
+# The packages are used from this checkout: a path file and a two-line script, so that nothing
+# has to be built (and no build tool fetched) to run `palate`.
+install_checkout() {
+    local site
+    site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    pwd >"$site/palate.pth"
+    printf '#!%s\nfrom deploy.cli import main\n\nmain()\n' "$(realpath "$venv")/bin/python" >"$venv/bin/palate"
+    chmod +x "$venv/bin/palate"
+}
+
+setup_python() {
+    local python
+    python=$(find_python)
+    printf 'setup: %s; installing about 200 pinned packages (7 GB) into %s …\n' "$python" "$venv"
+    make_environment "$python"
+    install_packages
+    install_checkout
+    touch "$venv/.installed"
+    printf 'setup: done. The command line is %s/bin/palate\n' "$venv"
+}
+
+check_java() {
+    [ -z "${KAFKA_BOOTSTRAP:-}" ] || return 0
+    local version
+    version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1) || true
+    [ "${version:-0}" -ge 17 ] && mvn -v >/dev/null 2>&1 && return 0
+    fail "Java 17 or newer and Maven are needed to run Apache Kafka (found Java: ${version:-none})." \
+        "Debian/Ubuntu: sudo apt-get install openjdk-17-jre-headless maven    macOS: brew install openjdk maven" \
+        "or use a cluster that you have: export KAFKA_BOOTSTRAP=host:9092"
+}
+
+case ${1:-} in
+    python) setup_python ;;
+    java) check_java ;;
+    *) fail "usage: setup.sh python|java" ;;
+esac
