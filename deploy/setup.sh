@@ -27,7 +27,9 @@ find_python() {
 }
 
 make_environment() {
-    local python=$1
+    local python
+    suits "$venv/bin/python" && return 0 # an older one is brought up to date in place
+    python=$(find_python)
     if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then
         uv venv -q --clear --python "$python" "$venv"
         return
@@ -57,10 +59,9 @@ install_checkout() {
 }
 
 setup_python() {
-    local python
-    python=$(find_python)
-    printf 'setup: %s; installing about 200 pinned packages (7 GB) into %s …\n' "$python" "$venv"
-    make_environment "$python"
+    make_environment
+    printf 'setup: %s; installing about 200 pinned packages (7 GB) into %s …\n' \
+        "$("$venv/bin/python" -V)" "$venv"
     install_packages
     install_checkout
     touch "$venv/.installed"
