@@ -201,6 +201,9 @@ class ProfileRequest(Message):
     as_of: EpochMs = Field(description="Event time at which the windows were taken.")
     applied_offset: int = Field(description="Offset of the user's last applied interaction.")
     edits_offset: int = Field(default=-1, description="Offset of the last applied edit.")
+    history_from: int = Field(
+        default=0, description="Interactions before this offset were forgotten at the user's wish."
+    )
     partition: int = Field(description="Partition of the user in all user-keyed topics.")
     windows: Windows = Field(description="The three windows and the dislikes.")
     windows_hash: str = Field(description="sha256 of the windows with their texts.")
