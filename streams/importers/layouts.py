@@ -1,0 +1,71 @@
+"""The formats by name, and which of a format's layouts a file has."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from models.errors import ImportFailed
+from streams.importers import amazon, generic, movielens, online_retail
+from streams.importers.rows import Format, Kind, Layout, Table
+
+FORMATS: Final[dict[str, Format]] = {
+    "generic": Format(
+        {Kind.ITEMS: generic.ITEM_LAYOUTS, Kind.INTERACTIONS: generic.INTERACTION_LAYOUTS}
+    ),
+    "amazon-2023": Format(
+        {Kind.ITEMS: amazon.ITEM_LAYOUTS, Kind.INTERACTIONS: amazon.INTERACTION_LAYOUTS}
+    ),
+    "movielens": Format(
+        {Kind.ITEMS: movielens.ITEM_LAYOUTS, Kind.INTERACTIONS: movielens.INTERACTION_LAYOUTS},
+        dat_columns={
+            Kind.ITEMS: movielens.MOVIE_COLUMNS,
+            Kind.INTERACTIONS: movielens.RATING_COLUMNS,
+        },
+    ),
+    "online-retail": Format(
+        {
+            Kind.ITEMS: online_retail.ITEM_LAYOUTS,
+            Kind.INTERACTIONS: online_retail.INTERACTION_LAYOUTS,
+        }
+    ),
+}
+
+
+def format_named(name: str) -> Format:
+    """The format, or ImportFailed with the names there are."""
+    try:
+        return FORMATS[name]
+    except KeyError:
+        known = ", ".join(FORMATS)
+        raise ImportFailed(f"there is no format {name!r}; formats are {known}") from None
+
+
+def layout_of(table: Table, kind: Kind, name: str) -> Layout:
+    """The first layout of format `name` that the file's columns fit. Raises ImportFailed."""
+    layouts = format_named(name).layouts[kind]
+    columns = set(table.columns)
+    for layout in layouts:
+        if columns.issuperset(layout.required):
+            return layout
+    nearest = min(layouts, key=lambda layout: len(set(layout.required) - columns))
+    lacking = [column for column in nearest.required if column not in columns]
+    raise ImportFailed(
+        f"{table.path}, line 1: no column {', '.join(lacking)}; {kind} in format {name} need "
+        f"{', '.join(nearest.required)}, the file has {_few(table.columns)}{_hint(table)}"
+    )
+
+
+def _few(columns: tuple[str, ...]) -> str:
+    shown = ", ".join(f"{column:.40}" for column in columns[:12])
+    return shown + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
+
+
+def _hint(table: Table) -> str:
+    columns = set(table.columns)
+    fits = [
+        f"import {kind} --format {name}"
+        for name, known in FORMATS.items()
+        for kind, layouts in known.layouts.items()
+        if any(columns.issuperset(layout.required) for layout in layouts)
+    ]
+    return f"; it would fit: {' or '.join(fits)}" if fits else ""

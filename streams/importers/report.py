@@ -1,0 +1,86 @@
+"""What became of a file's rows: counts by outcome and the first lines of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from models.schemas import to_rfc3339
+
+FIRST_LINES: Final = 3
+MUCH_EARLIER_MS: Final = 86_400_000  # a day: shops write a day's rows in any order
+
+
+@dataclass(slots=True)
+class Group:
+    """Rows with the same outcome."""
+
+    count: int = 0
+    first: list[tuple[int, str]] = field(default_factory=list)  # (line, what it held)
+
+    def add(self, line: int, detail: str) -> None:
+        """Count one row; keep it if it is among the first."""
+        self.count += 1
+        if len(self.first) < FIRST_LINES:
+            self.first.append((line, detail[:200]))
+
+
+@dataclass(slots=True)
+class Report:
+    """The validation report of one file, complete when its rows have all been read."""
+
+    path: Path
+    accepted: Group = field(default_factory=Group)
+    rejected: dict[str, Group] = field(default_factory=dict)
+    out_of_order: Group = field(default_factory=Group)  # accepted, but much earlier than before
+    resumed_after: int = 0  # rows that an earlier run had brought to the broker
+    sent: int = 0  # messages that the broker acknowledged in this run
+    first_time: int | None = None  # ms
+    last_time: int | None = None  # ms
+
+    @property
+    def rows(self) -> int:
+        """All rows read."""
+        return self.accepted.count + self.rejected_rows
+
+    @property
+    def rejected_rows(self) -> int:
+        """Rows that were left out."""
+        return sum(group.count for group in self.rejected.values())
+
+    def accept(self, line: int, what: str, event_time: int | None) -> None:
+        """Count a usable row, in file order."""
+        self.accepted.add(line, what)
+        if event_time is not None:
+            self._see(line, event_time)
+
+    def reject(self, line: int, reason: str, detail: str) -> None:
+        """Count a row that is left out."""
+        self.rejected.setdefault(reason, Group()).add(line, detail)
+
+    def _see(self, line: int, event_time: int) -> None:
+        if self.last_time is not None and event_time < self.last_time - MUCH_EARLIER_MS:
+            latest = to_rfc3339(self.last_time)
+            self.out_of_order.add(line, f"{to_rfc3339(event_time)} after {latest}")
+        self.first_time = min(event_time, self.first_time or event_time)
+        self.last_time = max(event_time, self.last_time or event_time)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "file": str(self.path),
+            "rows": self.rows,
+            "accepted": _group(self.accepted),
+            "rejected": {reason: _group(group) for reason, group in self.rejected.items()},
+            "out_of_order": _group(self.out_of_order),
+            "resumed_after": self.resumed_after,
+            "sent": self.sent,
+            "first_time": self.first_time and to_rfc3339(self.first_time),
+            "last_time": self.last_time and to_rfc3339(self.last_time),
+        }
+
+
+def _group(group: Group) -> dict[str, Any]:
+    first = [{"line": line, "detail": detail} for line, detail in group.first]
+    return {"count": group.count, "first": first}
