@@ -1,1 +1,1 @@
-"""Language models behind the ProfileEncoder port."""
+"""Language models behind the ProfileEncoder port; each engine's libraries load with its module."""

@@ -1,0 +1,127 @@
+"""The embedded language model: transformers in this process, prompts in micro-batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from models.encoders.batcher import MicroBatcher
+from models.encoders.tokens import token_counter
+from models.errors import EngineError, EngineUnavailable
+from models.model_files import ModelSource, is_local
+from models.ports import Completion
+from models.settings import ProfileSettings
+
+END_OF_TURN = "<|im_end|>"
+
+
+class _Job(NamedTuple):
+    prompt: str
+    max_new_tokens: int
+
+
+class TransformersEncoder:
+    """ProfileEncoder in this process, on a GPU if there is one.
+
+    Up to `settings.batch` waiting prompts are continued together in one thread. A batch that
+    takes longer than `settings.timeout_s` is cut there: its texts end early.
+    """
+
+    def __init__(self, source: ModelSource, settings: ProfileSettings) -> None:
+        self.model = settings.model
+        self._settings = settings
+        self._count = token_counter(source)
+        self._tokenizer, self._network = _load(source)
+        self._stop = _stop_tokens(self._tokenizer)
+        self._batcher: MicroBatcher[_Job, Completion] = MicroBatcher(self._continue, settings.batch)
+
+    async def complete(self, prompt: str, *, max_new_tokens: int) -> Completion:
+        """See ProfileEncoder."""
+        tokens = self.count_tokens(prompt)
+        if tokens + max_new_tokens > self._network.config.max_position_embeddings:
+            raise EngineError(f"a prompt of {tokens} tokens is longer than {self.model} can read")
+        return await self._batcher.submit(_Job(prompt, max_new_tokens))
+
+    def count_tokens(self, text: str) -> int:
+        """See ProfileEncoder."""
+        return self._count(text)
+
+    async def healthy(self) -> bool:
+        """Always: the model is in memory."""
+        return True
+
+    async def close(self) -> None:
+        """Stop after the batch under way."""
+        await self._batcher.close()
+
+    def _continue(self, jobs: Sequence[_Job]) -> list[Completion]:
+        started = time.perf_counter()
+        prompts = self._tokenizer(
+            [job.prompt for job in jobs],
+            return_tensors="pt",
+            padding=True,
+            add_special_tokens=False,
+        ).to(self._network.device)
+        written = self._generate(prompts, max(job.max_new_tokens for job in jobs))
+        latency_ms = (time.perf_counter() - started) * 1000
+        read = prompts["attention_mask"].sum(dim=1).tolist()
+        return [
+            self._completion(row, job, prompt_tokens, latency_ms)
+            for row, job, prompt_tokens in zip(written.tolist(), jobs, read, strict=True)
+        ]
+
+    def _generate(self, prompts: dict[str, torch.Tensor], new_tokens: int) -> torch.Tensor:
+        """[jobs, ≤ new_tokens] ids of what was written, padded on the right."""
+        sampling = self._settings.temperature > 0
+        chosen = {"temperature": self._settings.temperature} if sampling else {}
+        torch.manual_seed(self._settings.seed)
+        try:
+            with torch.inference_mode():
+                ids = self._network.generate(
+                    **prompts,
+                    **chosen,
+                    do_sample=sampling,
+                    max_new_tokens=new_tokens,
+                    max_time=self._settings.timeout_s,
+                    repetition_penalty=self._settings.repetition_penalty,
+                    eos_token_id=self._stop,
+                    pad_token_id=self._tokenizer.pad_token_id,
+                )
+        except RuntimeError as error:  # out of memory, mostly: a smaller batch may pass
+            raise EngineUnavailable(f"{self.model} failed: {error}") from error
+        return ids[:, prompts["input_ids"].shape[1] :]
+
+    def _completion(
+        self, row: list[int], job: _Job, prompt_tokens: int, latency_ms: float
+    ) -> Completion:
+        ids = row[: job.max_new_tokens]
+        end = next((n for n, token in enumerate(ids) if token in self._stop), len(ids))
+        text = self._tokenizer.decode(ids[:end], skip_special_tokens=True)
+        return Completion(text, prompt_tokens, end, latency_ms, self.model)
+
+
+def _load(source: ModelSource) -> tuple[AutoTokenizer, AutoModelForCausalLM]:
+    transformers_logging.disable_progress_bar()
+    local = is_local(source)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+        network = AutoModelForCausalLM.from_pretrained(source, local_files_only=local, dtype="auto")
+    except (OSError, ValueError) as error:
+        raise EngineError(f"the language model {source} cannot be loaded: {error}") from error
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer, network.to(device).eval()
+
+
+def _stop_tokens(tokenizer: AutoTokenizer) -> list[int]:
+    """End of text and, for models with chat markup, end of turn."""
+    end_of_turn = tokenizer.convert_tokens_to_ids(END_OF_TURN)
+    found = {tokenizer.eos_token_id, end_of_turn} - {None, tokenizer.unk_token_id}
+    return sorted(found)
