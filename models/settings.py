@@ -72,6 +72,12 @@ class KafkaSettings(Group):
     )
     heartbeat_s: float = Field(2.0, description="Consumer heartbeat; a third of the timeout.")
     broker_heap_mb: int = Field(512, description="Java heap of the embedded broker, MiB.")
+    broker_min_free_mb: int = Field(
+        512, description="The embedded broker does not start with less disk, MiB."
+    )
+    broker_jars: Path = Field(
+        Path("~/.cache/palate"), description="Kafka's jars are kept here, shared by all data_dirs."
+    )
 
 
 class WindowSettings(Group):
@@ -163,6 +169,12 @@ class IndexSettings(Group):
     keep_versions_s: float = Field(600.0, ge=0, description="Old table versions kept this long.")
     cooccurrence_every_s: float = Field(30.0, gt=0, description="Between co-occurrence snapshots.")
     cooccurrence_neighbours: int = Field(100, ge=1, description="Nearest items kept per item.")
+    pair_half_life_days: float = Field(
+        365.0, gt=0, description="A pair of items counts half when a user had them so far apart."
+    )
+    popularity_half_life_days: float = Field(
+        30.0, gt=0, description="A user's interest counts half for popularity after this."
+    )
 
 
 class RankingSettings(Group):
@@ -176,7 +188,10 @@ class RankingSettings(Group):
     recent_decay: float = Field(0.7, gt=0, le=1, description="Weight per step back in the history.")
     recent_items: int = Field(20, ge=1, description="Newest positives looked at.")
     diversity: float = Field(0.15, ge=0, le=1, description="0: none; MMR's share of novelty.")
-    candidates: int = Field(200, ge=1, description="Best-scored items that diversity picks from.")
+    candidates: int = Field(100, ge=1, description="Best-scored items that diversity picks from.")
+    exact_up_to: int = Field(
+        100_000, ge=0, description="Larger catalogues take candidates from vector searches."
+    )
     exclude_seen: bool = Field(False, description="Leave out items that the user already had.")
     interval_s: float = Field(1.0, ge=0, description="Per user at most one event-driven list.")
     tick_s: float = Field(0.01, gt=0, description="How often waiting users are served.")

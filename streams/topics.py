@@ -1,0 +1,230 @@
+"""The topics with their settings; made where missing, refused where they would lose data."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+
+from models.errors import TopicError
+from models.settings import DAY_S, Settings
+from streams.kafka import MAX_MESSAGE_BYTES, client_options, start_client
+
+log = logging.getLogger(__name__)
+
+Cleanup = Literal["delete", "compact", "compact,delete", "forever"]
+VISIBLE_WITHIN_S: Final = 30.0  # until every broker knows a new topic and its leaders
+COMPACT_AFTER_S: Final = DAY_S  # a recorder may be down this long and still log every version
+TOMBSTONES_S: Final = 7 * DAY_S  # an indexer may be down this long and still see a removal
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One line of the architecture's table of topics."""
+
+    cleanup: Cleanup
+    partitions: Literal["users", "items", "one"] = "users"
+
+    def partition_count(self, settings: Settings) -> int:
+        """`users` and `items`: kafka.partitions; `one`: 1."""
+        return 1 if self.partitions == "one" else settings.kafka.partitions
+
+    def config(self, settings: Settings) -> dict[str, str]:
+        """The topic's settings in Kafka's own names."""
+        kept_ms = _ms(settings.kafka.retention_days * DAY_S)
+        shared = {
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            # Retention and lateness go by when Kafka got a record, not by the producer's clock:
+            # an import of old events must not expire as it arrives.
+            "message.timestamp.type": "LogAppendTime",
+        }
+        compacted = {
+            "min.compaction.lag.ms": _ms(COMPACT_AFTER_S),
+            "delete.retention.ms": _ms(TOMBSTONES_S),
+            "segment.ms": _ms(DAY_S),
+        }
+        by_cleanup: dict[Cleanup, dict[str, str]] = {
+            "delete": {"cleanup.policy": "delete", "retention.ms": kept_ms},
+            "compact": {"cleanup.policy": "compact", **compacted},
+            "compact,delete": {
+                "cleanup.policy": "compact,delete",
+                "retention.ms": kept_ms,
+                **compacted,
+            },
+            "forever": {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
+        }
+        return shared | by_cleanup[self.cleanup]
+
+
+TOPICS: Final[Mapping[str, TopicSpec]] = {
+    "interactions": TopicSpec("delete"),
+    "items": TopicSpec("compact", partitions="items"),
+    "profile-requests": TopicSpec("delete"),
+    "profiles": TopicSpec("compact"),
+    "recommendations": TopicSpec("compact,delete"),
+    "profile-edits": TopicSpec("forever"),
+    "dead-letters": TopicSpec("delete"),
+    "releases": TopicSpec("compact", partitions="one"),
+}
+
+
+async def ensure_topics(settings: Settings, names: Iterable[str] = tuple(TOPICS)) -> list[str]:
+    """Create the missing ones of `names`, check the others. Full names of those created.
+
+    Waits for the broker. Raises TopicError, naming topic and remedy, if an existing topic has
+    another partition count or a clean-up that would lose data, or if Kafka refuses to create one.
+    """
+    wanted = {settings.topic(name): TOPICS[name] for name in names}
+    admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
+    try:
+        missing = wanted.keys() - set(await admin.list_topics())
+        created = await _create(admin, settings, {name: wanted[name] for name in sorted(missing)})
+        found = await _partition_counts(admin, wanted)
+        configs = await _configs(admin, wanted)
+    except UnknownTopicOrPartitionError as error:
+        raise TopicError(f"a topic went away while it was checked: {error}") from error
+    finally:
+        await admin.close()
+    for name, spec in wanted.items():
+        check_topic(name, spec, found[name], configs[name], settings)
+    return created
+
+
+def check_topic(
+    name: str, spec: TopicSpec, partitions: int, config: Mapping[str, str], settings: Settings
+) -> None:
+    """Raise TopicError if a topic of this shape cannot carry what `spec` promises."""
+    expected = spec.partition_count(settings)
+    if partitions != expected:
+        raise TopicError(_wrong_count(name, spec, partitions, expected))
+    policy = set(config["cleanup.policy"].replace(" ", "").split(","))
+    reason = _loss(spec, policy, config)
+    if reason:
+        raise TopicError(
+            f"topic {name}: cleanup.policy={config['cleanup.policy']} {reason}; alter it to "
+            f"{_wanted_policy(spec, settings)}"
+        )
+    _warn_short_retention(name, spec, policy, config, settings)
+
+
+def _wrong_count(name: str, spec: TopicSpec, partitions: int, expected: int) -> str:
+    if spec.partitions == "one":
+        return (
+            f"topic {name} has {partitions} partitions and needs 1, so that its records have one "
+            "order; delete it and start again (palate up), which makes it anew"
+        )
+    return (
+        f"topic {name} has {partitions} partitions, kafka.partitions is {expected}; all topics "
+        "keyed by user need the same count, and users move to other partitions when it changes. "
+        f"Set PALATE_KAFKA__PARTITIONS={partitions} if all have that many, or use new topics "
+        "with another PALATE_KAFKA__PREFIX"
+    )
+
+
+def _loss(spec: TopicSpec, policy: set[str], config: Mapping[str, str]) -> str | None:
+    """What the clean-up would lose, or None."""
+    bounded = (
+        config.get("retention.ms", "-1") != "-1" or config.get("retention.bytes", "-1") != "-1"
+    )
+    if spec.cleanup in ("delete", "forever") and "compact" in policy:
+        return "would keep only the newest record of a key, and every record is needed"
+    if spec.cleanup == "forever" and bounded:
+        return "with a retention would drop records that are to be kept for ever"
+    if spec.cleanup == "compact" and "delete" in policy and bounded:
+        return "with a retention would drop the last record of a key"
+    return None
+
+
+def _wanted_policy(spec: TopicSpec, settings: Settings) -> str:
+    config = spec.config(settings)
+    names = ("cleanup.policy", "retention.ms", "retention.bytes")
+    return " ".join(f"{name}={config[name]}" for name in names if name in config)
+
+
+def _warn_short_retention(
+    name: str, spec: TopicSpec, policy: set[str], config: Mapping[str, str], settings: Settings
+) -> None:
+    """The recorder refuses to go on when events expired unrecorded; say so before."""
+    kept = int(config.get("retention.ms", "-1"))
+    wanted = int(settings.kafka.retention_days * DAY_S * 1000)
+    if spec.cleanup == "delete" and "delete" in policy and 0 <= kept < wanted:
+        log.warning(
+            "topic %s keeps records for %.1f days, kafka.retention_days is %.1f: a recorder "
+            "that is down for longer than the former loses events",
+            *(name, kept / DAY_S / 1000, settings.kafka.retention_days),
+        )
+
+
+async def _create(
+    admin: AIOKafkaAdminClient, settings: Settings, missing: Mapping[str, TopicSpec]
+) -> list[str]:
+    if not missing:
+        return []
+    answer = await admin.create_topics(
+        [
+            NewTopic(
+                name,
+                spec.partition_count(settings),
+                settings.kafka.replication,
+                topic_configs=spec.config(settings),
+            )
+            for name, spec in missing.items()
+        ]
+    )
+    created = []
+    for name, code, *message in answer.topic_errors:
+        error = for_code(code)
+        if code == 0:
+            created.append(name)
+        elif error is not TopicAlreadyExistsError:  # another process was faster: it is checked
+            detail = message[0] if message and message[0] else error.__name__
+            raise TopicError(f"Kafka refuses to create topic {name}: {detail}")
+    return created
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, int]:
+    """Topic → partitions, once all have leaders."""
+    wanted = list(names)
+    deadline = time.monotonic() + VISIBLE_WITHIN_S
+    while True:
+        topics = {t["topic"]: t for t in await admin.describe_topics(wanted)}
+        waiting = [name for name in wanted if not _has_leaders(topics.get(name))]
+        if not waiting:
+            return {name: len(topics[name]["partitions"]) for name in wanted}
+        if time.monotonic() > deadline:
+            raise TopicError(
+                f"no leader for topics {', '.join(waiting)} after {VISIBLE_WITHIN_S:.0f} s; "
+                "are all brokers up?"
+            )
+        await asyncio.sleep(0.05)
+
+
+def _has_leaders(topic: Mapping[str, Any] | None) -> bool:
+    if topic is None or topic["error_code"] != 0 or not topic["partitions"]:
+        return False
+    return all(partition["leader"] >= 0 for partition in topic["partitions"])
+
+
+async def _configs(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Topic → its settings by Kafka's names."""
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    answers = await admin.describe_configs(wanted)
+    configs: dict[str, dict[str, str]] = {}
+    for code, message, _, name, entries in (r for a in answers for r in a.resources):
+        if code:
+            raise TopicError(
+                f"cannot read the settings of topic {name}: {message or for_code(code)}"
+            )
+        configs[name] = {entry[0]: entry[1] for entry in entries}
+    return configs
+
+
+def _ms(seconds: float) -> str:
+    return str(int(seconds * 1000))

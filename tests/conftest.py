@@ -1,0 +1,120 @@
+"""One real broker for the whole run; settings of its own for every test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from deploy.broker import Broker, free_port
+from models.settings import Settings, load_settings
+
+MakeSettings = Callable[..., Settings]
+
+# Examples share two cores with a broker and a language model: their time says nothing.
+hypothesis_settings.register_profile("palate", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("palate")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses the broker is a service test, also where its author forgot to say so."""
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.service)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests and the roles that they start do not read this machine's palate.toml."""
+    config = tmp_path_factory.mktemp("config") / "palate.toml"
+    config.touch()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith("PALATE_")]:
+            if name != "PALATE_MODELS_DIR":
+                patch.delenv(name)
+        patch.setenv("PALATE_CONFIG", str(config))
+        yield
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of a real broker: KAFKA_BOOTSTRAP if that is set, else one of our own."""
+    given = os.environ.get("KAFKA_BOOTSTRAP")
+    if given:
+        yield given
+        return
+    settings = load_settings(
+        data_dir=tmp_path_factory.mktemp("broker"),
+        kafka={"bootstrap": f"127.0.0.1:{free_port()}", "embedded": True},
+    )
+    broker = Broker(settings)
+    broker.start()
+    yield settings.kafka.bootstrap
+    broker.stop()
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path, request: pytest.FixtureRequest) -> MakeSettings:
+    """`make_settings(profile={"engine": "extractive"}, …)` → Settings of this test's own.
+
+    A temporary data_dir, topics and groups under a prefix, free metrics ports; the session's
+    broker if the test also asks for the fixture `kafka`, else an address where nothing listens.
+    Two calls in one test give the same data_dir and prefix.
+    """
+    uses_broker = "kafka" in request.fixturenames
+    bootstrap = request.getfixturevalue("kafka") if uses_broker else f"127.0.0.1:{free_port()}"
+    prefix = f"t{uuid.uuid4().hex[:8]}-"
+    roles = ("tracker", "profiler", "recorder", "indexer")
+    metrics = {f"{role}_port": port for role, port in zip(roles, free_ports(4), strict=True)}
+
+    def make(**overrides: Any) -> Settings:
+        models = os.environ.get("PALATE_MODELS_DIR", Path(__file__).parent.parent / "var/models")
+        defaults: dict[str, Any] = {
+            "data_dir": tmp_path / "data",
+            "models_dir": models,
+            "kafka": {"bootstrap": bootstrap, "embedded": False, "prefix": prefix},
+            "metrics": metrics,
+        }
+        return load_settings(**merged(defaults, overrides))
+
+    return make
+
+
+def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`overrides` on top of `defaults`, group by group."""
+    result = dict(defaults)
+    for name, value in overrides.items():
+        inner = result.get(name)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        result[name] = {**inner, **value} if both else value
+    return result
+
+
+def free_ports(count: int) -> list[int]:
+    """Different free ports."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return sorted(ports)
+
+
+def role_environment(settings: Settings) -> dict[str, str]:
+    """Environment variables with which another process reads exactly these settings.
+
+    Not for settings with secrets, which are masked here. Use as `env={**os.environ, **this}`.
+    """
+    environment = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        text = (
+            value.model_dump_json(exclude_none=True)
+            if hasattr(value, "model_dump_json")
+            else str(value)
+        )
+        environment[f"PALATE_{name.upper()}"] = text
+    return environment
