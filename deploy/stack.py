@@ -1,0 +1,208 @@
+"""The whole of Palate on one machine: the embedded broker and the roles, started and stopped.
+
+Everything is found again through files under `data_dir`: `run/` (pids), `logs/`, `kafka/`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+from filelock import FileLock, Timeout
+
+from deploy.broker import Broker
+from deploy.processes import Background
+from models.errors import StackError
+from models.settings import Settings
+
+READY_WITHIN_S: Final = 300.0  # a first start converts the language model
+DRAIN_S: Final = 30.0
+CHECKOUT: Final = str(Path(__file__).resolve().parent.parent)
+
+Say = Callable[[str, str], None]  # (part, what it is doing)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One process of the stack."""
+
+    name: str
+    module: str
+    url: str  # of its health server
+    worker: int = 0
+
+
+def roles(settings: Settings) -> list[Role]:
+    """What `palate up` starts, in the order in which it stops."""
+    ports = settings.metrics
+    at = f"http://{ports.host}"
+    trackers = [
+        Role(f"tracker-{n}", "streams.tracker", f"{at}:{ports.tracker_port + n}", n)
+        for n in range(settings.workers)
+    ]
+    return [
+        *trackers,
+        Role("profiler", "streams.profiler", f"{at}:{ports.profiler_port}"),
+        Role("indexer", "streams.indexer", f"{at}:{ports.indexer_port}"),
+        Role("recorder", "streams.recorder", f"{at}:{ports.recorder_port}"),
+    ]
+
+
+class Stack:
+    """Start, watch and stop the processes that `settings` describe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.roles = roles(settings)
+        self.broker = Broker(settings) if settings.kafka.embedded else None
+
+    def background(self, role: Role) -> Background:
+        """The role's process, running or not."""
+        path = os.pathsep.join(filter(None, [CHECKOUT, os.environ.get("PYTHONPATH")]))
+        return Background(
+            name=role.name,
+            command=[sys.executable, "-m", role.module],
+            environment={"PALATE_WORKER": str(role.worker), "PYTHONPATH": path},
+            pid_file=self.settings.data_dir / "run" / f"{role.name}.json",
+            log_file=self.settings.data_dir / "logs" / f"{role.name}.log",
+        )
+
+    def start(self, say: Say) -> list[str]:
+        """Start what is missing and wait until all is ready. Names of what was started.
+
+        Raises StackError with a role's last log lines if it ends instead of getting ready.
+        """
+        with self._lock():
+            started = self.start_broker(say)
+            started += [role.name for role in self.roles if self._start_role(role, say)]
+            self._wait_ready(say)
+        return started
+
+    def start_broker(self, say: Say) -> list[str]:
+        """Start the embedded broker, if it is ours and not running, and create topics."""
+        started = []
+        if self.broker and not self.broker.running():
+            say("kafka", "starting")
+            self.broker.start()
+            started.append("kafka")
+        self._ensure_topics()
+        say("kafka", "ready")
+        return started
+
+    def _ensure_topics(self) -> None:
+        import asyncio
+
+        from streams.topics import ensure_topics
+
+        asyncio.run(ensure_topics(self.settings))
+
+    def _start_role(self, role: Role, say: Say) -> bool:
+        background = self.background(role)
+        if background.process():
+            return False
+        say(role.name, "starting")
+        background.start()
+        return True
+
+    def _wait_ready(self, say: Say) -> None:
+        waiting = list(self.roles)
+        deadline = time.monotonic() + READY_WITHIN_S
+        while waiting:
+            for role in list(waiting):
+                reason = self.not_ready(role)
+                if reason is None:
+                    waiting.remove(role)
+                say(role.name, reason or "ready")
+            if waiting and time.monotonic() > deadline:
+                raise StackError(self._too_slow(waiting))
+            time.sleep(0.2)
+
+    def not_ready(self, role: Role) -> str | None:
+        """None if the role serves; else why not. Raises StackError if it is not running."""
+        background = self.background(role)
+        if background.process() is None:
+            raise StackError(_died(background))
+        return readiness(role)
+
+    def _too_slow(self, waiting: list[Role]) -> str:
+        names = ", ".join(f"{role.name} ({readiness(role)})" for role in waiting)
+        return f"not ready after {READY_WITHIN_S:.0f} s: {names}; see {self.logs}"
+
+    def stop(self, say: Say) -> None:
+        """Let every role drain and stop it, then the broker."""
+        with self._lock():
+            for role in self.roles + self._left_over():
+                say(role.name, "stopping")
+                say(role.name, self.background(role).stop(DRAIN_S))
+            if self.broker and self.broker.running():
+                say("kafka", "stopping")
+                self.broker.stop()
+                say("kafka", "stopped")
+
+    def _left_over(self) -> list[Role]:
+        """Roles of an earlier start with more workers than the settings now say."""
+        known = {role.name for role in self.roles}
+        names = {path.stem for path in (self.settings.data_dir / "run").glob("tracker-*.json")}
+        return [Role(name, "streams.tracker", "") for name in sorted(names - known)]
+
+    def supervise(self, say: Say) -> None:
+        """Start again whatever ends, with growing pauses. Returns never; Ctrl-C leaves it."""
+        pause = {role.name: 1.0 for role in self.roles}
+        due = dict.fromkeys(pause, 0.0)
+        while True:
+            for role in self.roles:
+                if self.background(role).process():
+                    continue
+                if due[role.name] == 0.0:
+                    due[role.name] = time.monotonic() + pause[role.name]
+                    say(role.name, f"ended; again in {pause[role.name]:.0f} s")
+                elif time.monotonic() >= due[role.name]:
+                    due[role.name], pause[role.name] = 0.0, min(60.0, pause[role.name] * 2)
+                    self._start_role(role, say)
+            time.sleep(0.5)
+
+    def running(self) -> list[str]:
+        """Names of what runs now."""
+        names = [role.name for role in self.roles if self.background(role).process()]
+        return (["kafka"] if self.broker and self.broker.running() else []) + names
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the log files."""
+        return self.settings.data_dir / "logs"
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        run = self.settings.data_dir / "run"
+        run.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(run / "stack.lock", timeout=1):
+                yield
+        except Timeout as error:
+            raise StackError(
+                f"another palate up or down is at work in {self.settings.data_dir}; wait for it"
+            ) from error
+
+
+def readiness(role: Role) -> str | None:
+    """None if `/readyz` answers 200; else its reason, or that nothing answers yet."""
+    try:
+        answer = httpx.get(f"{role.url}/readyz", timeout=2.0)
+    except httpx.HTTPError:
+        return "starting"
+    return None if answer.status_code == 200 else answer.text.strip()[:200] or "not ready"
+
+
+def _died(background: Background) -> str:
+    tail = "\n".join(f"    {line}" for line in background.last_lines())
+    return (
+        f"{background.name} is not running; the end of {background.log_file}:\n{tail}\n"
+        "Mend the cause, then `palate up` starts what is missing; `palate down` stops the rest."
+    )
