@@ -1,0 +1,61 @@
+"""A co-occurrence snapshot translated to the row numbers of one catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.catalogue import Catalogue
+from models.cooccurrence import Cooccurrence
+
+Rows = NDArray[np.int64]  # row numbers of a catalogue
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Nearest items per item, and popularity, by catalogue row."""
+
+    id: str | None  # of the snapshot; None before the first
+    row_of: Mapping[str, int]  # item id → row of indptr; items need not be in the catalogue
+    indptr: Rows  # [snapshot items + 1]
+    columns: Rows  # [pairs], catalogue rows
+    values: Scores  # [pairs]
+    popularity: Scores  # [catalogue], 0..1
+
+    def of(self, item_id: str) -> tuple[Rows, Scores]:
+        """(catalogue rows, co-occurrence) of the nearest items; empty for an unknown item."""
+        row = self.row_of.get(item_id)
+        if row is None:
+            return np.empty(0, np.int64), np.empty(0)
+        cells = slice(self.indptr[row], self.indptr[row + 1])
+        return self.columns[cells], self.values[cells]
+
+
+def align(snapshot: Cooccurrence | None, catalogue: Catalogue) -> Neighbours:
+    """Translate a snapshot to a catalogue; to be repeated when either of them changes."""
+    counts = np.zeros(len(catalogue))
+    if snapshot is None:
+        nothing = np.empty(0, np.int64)
+        return Neighbours(None, {}, np.zeros(1, np.int64), nothing, np.empty(0), counts)
+    place = np.array([catalogue.row_of.get(item, -1) for item in snapshot.ids], np.int64)
+    counts[place[place >= 0]] = snapshot.popularity[place >= 0]
+    columns = place[snapshot.columns]
+    kept = columns >= 0
+    return Neighbours(
+        id=snapshot.id,
+        row_of={item: row for row, item in enumerate(snapshot.ids)},
+        indptr=np.concatenate([[0], np.cumsum(kept)])[snapshot.indptr],
+        columns=columns[kept],
+        values=snapshot.values[kept].astype(np.float64),
+        popularity=_relative(counts),
+    )
+
+
+def _relative(counts: Scores) -> Scores:
+    """log(1 + count) over that of the most popular item."""
+    largest = counts.max(initial=0.0)
+    return np.log1p(counts) / np.log1p(largest) if largest > 0 else counts
