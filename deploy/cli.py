@@ -36,6 +36,8 @@ COMMANDS: Final = (
     ),
     Entry("history", "deploy.commands.history", "history", "A user's interactions."),
     Entry("recommend", "deploy.commands.recommend", "recommend", "A user's list, with reasons."),
+    Entry("import", "deploy.commands.import_", "import_", "Send files of items or interactions."),
+    Entry("schema", "deploy.commands.schema", "schema", "The JSON Schema of a topic."),
     Entry("outcomes", "deploy.commands.outcomes", "outcomes", "What users did with their lists."),
 )
 

@@ -39,6 +39,10 @@ class PositionFile:
                 "start the file anew with --restart"
             ) from error
 
+    def forget(self) -> None:
+        """Begin at the first row next time."""
+        self.path.unlink(missing_ok=True)
+
     def save(self, row: int) -> None:
         """Replace the saved row, durably."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
