@@ -1,0 +1,46 @@
+"""docs/metrics.md, made from the declarations: `python -m deploy.metrics_page`.
+
+tests/streams/test_metrics.py holds the committed page to what this prints.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+
+from streams.metrics import ROLES, Declared
+
+HEAD = """# Metrics
+
+Each role serves Prometheus metrics at `/metrics`, `200 ok` at `/healthz` while it runs, and
+`200` or `503` with the reason at `/readyz`. Addresses are settings:
+`PALATE_METRICS__TRACKER_PORT` and so on; tracker worker *n* listens *n* ports higher.
+
+Histograms have `_bucket`, `_sum` and `_count` as usual. Every role also has the client library's
+`process_…` metrics (memory, CPU, open files). Times are wall time unless event time is named.
+
+This page is made by `python -m deploy.metrics_page > docs/metrics.md`.
+"""
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    parts = [HEAD]
+    for role, declare in ROLES.items():
+        metrics = declare(CollectorRegistry())
+        parts += [f"\n## {role}\n\n{declare.__doc__}\n", *_table(metrics.declared)]
+    return "\n".join(parts) + "\n"
+
+
+def _table(declared: list[Declared]) -> Iterator[str]:
+    yield "| metric | type | labels | meaning |"
+    yield "|---|---|---|---|"
+    for metric in declared:
+        labels = " ".join(f"`{label}`" for label in metric.labels)
+        yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

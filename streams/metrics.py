@@ -1,0 +1,254 @@
+"""Every metric of every role, declared here and nowhere else.
+
+A class per role takes the registry that the role's HealthServer serves. docs/metrics.md is the
+table of all of them: `python -m deploy.metrics_page > docs/metrics.md` writes it anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+# Seconds. From one batch of ranking to a user who waited for the budget.
+LATENCY: Final = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+    *(1, 2, 5, 10, 20, 60, 120, 300, 900, 3600),
+)
+# Seconds of event time: a minute to two years.
+AGE: Final = (60, 600, 3600, 6 * 3600, *(86_400 * days for days in (1, 3, 7, 14, 30, 60, 180, 730)))
+STALENESS: Final = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One metric as the page shows it."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+
+
+class RoleMetrics:
+    """What every role measures; the others add theirs."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.declared: list[Declared] = []
+        ProcessCollector(registry=registry)
+        self.lag = self._gauge(
+            "palate_lag_records", "Records between the consumer and the end.", "topic", "partition"
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        self._declare(name, "counter", text, labels)
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        self._declare(name, "gauge", text, labels)
+        return Gauge(name, text, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, text: str, *labels: str, buckets: Sequence[float] = LATENCY
+    ) -> Histogram:
+        self._declare(name, "histogram", text, labels)
+        return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
+
+    def _declare(self, name: str, kind: str, text: str, labels: tuple[str, ...]) -> None:
+        self.declared.append(Declared(name, kind, labels, text))
+
+
+class TrackerMetrics(RoleMetrics):
+    """Events in, requests and recommendations out."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.events = self._counter(
+            "palate_events_total",
+            "Interactions by type and outcome: applied, duplicate, ignored, forwarded, or the "
+            "reason of the dead letter (type unknown).",
+            *("type", "outcome"),
+        )
+        self.event_to_recommendation = self._histogram(
+            "palate_event_to_recommendation_seconds",
+            "From Kafka's time of the event to the acknowledged recommendation.",
+        )
+        self.event_to_profile = self._histogram(
+            "palate_event_to_profile_seconds",
+            "From Kafka's time of the event that a profile was asked for to its arrival.",
+        )
+        self.profile_age = self._histogram(
+            "palate_profile_age_seconds",
+            "Event time between a profile and the recommendation it served.",
+            buckets=AGE,
+        )
+        self.staleness = self._histogram(
+            "palate_staleness_served",
+            "Staleness score of the user's profile when a recommendation was served.",
+            buckets=STALENESS,
+        )
+        self.recommendations = self._counter(
+            "palate_recommendations_total", "Acknowledged recommendations.", "trigger"
+        )
+        self.waiting_users = self._gauge(
+            "palate_waiting_users", "Users whose recommendation is owed."
+        )
+        self.requests = self._counter(
+            "palate_profile_requests_total", "Acknowledged requests by the rule that fired.", "rule"
+        )
+        self.profiles_due = self._gauge("palate_profiles_due", "Users whose profile is owed.")
+        self.budget_available = self._gauge(
+            "palate_budget_calls", "Model calls that the token bucket would allow now."
+        )
+        self.profiles_taken = self._counter(
+            "palate_profiles_taken_total",
+            "Profiles read: taken, or older than the one kept.",
+            "outcome",
+        )
+        self.retrieval_latency = self._histogram(
+            "palate_retrieval_seconds",
+            "Time to rank one batch of users (rank) or to read new vectors (refresh).",
+            "kind",
+        )
+        self.table_version = self._gauge(
+            "palate_table_version", "Version of the vector table in use.", "table"
+        )
+        self.changelog_bytes = self._counter(
+            "palate_changelog_bytes_total", "Bytes of state written to the changelog."
+        )
+
+
+class ProfilerMetrics(RoleMetrics):
+    """Requests in, profiles out, and what the model cost."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.profiles = self._counter(
+            "palate_profiles_total",
+            "Acknowledged profiles: by the model, extractive by setting, or fallback.",
+            "outcome",
+        )
+        self.dropped = self._counter(
+            "palate_requests_dropped_total",
+            "Requests not answered: coalesced into a newer one, superseded by a stored profile, "
+            "or invalid.",
+            "reason",
+        )
+        self.in_flight = self._gauge("palate_requests_in_flight", "Requests being answered.")
+        self.request_to_profile = self._histogram(
+            "palate_request_to_profile_seconds", "From the request to the acknowledged profile."
+        )
+        self.tokens = self._counter(
+            "palate_tokens_total", "Tokens read (prompt) and written (completion).", "kind"
+        )
+        self.engine_latency = self._histogram(
+            "palate_engine_seconds", "Time of one answered model call."
+        )
+        self.engine_failures = self._counter(
+            "palate_engine_failures_total", "Failed model calls: unavailable, or error.", "kind"
+        )
+        self.engine_up = self._gauge(
+            "palate_engine_up", "1 if the last call or health check was answered."
+        )
+        self.sentences = self._counter(
+            "palate_sentences_total",
+            "Sentences: kept (supported by events), rejected (not), extractive (stood in).",
+            "outcome",
+        )
+        self.embedding_latency = self._histogram(
+            "palate_embedding_seconds", "Time to embed one batch of texts."
+        )
+
+
+class IndexerMetrics(RoleMetrics):
+    """Vectors written and co-occurrence built."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.rows = self._counter(
+            "palate_index_rows_total",
+            "Rows by outcome: upserted, removed, invalid.",
+            "table",
+            "outcome",
+        )
+        self.table_version = self._gauge(
+            "palate_table_version", "Version of the vector table.", "table"
+        )
+        self.embedding_latency = self._histogram(
+            "palate_embedding_seconds", "Time to embed one batch of texts."
+        )
+        self.write_latency = self._histogram(
+            "palate_index_write_seconds", "Time to write one micro-batch.", "table"
+        )
+        self.optimize_latency = self._histogram(
+            "palate_index_optimize_seconds", "Time of one compaction.", "table"
+        )
+        self.publish_to_index = self._histogram(
+            "palate_publish_to_index_seconds",
+            "From Kafka's time of a record to its vector being searchable.",
+            "table",
+        )
+        self.cooccurrence_latency = self._histogram(
+            "palate_cooccurrence_seconds", "Time to build one co-occurrence snapshot."
+        )
+        self.cooccurrence_items = self._gauge(
+            "palate_cooccurrence_items", "Items with neighbours in the last snapshot."
+        )
+
+
+class RecorderMetrics(RoleMetrics):
+    """What the event log took in."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.rows = self._counter(
+            "palate_recorded_rows_total",
+            "Rows by status: ok, invalid, forwarded, tombstone.",
+            *("topic", "status"),
+        )
+        self.segments = self._counter("palate_segments_total", "Segments written.", "topic")
+        self.segment_bytes = self._counter(
+            "palate_segment_bytes_total", "Bytes of the segments written.", "topic"
+        )
+        self.write_latency = self._histogram(
+            "palate_segment_write_seconds", "Time to make one segment durable.", "topic"
+        )
+        self.next_offset = self._gauge(
+            "palate_log_next_offset", "Offset after the last one logged.", "topic", "partition"
+        )
+        self.compactions = self._counter(
+            "palate_compactions_total", "Merges of small segments.", "topic"
+        )
+        self.parity_checked = self._counter(
+            "palate_parity_checked_total",
+            "Logged requests whose windows and prompt were recomputed.",
+        )
+        self.parity_mismatches = self._counter(
+            "palate_parity_mismatches_total",
+            "Of these, those that differ: in their windows, or in the prompt.",
+            "kind",
+        )
+
+
+ROLES: Final[dict[str, type[RoleMetrics]]] = {
+    "tracker": TrackerMetrics,
+    "profiler": ProfilerMetrics,
+    "indexer": IndexerMetrics,
+    "recorder": RecorderMetrics,
+}
+
+
+def exposition(registry: CollectorRegistry) -> tuple[bytes, str]:
+    """(body, content type) of /metrics."""
+    return generate_latest(registry), CONTENT_TYPE_LATEST
