@@ -30,6 +30,15 @@ def profile_id(
     return digest("profile", user_id, applied_offset, edits_offset, as_of, release, prompt_version)
 
 
+def fallback_profile_id(profile_id: str) -> str:
+    """Name of the stand-in for a profile that the engine did not write.
+
+    Another id than the profile's own: who keeps the first of an id still takes the profile that
+    replaces the stand-in, and makes a recommendation of its own from it.
+    """
+    return digest("fallback", profile_id)
+
+
 def recommendation_id(
     user_id: str, applied_offset: int, profile_id: str | None, release: str, trigger: str
 ) -> str:

@@ -268,7 +268,8 @@ class Profile(Message):
     """A user's taste in words. Topic `profiles` (compacted), key: user_id."""
 
     profile_id: str = Field(
-        description="Hash of user, applied offset, edits offset, as_of, release, prompt version."
+        description="Hash of user, applied offset, edits offset, as_of, release, prompt version; "
+        "of that hash again if `fallback`, so that the model's profile differs from its stand-in."
     )
     user_id: Id = Field(description="Whose profile.")
     version: int = Field(description="The request's number.")
@@ -281,6 +282,10 @@ class Profile(Message):
         default=False, description="True: the model could not be reached; a retry follows."
     )
     request_id: str = Field(description="The request that it answers.")
+    request_partition: int | None = Field(
+        default=None, description="Where that request lies in topic profile-requests."
+    )
+    request_offset: int | None = Field(default=None, description="Its offset there.")
     rule: str = Field(description="The rule that asked for it.")
     prompt_version: str = Field(description="Version of the prompt template.")
     prompt_hash: str = Field(description="sha256 of the rendered prompt.")
