@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,8 +20,10 @@ from models.settings import load_settings
 from streams.importers.layouts import FORMATS
 from streams.importers.report import Group, Report
 from streams.importers.rows import Kind
-from streams.importers.survey import Survey, survey
-from streams.importers.transmission import ImportOptions, Watcher, import_files
+
+if TYPE_CHECKING:
+    from streams.importers.survey import Survey
+    from streams.importers.transmission import Watcher
 
 ROWS_PER_LOOK = 500  # of a dry run, between two movements of the bar
 
@@ -54,6 +56,9 @@ def import_(
 
     Example: palate import interactions data/sample/interactions.parquet --format online-retail
     """
+    from streams.importers.survey import survey
+    from streams.importers.transmission import ImportOptions, import_files
+
     reports: dict[Path, Report] = {}
     console = terminal()
     try:
