@@ -106,18 +106,9 @@ def _shares(connection: Any, query: str) -> dict[Any, Share]:
 
 LISTS: Final = """
 CREATE OR REPLACE TEMP TABLE all_lists AS
-WITH documents AS (
-    SELECT "offset", decode(value)::JSON AS document FROM recommendations WHERE status = 'ok'
-)
-SELECT document->>'recommendation_id' AS recommendation_id,
-       document->>'user_id' AS user_id,
-       epoch_ms((document->>'as_of')::TIMESTAMPTZ) AS as_of,
-       (document->>'applied_offset')::BIGINT AS applied_offset,
-       document->>'trigger' AS trigger,
-       document->>'release' AS release,
-       document->'items' AS items,
+SELECT recommendation_id, user_id, as_of, applied_offset, "trigger", release, items,
        "offset" AS made
-FROM documents
+FROM recommendations WHERE status = 'ok'
 QUALIFY row_number() OVER (PARTITION BY recommendation_id ORDER BY made) = 1
 """
 LISTED: Final = """
@@ -128,7 +119,7 @@ FROM (SELECT recommendation_id, unnest(items::JSON[]) AS item FROM all_lists)
 """
 CANDIDATES: Final = """
 CREATE OR REPLACE TEMP TABLE taken AS
-SELECT event_id, user_id, item_id, epoch_ms("timestamp") AS happened, "offset", recommendation_id
+SELECT event_id, user_id, item_id, "timestamp" AS happened, "offset", recommendation_id
 FROM interactions
 WHERE status = 'ok' AND type IN (SELECT unnest($types::VARCHAR[]))
 QUALIFY row_number() OVER (PARTITION BY user_id, event_id ORDER BY "offset") = 1

@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from deploy.outcomes import DAY_MS, Outcomes, Share, outcomes
-from models.schemas import to_rfc3339
 
 START = 1_300_000_000_000 // DAY_MS * DAY_MS  # midnight
 
@@ -21,10 +20,12 @@ class Planted:
         self.connection = duckdb.connect()
         self.connection.execute(
             'CREATE TABLE interactions ("offset" BIGINT, status TEXT, event_id TEXT, user_id TEXT,'
-            ' item_id TEXT, type TEXT, "timestamp" TIMESTAMPTZ, recommendation_id TEXT)'
+            ' item_id TEXT, type TEXT, "timestamp" BIGINT, recommendation_id TEXT)'
         )
         self.connection.execute(
-            'CREATE TABLE recommendations ("offset" BIGINT, status TEXT, value BLOB)'
+            'CREATE TABLE recommendations ("offset" BIGINT, status TEXT, recommendation_id TEXT,'
+            ' user_id TEXT, as_of BIGINT, applied_offset BIGINT, "trigger" TEXT, release TEXT,'
+            " items JSON)"
         )
         self.offset = 0
 
@@ -34,7 +35,7 @@ class Planted:
         at = START + int(day * DAY_MS)
         row = [self.offset, "ok", more.get("event_id", f"e{self.offset}"), user, item, kind, at]
         self.connection.execute(
-            "INSERT INTO interactions VALUES (?, ?, ?, ?, ?, ?, make_timestamptz(? * 1000), ?)",
+            "INSERT INTO interactions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [*row, more.get("recommendation_id")],
         )
         return self.offset
@@ -42,21 +43,17 @@ class Planted:
     def given(self, user: str, day: float, items: list[str], name: str, **more: Any) -> None:
         """One list that knows everything up to now, with items for alternating reasons."""
         self.offset += 1
-        at = START + int(day * DAY_MS)
-        document = {
-            "recommendation_id": name,
-            "user_id": user,
-            "as_of": to_rfc3339(at),
-            "applied_offset": more.get("applied", self.offset),
-            "trigger": more.get("trigger", "event"),
-            "release": more.get("release", "base-0"),
-            "items": [
-                {"item_id": item, "rank": n, "reason": {"kind": ("recent", "profile")[n % 2]}}
-                for n, item in enumerate(items, 1)
-            ],
-        }
+        lines = [
+            {"item_id": item, "rank": n, "reason": {"kind": ("recent", "profile")[n % 2]}}
+            for n, item in enumerate(items, 1)
+        ]
         self.connection.execute(
-            "INSERT INTO recommendations VALUES (?, 'ok', ?)", [self.offset, orjson.dumps(document)]
+            "INSERT INTO recommendations VALUES (?, 'ok', ?, ?, ?, ?, 'event', ?, ?)",
+            [
+                *(self.offset, name, user, START + int(day * DAY_MS)),
+                *(more.get("applied", self.offset), more.get("release", "base-0")),
+                orjson.dumps(lines).decode(),
+            ],
         )
 
     def outcomes(self, **options: Any) -> Outcomes:
