@@ -1,0 +1,1 @@
+"""The tracker: keeps every user's state, asks for profiles, serves recommendations."""

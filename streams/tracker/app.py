@@ -1,0 +1,154 @@
+"""The Faust side of the tracker: app, topics, table, and batches straight from a channel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final, NamedTuple
+
+import faust
+from faust.types import EventT, StreamT
+
+from models.settings import Settings
+from streams.kafka import client_options
+from streams.tracker.table import StateTable
+
+BATCH: Final = 2_000  # records taken from a channel at once
+PREFETCH: Final = 8_192  # records Faust may hold ready per channel
+COMMIT_S: Final = 1.0  # between commits of offsets
+
+
+class Row(NamedTuple):
+    """A record as streams/codec.py wants it, made from a Faust message."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int  # Kafka time, epoch ms
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+def create_app(settings: Settings, worker: int) -> faust.App:
+    """The app of one worker. Nothing is connected yet."""
+    datadir = settings.data_dir / "state" / f"worker-{worker}"
+    datadir.mkdir(parents=True, exist_ok=True)
+    kafka = settings.kafka
+    return faust.App(
+        f"{kafka.prefix}palate-tracker",
+        broker=[f"kafka://{address.strip()}" for address in kafka.bootstrap.split(",")],
+        broker_credentials=_credentials(settings),
+        broker_session_timeout=kafka.session_timeout_s,
+        broker_heartbeat_interval=kafka.heartbeat_s,
+        broker_commit_interval=COMMIT_S,
+        consumer_auto_offset_reset="earliest",
+        datadir=str(datadir.resolve()),
+        store="rocksdb://",
+        topic_allow_declare=True,
+        topic_disable_leader=True,
+        topic_partitions=kafka.partitions,
+        topic_replication_factor=kafka.replication,
+        stream_buffer_maxsize=PREFETCH,
+        stream_wait_empty=False,
+        web_enabled=False,
+        autodiscover=False,
+        key_serializer="raw",
+        value_serializer="raw",
+    )
+
+
+def _credentials(settings: Settings) -> Any:
+    kafka = settings.kafka
+    context = client_options(settings).get("ssl_context")
+    if kafka.sasl_username and kafka.sasl_password:
+        return faust.SASLCredentials(
+            username=kafka.sasl_username,
+            password=kafka.sasl_password.get_secret_value(),
+            mechanism=kafka.sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None
+
+
+def raw_topic(app: faust.App, settings: Settings, name: str) -> Any:
+    """A topic of raw bytes; decoding is streams/codec.py's."""
+    return app.topic(
+        settings.topic(name),
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        allow_empty=True,
+        internal=False,
+    )
+
+
+def state_table(app: faust.App, settings: Settings) -> StateTable:
+    """The table `histories`."""
+    table = StateTable(
+        app,
+        name="histories",
+        key_type=bytes,
+        value_type=bytes,
+        partitions=settings.kafka.partitions,
+        options={"write_buffer_size": 16 << 20, "block_cache_size": 64 << 20},
+    )
+    app.tables.add(table)
+    return table
+
+
+async def batches(app: faust.App, stream: StreamT) -> AsyncIterator[list[EventT]]:
+    """Whatever is ready in the stream's channel, at least one event, at most BATCH.
+
+    Faust's `take` spends most of its time on bookkeeping per event (sensors, processors, one
+    turn of the loop each); an agent that works in batches needs none of it. Events are to be
+    acknowledged by the caller, with `acknowledge`.
+    """
+    await stream.maybe_start()
+    queue = stream.channel.queue
+    while not stream.should_stop:
+        events = [await queue.get()]
+        while len(events) < BATCH and not queue.empty():
+            events.append(queue.get_nowait())
+        current = [event for event in events if _is_current(app, event)]
+        for event in current:
+            _track(app, event)
+        if current:
+            yield current
+        await asyncio.sleep(0)
+
+
+def _is_current(app: faust.App, event: EventT) -> bool:
+    return app.flow_control.is_active() and (
+        event.message.generation_id == app.consumer_generation_id
+    )
+
+
+def _track(app: faust.App, event: EventT) -> None:
+    message = event.message
+    if not message.tracked:
+        message.tracked = True
+        app.consumer.unacked.add(message)
+
+
+def acknowledge(events: list[EventT]) -> None:
+    """Let Faust commit past these events."""
+    for event in events:
+        event.ack()
+
+
+def row_of(event: EventT) -> Row:
+    """A Faust event as a record; Faust keeps Kafka's time in seconds."""
+    message = event.message
+    headers = message.headers or ()
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return Row(
+        message.topic,
+        message.partition,
+        message.offset,
+        round(message.timestamp * 1000),
+        message.key,
+        message.value,
+        tuple(pairs),
+    )

@@ -1,0 +1,87 @@
+"""What events do to a user's state: pure functions over one user at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from models.schemas import Interaction, ProfileEdit
+from models.settings import WindowSettings
+from streams.tracker.state import Key, User
+from streams.windows import EMPTY, advance, entry_of, kept
+
+
+class Arrival(NamedTuple):
+    """A valid interaction and where it stood in its partition."""
+
+    interaction: Interaction
+    offset: int
+    kafka_time: int  # epoch ms
+
+
+def apply_interactions(
+    user: User,
+    arrivals: Iterable[Arrival],
+    spec: WindowSettings,
+    outcomes: Counter[tuple[str, str]],
+) -> list[Key]:
+    """Apply arrivals in order of offset; returns the keys of the entries that came in.
+
+    Counts each arrival under (type, outcome): applied, duplicate, ignored or too_old.
+    """
+    inserted: list[Key] = []
+    for arrival in arrivals:
+        outcome = _apply(user, arrival, spec, inserted)
+        outcomes[arrival.interaction.type.value, outcome] += 1
+    return inserted
+
+
+def _apply(user: User, arrival: Arrival, spec: WindowSettings, inserted: list[Key]) -> str:
+    interaction, head = arrival.interaction, user.head
+    if not kept(interaction, spec):
+        return "ignored"
+    if arrival.offset <= head.applied or arrival.offset < head.history_from:
+        return "duplicate"
+    entry = entry_of(interaction, arrival.offset)
+    history = advance(user.history, entry, spec.history_cap)
+    if history is user.history:
+        known = any(entry.event_id == old.event_id for old in history)
+        return "duplicate" if known else "too_old"
+    user.history = history
+    head.applied, head.applied_time = arrival.offset, arrival.kafka_time
+    head.evidence += spec.weights[interaction.type.value]
+    inserted.append(entry.key)
+    return "applied"
+
+
+def apply_edit(user: User, edit: ProfileEdit, offset: int) -> bool:
+    """Fold one edit into the state. Returns False if it was applied before.
+
+    `forget` empties the history; interactions up to the last applied one stay forgotten.
+    """
+    head = user.head
+    if offset <= head.edits:
+        return False
+    head.edits = offset
+    match edit.action:
+        case "pin" if edit.text:
+            head.pinned = _with(head.pinned, edit.text)
+        case "unpin":
+            head.pinned = tuple(text for text in head.pinned if text != edit.text)
+        case "forbid" if edit.text:
+            head.forbidden = _with(head.forbidden, edit.text)
+        case "allow":
+            head.forbidden = tuple(text for text in head.forbidden if text != edit.text)
+        case "replace" if edit.section:
+            others = tuple(pair for pair in head.replaced if pair[0] != edit.section.value)
+            head.replaced = (*others, (edit.section.value, edit.text)) if edit.text else others
+        case "forget":
+            head.history_from = head.applied + 1
+            user.history = EMPTY
+            head.pinned, head.forbidden, head.replaced = (), (), ()
+    return True
+
+
+def _with(texts: tuple[str, ...], text: str) -> tuple[str, ...]:
+    return texts if text in texts else (*texts, text)

@@ -1,0 +1,355 @@
+"""The tracker role: agents that apply, loops that serve and ask.
+
+An agent never waits for retrieval or for a model. What an agent does with a batch:
+
+    1. apply it to the states and write them to RocksDB (no await between read and write)
+    2. produce: changelog, dead letters, events sent on
+    3. wait for the broker's acknowledgement
+    4. acknowledge the batch, so that its offsets may be committed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
+
+import faust
+from faust.types import TP, EventT, StreamT
+from prometheus_client import CollectorRegistry
+
+from models.ports import VectorIndex
+from models.schemas import Interaction, Profile, ProfileEdit
+from models.settings import Settings
+from streams.codec import FORWARDED_HEADER, Misrouted, Rejected, decode, decode_interaction
+from streams.kafka import TopicFollower, dead_letter_send, deliver, producer, start_client
+from streams.metrics import TrackerMetrics
+from streams.service import HealthServer
+from streams.topics import ensure_topics
+from streams.tracker.app import (
+    Row,
+    acknowledge,
+    batches,
+    create_app,
+    raw_topic,
+    row_of,
+    state_table,
+)
+from streams.tracker.applying import Arrival, apply_edit, apply_interactions
+from streams.tracker.asking import Asker
+from streams.tracker.continuity import check_continuity
+from streams.tracker.derived import Derived
+from streams.tracker.owed import DueUsers, WaitingUsers, recommendation_trigger
+from streams.tracker.serving import Server
+from streams.tracker.state import CLOCK_KEY, ProfileRecord, decode_clock, encode_clock
+from streams.tracker.users import Users
+from streams.triggers import NEVER, PartitionClock
+
+log = logging.getLogger(__name__)
+
+
+class TrackerRole:
+    """One tracker worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        worker: int,
+        index: VectorIndex,
+        metrics: TrackerMetrics,
+        registry: CollectorRegistry,
+    ) -> None:
+        self.settings, self.metrics = settings, metrics
+        self.app = create_app(settings, worker)
+        self.table = state_table(self.app, settings)
+        self.derived = Derived(settings, index, metrics)
+        self.clocks: dict[int, PartitionClock] = {}  # of the partitions that are ours now
+        self.next_offsets: dict[int, list[int]] = {}  # partition → [interactions, edits]
+        self.waiting = WaitingUsers(settings.ranking.interval_s)
+        self.due = DueUsers(settings.trigger, settings.windows)
+        self.users = Users(self.table, settings.windows.history_cap)
+        self.lag = 0
+        port = settings.metrics.tracker_port + worker
+        self.health = HealthServer(settings.metrics.host, port, registry, self._not_ready)
+        self._declare_agents()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set, then drain."""
+        await ensure_topics(self.settings)
+        self.producer = await start_client(lambda: producer(self.settings))
+        self.table.connect(self.producer, self.metrics, self._on_assigned)
+        self._compose()
+        await self.health.start()
+        followers = await self._follow()
+        self.app.finalize()
+        self.app.on_partitions_revoked.connect(self._on_revoked)
+        await self.app.start()
+        try:
+            await self._until_stopped(stop)
+        finally:
+            await self._drain(followers)
+
+    def _compose(self) -> None:
+        shared = (self.settings, self.users)
+        text_of = self.derived.texts.text_of
+        self.asker = Asker(*shared, self.due, self.producer, text_of, self.metrics)
+        self.server = Server(*shared, self.waiting, self.derived, self.producer, self.metrics)
+
+    def _not_ready(self) -> str | None:
+        if not self.app.tables.actives_ready:
+            return "state is being recovered"
+        return None if self.derived.shelf is not None else "no release is serving yet"
+
+    async def _follow(self) -> list[TopicFollower]:
+        derived = self.derived
+        followers = [
+            TopicFollower(self.settings, "items", derived.texts.on_record),
+            TopicFollower(self.settings, "releases", derived.release.on_record),
+        ]
+        for follower in followers:
+            await follower.start()
+            await follower.caught_up()
+        return followers
+
+    async def _until_stopped(self, stop: asyncio.Event) -> None:
+        loops = [
+            self._every(self.settings.ranking.tick_s, self._serve),
+            self._every(self.settings.trigger.tick_s, self._ask),
+            self._every(self.settings.trigger.silent_check_s, self._look_for_silent),
+            self.derived.keep_fresh(),
+            self.app.wait_until_stopped(),
+            stop.wait(),
+        ]
+        tasks = [asyncio.ensure_future(loop) for loop in loops]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        for task in done:
+            task.result()
+        if self.app.crashed:
+            raise self.app.crash_reason
+
+    async def _drain(self, followers: list[TopicFollower]) -> None:
+        await self.table.flushed()
+        await self.app.stop()
+        for follower in followers:
+            await follower.stop()
+        await self.producer.stop()
+        await self.health.stop()
+
+    @staticmethod
+    async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await work()
+            await asyncio.sleep(seconds)
+
+    # -- agents ---------------------------------------------------------------------------
+
+    def _declare_agents(self) -> None:
+        topics = {
+            "interactions": self._on_interactions,
+            "profiles": self._on_profiles,
+            "profile-edits": self._on_edits,
+        }
+        for name, work in topics.items():
+            self._declare_agent(name, work)
+
+    def _declare_agent(self, name: str, work: Callable[[list[Row]], Awaitable[None]]) -> None:
+        async def agent(stream: StreamT) -> None:
+            async for events in batches(self.app, stream):
+                await self._guarded(work, events)
+                acknowledge(events)  # 4.
+
+        self.app.agent(raw_topic(self.app, self.settings, name), name=name)(agent)
+
+    async def _guarded(
+        self, work: Callable[[list[Row]], Awaitable[None]], events: list[EventT]
+    ) -> None:
+        """An exception that left an agent would acknowledge its events: stop the worker instead."""
+        try:
+            await work([row_of(event) for event in events])
+        except Exception as error:  # noqa: BLE001 (whatever it is, the worker ends with it)
+            await self.app.crash(error)
+            await asyncio.Event().wait()
+
+    async def _on_interactions(self, rows: list[Row]) -> None:
+        arrivals, refused = self._decode(rows)
+        self._apply(arrivals, rows)  # 1.
+        for row, problem in refused:  # 2.
+            await self._refuse(row, problem)
+        await self.table.flushed()  # 3.
+
+    def _decode(
+        self, rows: list[Row]
+    ) -> tuple[dict[tuple[int, str], list[Arrival]], list[tuple[Row, Misrouted | Rejected]]]:
+        partitions = self.settings.kafka.partitions
+        tolerance = int(self.settings.windows.future_tolerance_s * 1000)
+        arrivals: dict[tuple[int, str], list[Arrival]] = defaultdict(list)
+        refused: list[tuple[Row, Misrouted | Rejected]] = []
+        for row in rows:
+            found = decode_interaction(row, partitions, tolerance)
+            if isinstance(found, Interaction):
+                arrival = Arrival(found, row.offset, row.timestamp)
+                arrivals[row.partition, found.user_id].append(arrival)
+            else:
+                refused.append((row, found))
+        return arrivals, refused
+
+    def _apply(self, arrivals: dict[tuple[int, str], list[Arrival]], rows: list[Row]) -> None:
+        wall = time.time_ns() // 1_000_000
+        outcomes: Counter[tuple[str, str]] = Counter()
+        self._move_clocks(arrivals, rows, wall)
+        for (partition, user_id), events in arrivals.items():
+            user = self.users.get(partition, user_id)
+            inserted = apply_interactions(user, events, self.settings.windows, outcomes)
+            if inserted:
+                self.users.save(partition, user, inserted)
+                self.waiting.add((partition, user_id))
+                self.due.look_at(partition, user, self.clocks[partition].now(wall))
+        for (kind, outcome), count in outcomes.items():
+            self.metrics.events.labels(type=kind, outcome=outcome).inc(count)
+        self._measure_lag(rows)
+
+    def _move_clocks(
+        self, arrivals: dict[tuple[int, str], list[Arrival]], rows: list[Row], wall: int
+    ) -> None:
+        for (partition, _), events in arrivals.items():
+            newest = max(event.interaction.timestamp for event in events)
+            self.clocks[partition] = self.clocks[partition].see(newest, wall)
+        for row in rows:
+            self.next_offsets[row.partition][0] = row.offset + 1
+        for partition in {row.partition for row in rows}:
+            self._save_clock(partition)
+
+    def _save_clock(self, partition: int) -> None:
+        value = encode_clock(self.clocks[partition], *self.next_offsets[partition])
+        self.table.write(partition, [(CLOCK_KEY, value)])
+
+    async def _refuse(self, row: Row, problem: Misrouted | Rejected) -> None:
+        if isinstance(problem, Rejected):
+            self.metrics.events.labels(type="unknown", outcome=problem.reason).inc()
+            await dead_letter_send(self.producer, self.settings, row, problem)
+            return
+        self.metrics.events.labels(type=problem.interaction.type.value, outcome="forwarded").inc()
+        await deliver(
+            self.producer,
+            self.settings.topic("interactions"),
+            row.value,
+            key=problem.interaction.user_id.encode(),
+            partition=problem.partition,
+            headers=[*row.headers, (FORWARDED_HEADER, b"1")],
+        )
+
+    async def _on_profiles(self, rows: list[Row]) -> None:
+        for row in rows:
+            if row.value is None:
+                self._take_profile(row, None)
+                continue
+            profile = decode(row.value, Profile)
+            if isinstance(profile, Rejected):
+                await dead_letter_send(self.producer, self.settings, row, profile)
+            else:
+                self._take_profile(row, profile)
+        await self.table.flushed()
+
+    def _take_profile(self, row: Row, profile: Profile | None) -> None:
+        user_id = profile.user_id if profile else (row.key or b"").decode(errors="replace")
+        user = self.users.get(row.partition, user_id)
+        if profile is None:
+            self.users.save_profile(row.partition, user, None)
+            return
+        record = ProfileRecord.of(profile)
+        if user.profile is not None and user.profile.newness() >= record.newness():
+            self.metrics.profiles_taken.labels(outcome="older").inc()
+            return
+        self.users.save_profile(row.partition, user, record)
+        self.metrics.profiles_taken.labels(outcome="taken").inc()
+        if user.head.requests == record.number:
+            waited = time.time_ns() // 1_000_000 - user.head.applied_time
+            self.metrics.event_to_profile.observe(max(0, waited) / 1000)
+        self.waiting.add((row.partition, user_id), at_once=True)
+
+    async def _on_edits(self, rows: list[Row]) -> None:
+        wall = time.time_ns() // 1_000_000
+        for row in rows:
+            edit = decode(row.value, ProfileEdit)
+            if isinstance(edit, Rejected):
+                await dead_letter_send(self.producer, self.settings, row, edit)
+                continue
+            user = self.users.get(row.partition, edit.user_id)
+            if apply_edit(user, edit, row.offset):
+                self.users.save(row.partition, user)
+                self.due.look_at(row.partition, user, self.clocks[row.partition].now(wall))
+                self.waiting.add((row.partition, edit.user_id))
+            self.next_offsets[row.partition][1] = row.offset + 1
+            self._save_clock(row.partition)
+        await self.table.flushed()
+
+    # -- loops ----------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        self.metrics.waiting_users.set(len(self.waiting))
+        if not self._catching_up():
+            while await self.server.serve(self.clocks) == self.settings.ranking.batch:
+                await asyncio.sleep(0)
+
+    async def _ask(self) -> None:
+        if not self._catching_up():
+            await self.asker.ask(self.clocks)
+
+    async def _look_for_silent(self) -> None:
+        self.asker.wake_silent(self.clocks)
+
+    def _catching_up(self) -> bool:
+        return not self.app.tables.actives_ready or self.lag > self.settings.trigger.catch_up_lag
+
+    def _measure_lag(self, rows: list[Row]) -> None:
+        lags = {}
+        for row in rows:
+            lags[TP(row.topic, row.partition)] = row.offset + 1
+        for tp, position in lags.items():
+            end = self.app.consumer.highwater(tp) or position
+            self.metrics.lag.labels(topic=tp.topic, partition=str(tp.partition)).set(end - position)
+        self.lag = sum((self.app.consumer.highwater(tp) or at) - at for tp, at in lags.items())
+
+    # -- assignment -----------------------------------------------------------------------
+
+    async def _on_revoked(self, _app: faust.App, *_: object, **__: object) -> None:
+        """Write out what was applied before another worker takes over."""
+        await self.table.flushed()
+        self.clocks.clear()
+
+    async def _on_assigned(self, partitions: set[int]) -> None:
+        """Faust has given us `partitions`, and their state is complete: read what is owed."""
+        self.users.forget_cached()
+        self.waiting.drop_partitions_except(set())
+        self.due.drop_partitions_except(set())
+        self.clocks.clear()
+        for partition in sorted(partitions):
+            await self._read_partition(partition)
+
+    async def _read_partition(self, partition: int) -> None:
+        clock, *offsets = decode_clock(self.table.read(partition, CLOCK_KEY))
+        await self._check_continuity(partition, offsets[0])
+        self.next_offsets[partition] = offsets
+        self.clocks[partition] = clock
+        now = clock.now(time.time_ns() // 1_000_000)
+        profiles = dict(self.users.profiles(partition))
+        release = self.derived.release.id
+        for user_id, head in self.users.heads(partition):
+            place = (partition, user_id)
+            newest = head.tail[-1].timestamp if head.tail else NEVER
+            self.due.look_at_head(place, head, newest, now)
+            if recommendation_trigger(head, profiles.get(user_id), release) is not None:
+                self.waiting.add(place)
+
+    async def _check_continuity(self, partition: int, applied: int) -> None:
+        topic = self.settings.topic("interactions")
+        tp = TP(topic, partition)
+        beginnings = await self.app.consumer.earliest_offsets(tp)
+        ends = await self.app.consumer.highwaters(tp)
+        check_continuity(topic, partition, applied, beginnings[tp] or 0, ends[tp] or 0)

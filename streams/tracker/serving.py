@@ -1,0 +1,191 @@
+"""Serving: users whose state has moved get a new list, in batches, newest first."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+
+from models.identity import recommendation_id
+from models.queries import Query, Recent
+from models.ranking import rank_batch
+from models.schemas import Recommendation, RecommendedItem
+from models.settings import Settings
+from streams.metrics import TrackerMetrics
+from streams.tracker.derived import Derived, Shelf
+from streams.tracker.owed import Trigger, WaitingUsers, recommendation_trigger
+from streams.tracker.state import User
+from streams.tracker.users import Place, Users
+from streams.triggers import PartitionClock, staleness
+from streams.windows import split_by_liking
+
+_LOOKED_AT: Final = 100  # newest positives among which ranking finds its distinct recent items
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One recommendation to be made, with all that names it."""
+
+    place: Place
+    trigger: Trigger
+    applied: int
+    applied_time: int
+    as_of: int
+    profile_id: str | None
+    profile_version: int | None
+    profile_as_of: int | None
+    staleness: float
+    query: Query
+
+
+class Server:
+    """Makes, sends and marks recommendations."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        users: Users,
+        waiting: WaitingUsers,
+        derived: Derived,
+        producer: AIOKafkaProducer,
+        metrics: TrackerMetrics,
+    ) -> None:
+        self._settings, self._users, self._waiting = settings, users, waiting
+        self._derived, self._producer, self._metrics = derived, producer, metrics
+
+    async def serve(self, clocks: dict[int, PartitionClock]) -> int:
+        """Serve one batch of waiting users; returns how many lists were sent."""
+        shelf = self._derived.shelf
+        if shelf is None:
+            return 0
+        places = self._waiting.take(self._settings.ranking.batch, time.monotonic())
+        orders = [order for place in places if (order := self._order(place, clocks, shelf.release))]
+        if not orders:
+            return 0
+        ranked = await asyncio.to_thread(self._rank, shelf, orders)
+        made = [
+            self._recommendation(order, items, shelf)
+            for order, items in zip(orders, ranked, strict=True)
+        ]
+        sent = [
+            await self._send(one, order.place[0]) for one, order in zip(made, orders, strict=True)
+        ]
+        await asyncio.gather(*sent)  # 1. produce, 2. the broker acknowledges
+        for order, one in zip(orders, made, strict=True):  # 3. mark
+            self._mark(order, one, clocks)
+        return len(orders)
+
+    def _order(self, place: Place, clocks: dict[int, PartitionClock], release: str) -> Order | None:
+        partition, user_id = place
+        if partition not in clocks:
+            return None
+        user = self._users.get(partition, user_id)
+        trigger = recommendation_trigger(user.head, user.profile, release)
+        if trigger is None:
+            return None
+        profile, marks = user.profile, user.head.marks(user.newest)
+        as_of = clocks[partition].now(time.time_ns() // 1_000_000)
+        return Order(
+            place=place,
+            trigger=trigger,
+            applied=user.head.applied,
+            applied_time=user.head.applied_time,
+            as_of=as_of,
+            profile_id=profile.profile_id if profile else None,
+            profile_version=profile.number if profile else None,
+            profile_as_of=profile.as_of if profile else None,
+            staleness=staleness(
+                marks, as_of, self._settings.trigger, self._settings.windows
+            ).staleness,
+            query=query_of(user, self._settings, self._derived.texts.matching, release),
+        )
+
+    def _rank(self, shelf: Shelf, orders: list[Order]) -> list[tuple[RecommendedItem, ...]]:
+        started = time.monotonic()
+        queries = [order.query for order in orders]
+        candidates = self._derived.candidates(shelf, queries)
+        ranked = rank_batch(
+            shelf.catalogue, shelf.neighbours, queries, self._settings.ranking, candidates
+        )
+        self._metrics.retrieval_latency.labels(kind="rank").observe(time.monotonic() - started)
+        return ranked
+
+    def _recommendation(
+        self, order: Order, items: tuple[RecommendedItem, ...], shelf: Shelf
+    ) -> Recommendation:
+        user_id = order.place[1]
+        return Recommendation(
+            recommendation_id=recommendation_id(
+                user_id, order.applied, order.profile_id, shelf.release, order.trigger
+            ),
+            user_id=user_id,
+            as_of=order.as_of,
+            trigger=order.trigger,
+            applied_offset=order.applied,
+            profile_id=order.profile_id,
+            profile_version=order.profile_version,
+            profile_as_of=order.profile_as_of,
+            release=shelf.release,
+            cooccurrence=shelf.neighbours.id,
+            items=items,
+            created_at=time.time_ns() // 1_000_000,
+            event_received_at=order.applied_time or None,
+        )
+
+    async def _send(self, made: Recommendation, partition: int) -> asyncio.Future[object]:
+        topic = self._settings.topic("recommendations")
+        return await self._producer.send(
+            topic, made.to_json(), made.user_id.encode(), partition=partition
+        )
+
+    def _mark(self, order: Order, made: Recommendation, clocks: dict[int, PartitionClock]) -> None:
+        partition, user_id = order.place
+        self._observe(order, made)
+        if partition not in clocks:  # the partition is another worker's now
+            return
+        user = self._users.get(partition, user_id)
+        user.head.recommended = order.applied
+        user.head.recommended_profile = order.profile_id or ""
+        user.head.recommended_release = made.release
+        self._users.save(partition, user)
+        if recommendation_trigger(user.head, user.profile, made.release) is not None:
+            self._waiting.add(order.place)
+
+    def _observe(self, order: Order, made: Recommendation) -> None:
+        self._metrics.recommendations.labels(trigger=order.trigger).inc()
+        if order.trigger == "event":
+            now = time.time_ns() // 1_000_000
+            self._metrics.event_to_recommendation.observe(max(0, now - order.applied_time) / 1000)
+        self._metrics.staleness.observe(order.staleness)
+        if made.profile_as_of is not None:
+            self._metrics.profile_age.observe(max(0, order.as_of - made.profile_as_of) / 1000)
+
+
+def query_of(
+    user: User,
+    settings: Settings,
+    matching: Callable[[tuple[str, ...]], frozenset[str]],
+    release: str,
+) -> Query:
+    """What ranking is asked for this user: recent positives, profile, and what to leave out.
+
+    A profile vector of another release is left out: vectors of two releases are never mixed.
+    """
+    spans = settings.windows
+    liked, avoided = split_by_liking(user.history, spans)
+    profile = user.profile
+    current = profile is not None and profile.vector_release == release
+    spoken = profile.spoken() if profile is not None and current else None
+    newest = liked[: -_LOOKED_AT - 1 : -1]
+    return Query(
+        user_id=user.user_id,
+        recent=[Recent(e.item_id, spans.weights[e.type.value], e.event_id) for e in newest],
+        profile=profile.unit_vector() if profile is not None and current else None,
+        sentences=(*spoken.stable, *spoken.current, *spoken.now) if spoken else (),
+        seen=frozenset(entry.item_id for entry in liked),
+        hidden=frozenset(e.item_id for e in avoided) | matching(user.head.forbidden),
+    )

@@ -1,0 +1,83 @@
+"""Users' states in memory while they are busy, in the table always.
+
+Every change is written before the next await, so that no two tasks can hold different states of
+one user.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from streams.tracker.state import (
+    HEAD,
+    PROFILE,
+    Head,
+    Key,
+    ProfileRecord,
+    User,
+    decode_head,
+    decode_profile,
+    encode_profile,
+    load,
+    profile_key,
+    store,
+)
+from streams.tracker.table import StateTable
+
+CACHED_ENTRIES: Final = 400_000  # history entries kept decoded, about 100 MB
+Place = tuple[int, str]  # (partition, user id)
+
+
+class Users:
+    """Reads and writes states, the busiest from memory."""
+
+    def __init__(self, table: StateTable, history_cap: int) -> None:
+        self._table, self._cap = table, history_cap
+        self._cache: OrderedDict[Place, User] = OrderedDict()
+        self._entries = 0
+
+    def get(self, partition: int, user_id: str) -> User:
+        """The user's state; a fresh one if there is none."""
+        place = partition, user_id
+        user = self._cache.get(place)
+        if user is None:
+            user = load(user_id, lambda key: self._table.read(partition, key), self._cap)
+            self._cache[place] = user
+            self._entries += len(user.history) + 1
+            self._shrink()
+        else:
+            self._cache.move_to_end(place)
+        return user
+
+    def save(self, partition: int, user: User, inserted: Sequence[Key] = ()) -> None:
+        """Write the user's head, and the chunks that `inserted` keys fell into."""
+        self._entries += len(inserted)
+        self._table.write(partition, store(user, inserted))
+
+    def save_profile(self, partition: int, user: User, record: ProfileRecord | None) -> None:
+        """Write (None: delete) the user's newest profile."""
+        user.profile = record
+        value = None if record is None else encode_profile(record)
+        self._table.write(partition, [(profile_key(user.user_id), value)])
+
+    def heads(self, partition: int) -> Iterator[tuple[str, Head]]:
+        """All users of a partition."""
+        for key, value in self._table.scan(partition, HEAD):
+            yield key[1:].decode(), decode_head(value)
+
+    def profiles(self, partition: int) -> Iterator[tuple[str, ProfileRecord]]:
+        """All stored profiles of a partition."""
+        for key, value in self._table.scan(partition, PROFILE):
+            yield key[1:].decode(), decode_profile(value)
+
+    def forget_cached(self) -> None:
+        """Empty the memory, after other workers may have written."""
+        self._cache.clear()
+        self._entries = 0
+
+    def _shrink(self) -> None:
+        while self._entries > CACHED_ENTRIES and len(self._cache) > 1:
+            _, dropped = self._cache.popitem(last=False)
+            self._entries -= len(dropped.history) + 1
