@@ -6,11 +6,13 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from models.errors import EngineError, EngineUnavailable
-from models.ports import Completion, Vectors
+from models.errors import EngineError, EngineUnavailable, ReleaseError, VectorIndexError
+from models.ports import Completion, Release, VectorRow, Vectors
+from models.releases import sealed
 
 Answer = str | EngineError
 
@@ -80,3 +82,102 @@ class HashEmbedder:
     def _direction(self, word: str) -> Vectors:
         seed = zlib.crc32(word.encode())
         return np.random.default_rng(seed).standard_normal(self.dimension).astype(np.float32)
+
+
+class MemoryIndex:
+    """VectorIndex in a dictionary; removed rows stay as tombstones until `optimize`."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, dict[str, VectorRow]] = {}
+        self._versions: dict[str, int] = {}
+        self._sequence = 0
+
+    def upsert(self, table: str, rows: Sequence[VectorRow]) -> None:
+        """See VectorIndex."""
+        if not rows:
+            return
+        held = self._tables.setdefault(table, {})
+        sizes = {len(row.vector) for row in (*held.values(), *rows)}
+        if len(sizes) > 1:
+            raise VectorIndexError(f"table {table!r} would hold vectors of {sorted(sizes)}")
+        self._write(table, rows)
+
+    def remove(self, table: str, ids: Sequence[str]) -> None:
+        """See VectorIndex."""
+        held = self._tables.get(table, {})
+        known = sorted(self.ids(table).intersection(ids))
+        gone = [
+            VectorRow(item_id, np.zeros_like(held[item_id].vector), "", 0, {"removed": True})
+            for item_id in known
+        ]
+        if gone:
+            self._write(table, gone)
+
+    def _write(self, table: str, rows: Sequence[VectorRow]) -> None:
+        self._sequence += 1
+        self._versions[table] = self._versions.get(table, 0) + 1
+        for row in rows:
+            self._tables[table][row.id] = replace(row, sequence=self._sequence)
+
+    def newer_than(self, table: str, sequence: int) -> list[VectorRow]:
+        """See VectorIndex."""
+        rows = (row for row in self._tables.get(table, {}).values() if row.sequence > sequence)
+        return sorted(rows, key=lambda row: (row.sequence, row.id))
+
+    def ids(self, table: str) -> set[str]:
+        """See VectorIndex."""
+        return {row.id for row in self._live(table)}
+
+    def search(self, table: str, vectors: Vectors, k: int) -> list[list[tuple[str, float]]]:
+        """See VectorIndex."""
+        rows = self._live(table)
+        return [
+            sorted(
+                ((row.id, round(float(query @ row.vector), 6)) for row in rows),
+                key=lambda pair: (-pair[1], pair[0]),
+            )[:k]
+            for query in vectors
+        ]
+
+    def version(self, table: str) -> int:
+        """See VectorIndex."""
+        return self._versions.get(table, 0) if table in self._tables else 0
+
+    def optimize(self, table: str) -> None:
+        """See VectorIndex."""
+        if table in self._tables:
+            self._tables[table] = {row.id: row for row in self._live(table)}
+
+    def drop(self, table: str) -> None:
+        """See VectorIndex."""
+        self._tables.pop(table, None)
+
+    def _live(self, table: str) -> list[VectorRow]:
+        rows = self._tables.get(table, {}).values()
+        return [row for row in rows if not row.attributes.get("removed")]
+
+
+class MemoryReleaseStore:
+    """ReleaseStore in a dictionary."""
+
+    def __init__(self) -> None:
+        self._releases: dict[str, Release] = {}
+
+    def publish(self, release: Release) -> Release:
+        """See ReleaseStore."""
+        published = sealed(release)
+        known = self._releases.setdefault(release.id, published)
+        if known != published:
+            raise ReleaseError(f"release {release.id!r} exists with other content")
+        return published
+
+    def get(self, release_id: str) -> Release:
+        """See ReleaseStore."""
+        if release_id not in self._releases:
+            raise ReleaseError(f"there is no release {release_id!r}")
+        return self._releases[release_id]
+
+    def ids(self) -> list[str]:
+        """See ReleaseStore."""
+        ordered = sorted(self._releases.values(), key=lambda found: (found.created_at, found.id))
+        return [release.id for release in ordered]

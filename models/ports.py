@@ -6,7 +6,7 @@ models/fakes.py ships a second implementation of each; tests/contracts runs one 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,11 +81,15 @@ class VectorIndex(Protocol):
         ...
 
     def remove(self, table: str, ids: Sequence[str]) -> None:
-        """Delete by id; unknown ids are ignored."""
+        """Delete by id; unknown ids are ignored. Readers learn of it from `newer_than`."""
         ...
 
     def newer_than(self, table: str, sequence: int) -> list[VectorRow]:
-        """All rows written after `sequence` (-1: all), in order of sequence."""
+        """All rows written after `sequence` (-1: all), in order of sequence, then id.
+
+        A removed row comes as a tombstone, with attributes {"removed": True}, until an
+        `optimize` that finds it older than any reader.
+        """
         ...
 
     def ids(self, table: str) -> set[str]:
@@ -150,9 +154,10 @@ class Release:
     embedder: str
     prompt_version: str
     window_spec: Mapping[str, Any]
-    created_at: str
+    created_at: str  # RFC 3339
     metrics: Mapping[str, Any]
-    manifest_sha256: str
+    manifest_sha256: str = ""  # filled in when it is published
+    hashes: Mapping[str, str] = field(default_factory=dict)  # sha256 of model files, by name
 
 
 class ReleaseStore(Protocol):
