@@ -209,10 +209,9 @@ def require_free(host: str, port: int) -> None:
 def _listener(port: int) -> str:
     with contextlib.suppress(psutil.Error, OSError):  # other users' sockets may be hidden
         for connection in psutil.net_connections("tcp"):
-            listening = connection.status == psutil.CONN_LISTEN
-            if listening and connection.laddr.port == port and connection.pid:
-                process = psutil.Process(connection.pid)
-                return f"{process.name()} (pid {process.pid})"
+            _, at = connection.laddr or ("", None)
+            if connection.status == psutil.CONN_LISTEN and at == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return "another program"
 
 

@@ -6,13 +6,15 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Callable, Iterable
+from ssl import SSLContext
 from typing import Any, Final, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
-from models.settings import Settings
+from models.errors import SettingsError
+from models.settings import KafkaSettings, Settings
 from streams.codec import Record, Rejected, dead_letter
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,10 @@ C = TypeVar("C", bound=Client)
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
-    """Options that every aiokafka client (and Faust's broker credentials) need to connect."""
+    """Options with which any aiokafka client connects.
+
+    Raises SettingsError if a certificate or key cannot be read.
+    """
     kafka = settings.kafka
     options: dict[str, Any] = {
         "bootstrap_servers": kafka.bootstrap,
@@ -40,14 +45,24 @@ def client_options(settings: Settings) -> dict[str, Any]:
         "client_id": f"{kafka.prefix}palate",
     }
     if kafka.security_protocol.endswith("SSL"):
-        options["ssl_context"] = create_ssl_context(
-            cafile=kafka.ssl_ca, certfile=kafka.ssl_cert, keyfile=kafka.ssl_key
-        )
+        options["ssl_context"] = _ssl_context(kafka)
     if kafka.security_protocol.startswith("SASL") and kafka.sasl_password:
         options["sasl_mechanism"] = kafka.sasl_mechanism
         options["sasl_plain_username"] = kafka.sasl_username
         options["sasl_plain_password"] = kafka.sasl_password.get_secret_value()
     return options
+
+
+def _ssl_context(kafka: KafkaSettings) -> SSLContext:
+    try:
+        return create_ssl_context(
+            cafile=kafka.ssl_ca, certfile=kafka.ssl_cert, keyfile=kafka.ssl_key
+        )
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"kafka.ssl_ca={kafka.ssl_ca}, kafka.ssl_cert={kafka.ssl_cert} or "
+            f"kafka.ssl_key={kafka.ssl_key} cannot be read as PEM: {error}"
+        ) from error
 
 
 def full_name(settings: Settings, topic: str) -> str:

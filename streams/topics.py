@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from models.errors import TopicError
 from models.settings import DAY_S, Settings
@@ -64,6 +64,14 @@ class TopicSpec:
         return shared | by_cleanup[self.cleanup]
 
 
+@dataclass(frozen=True, slots=True)
+class TopicShape:
+    """A topic as the broker has it; `config` in Kafka's own names."""
+
+    partitions: int
+    config: Mapping[str, str]
+
+
 TOPICS: Final[Mapping[str, TopicSpec]] = {
     "interactions": TopicSpec("delete"),
     "items": TopicSpec("compact", partitions="items"),
@@ -87,15 +95,27 @@ async def ensure_topics(settings: Settings, names: Iterable[str] = tuple(TOPICS)
     try:
         missing = wanted.keys() - set(await admin.list_topics())
         created = await _create(admin, settings, {name: wanted[name] for name in sorted(missing)})
-        found = await _partition_counts(admin, wanted)
-        configs = await _configs(admin, wanted)
-    except UnknownTopicOrPartitionError as error:
-        raise TopicError(f"a topic went away while it was checked: {error}") from error
+        found = await _describe(admin, wanted)
     finally:
         await admin.close()
     for name, spec in wanted.items():
-        check_topic(name, spec, found[name], configs[name], settings)
+        check_topic(name, spec, found[name].partitions, found[name].config, settings)
     return created
+
+
+async def describe_topics(settings: Settings, names: Iterable[str]) -> dict[str, TopicShape]:
+    """Existing topics (full names) as the broker has them; TopicError if one has no leader."""
+    admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
+    try:
+        return await _describe(admin, names)
+    finally:
+        await admin.close()
+
+
+async def _describe(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, TopicShape]:
+    wanted = list(names)
+    counts, configs = await _partition_counts(admin, wanted), await _configs(admin, wanted)
+    return {name: TopicShape(counts[name], configs[name]) for name in wanted}
 
 
 async def check_log_start(settings: Settings, topic: str, partition: int, next_offset: int) -> None:

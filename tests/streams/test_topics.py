@@ -1,16 +1,189 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.topics import TOPICS, ensure_topics
+from models.errors import TopicError
+from models.schemas import TOPIC_SCHEMAS
+from streams.kafka import client_options, deliver, producer, start_client
+from streams.topics import (
+    TOPICS,
+    TopicSpec,
+    check_log_start,
+    check_offsets,
+    check_topic,
+    describe_topics,
+    ensure_topics,
+)
 
-pytestmark = pytest.mark.service
+DELETE = {"cleanup.policy": "delete", "retention.ms": str(30 * 86_400_000), "retention.bytes": "-1"}
+FOREVER = DELETE | {"retention.ms": "-1"}
+COMPACT = DELETE | {"cleanup.policy": "compact"}
+BOTH = DELETE | {"cleanup.policy": "compact,delete"}
 
 
-def test_missing_topics_are_created_once(kafka, make_settings):
+# -- what is accepted and refused (pure) -------------------------------------------------------
+
+
+def test_every_schema_has_a_topic_and_only_dead_letters_have_none():
+    assert set(TOPICS) - set(TOPIC_SCHEMAS) == {"dead-letters"}
+    assert not set(TOPIC_SCHEMAS) - set(TOPICS)
+
+
+def test_topics_keyed_by_user_are_co_partitioned_and_releases_have_one_order(make_settings):
+    settings = make_settings(kafka={"partitions": 7})
+    counts = {name: spec.partition_count(settings) for name, spec in TOPICS.items()}
+    assert counts.pop("releases") == 1
+    assert set(counts.values()) == {7}
+
+
+@pytest.mark.parametrize("name", TOPICS)
+def test_a_topic_as_created_passes_its_own_check(name, make_settings):
     settings = make_settings()
-    created = asyncio.run(ensure_topics(settings))
+    spec = TOPICS[name]
+    check_topic(name, spec, spec.partition_count(settings), spec.config(settings), settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("interactions", COMPACT),
+        ("interactions", BOTH),
+        ("profile-requests", COMPACT),
+        ("dead-letters", COMPACT),
+        ("items", DELETE),
+        ("items", BOTH),
+        ("profiles", DELETE),
+        ("profiles", COMPACT | {"cleanup.policy": "delete", "retention.bytes": "1000"}),
+        ("releases", BOTH),
+        ("profile-edits", DELETE),
+        ("profile-edits", FOREVER | {"retention.bytes": "1000000"}),
+        ("profile-edits", COMPACT),
+    ],
+)
+def test_a_clean_up_that_loses_records_is_refused_with_the_remedy(name, config, make_settings):
+    settings = make_settings()
+    spec = TOPICS[name]
+    with pytest.raises(TopicError, match=rf"topic {name}: .*; alter it to cleanup\.policy="):
+        check_topic(name, spec, spec.partition_count(settings), config, settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("interactions", FOREVER),
+        ("items", FOREVER),
+        ("items", FOREVER | {"cleanup.policy": "compact, delete"}),
+        ("recommendations", DELETE),
+        ("recommendations", COMPACT),
+        ("profile-edits", FOREVER),
+    ],
+)
+def test_a_clean_up_that_keeps_more_is_accepted(name, config, make_settings):
+    settings = make_settings()
+    spec = TOPICS[name]
+    check_topic(name, spec, spec.partition_count(settings), config, settings)
+
+
+def test_another_partition_count_is_refused_with_both_counts(make_settings):
+    settings = make_settings(kafka={"partitions": 4})
+    with pytest.raises(
+        TopicError, match=r"x has 6 partitions.* is 4; .*PALATE_KAFKA__PARTITIONS=6"
+    ):
+        check_topic("x", TopicSpec("delete"), 6, DELETE, settings)
+    with pytest.raises(TopicError, match=r"releases has 4 partitions and needs 1"):
+        check_topic("releases", TOPICS["releases"], 4, COMPACT, settings)
+
+
+def test_a_retention_shorter_than_the_setting_is_warned_about(make_settings, caplog):
+    week = DELETE | {"retention.ms": str(7 * 86_400_000)}
+    with caplog.at_level(logging.WARNING):
+        check_topic("interactions", TOPICS["interactions"], 4, week, make_settings())
+    assert "topic interactions keeps records for 7.0 days" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("next_offset", "first", "end"), [(0, 0, 0), (0, 9, 9), (5, 5, 5), (5, 0, 8)]
+)
+def test_reading_on_is_fine_while_the_next_record_is_still_there(next_offset, first, end):
+    check_offsets("t", 0, next_offset, first, end)
+
+
+def test_expired_and_recreated_topics_are_loud_refusals():
+    with pytest.raises(TopicError, match=r"topic t partition 2: offsets 5 to 6 expired before"):
+        check_offsets("t", 2, next_offset=5, first=7, end=9)
+    with pytest.raises(
+        TopicError, match=r"topic t partition 2 ends at offset 4, but was read up to 5"
+    ):
+        check_offsets("t", 2, next_offset=5, first=0, end=4)
+
+
+# -- on a real broker --------------------------------------------------------------------------
+
+
+def test_missing_topics_are_created_once_with_their_settings(kafka, make_settings):
+    settings = make_settings(kafka={"partitions": 3, "retention_days": 2})
+
+    async def run():
+        created = await ensure_topics(settings)
+        again = await ensure_topics(settings)
+        return created, again, await describe_topics(settings, created)
+
+    created, again, found = asyncio.run(run())
     assert sorted(created) == sorted(settings.topic(name) for name in TOPICS)
-    assert asyncio.run(ensure_topics(settings)) == []
+    assert again == []
+    for name, spec in TOPICS.items():
+        shape = found[settings.topic(name)]
+        assert shape.partitions == spec.partition_count(settings)
+        wanted = spec.config(settings)
+        assert {k: shape.config[k] for k in wanted} == wanted
+
+
+def test_processes_that_start_together_all_find_the_topics(kafka, make_settings):
+    settings = make_settings()
+
+    async def run():
+        return await asyncio.gather(*(ensure_topics(settings) for _ in range(4)))
+
+    created = [name for names in asyncio.run(run()) for name in names]
+    assert sorted(created) == sorted(settings.topic(name) for name in TOPICS)
+
+
+def test_an_existing_topic_of_the_wrong_shape_is_refused(kafka, make_settings):
+    settings = make_settings()
+
+    async def run(topic: NewTopic):
+        admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
+        await admin.create_topics([topic])
+        await admin.close()
+        await ensure_topics(settings)
+
+    too_many = NewTopic(
+        settings.topic("profiles"), 5, 1, topic_configs={"cleanup.policy": "compact"}
+    )
+    with pytest.raises(TopicError, match=r"profiles has 5 partitions, kafka\.partitions is 4"):
+        asyncio.run(run(too_many))
+
+
+def test_what_kafka_refuses_to_create_is_reported_in_its_words(kafka, make_settings):
+    with pytest.raises(TopicError, match=r"refuses to create topic .*replication"):
+        asyncio.run(ensure_topics(make_settings(kafka={"replication": 3})))
+
+
+def test_the_log_start_is_checked_against_the_broker(kafka, make_settings):
+    settings = make_settings(kafka={"partitions": 1})
+
+    async def run():
+        await ensure_topics(settings, ["interactions"])
+        sender = await start_client(lambda: producer(settings))
+        for n in range(3):
+            await deliver(sender, settings.topic("interactions"), b"%d" % n, key=b"u")
+        await sender.stop()
+        await check_log_start(settings, "interactions", 0, 3)
+        with pytest.raises(TopicError, match="ends at offset 3"):
+            await check_log_start(settings, "interactions", 0, 4)
+
+    asyncio.run(run())
