@@ -166,7 +166,7 @@ class LanceIndex:
     def drop(self, table: str) -> None:
         """Remove the whole table; unknown names are ignored."""
         self._require_lock()
-        if self._database.table_exists(_file_name(table)):
+        if self._table(table) is not None:
             self._database.drop_table(_file_name(table))
 
     def _require_lock(self) -> None:
@@ -190,9 +190,12 @@ class LanceIndex:
 
     def _table(self, table: str) -> Any | None:
         # Opened anew each time: a table may have been dropped and made again by the writer.
-        if not self._database.table_exists(_file_name(table)):
+        try:
+            return self._database.open_table(_file_name(table))
+        except ValueError as error:
+            if "was not found" not in str(error):
+                raise VectorIndexError(f"table {table!r} cannot be opened: {error}") from error
             return None
-        return self._database.open_table(_file_name(table))
 
 
 def _take_lock(uri: str, lock: Path | None) -> FileLock:
