@@ -205,6 +205,10 @@ class LogSettings(Group):
     dir: Path | None = Field(None, description="Folder of segments; default data_dir/log.")
     rows: int = Field(20_000, ge=1, description="Rows after which a segment is closed.")
     seconds: float = Field(2.0, gt=0, description="Or after this many seconds.")
+    bytes: int = Field(64 * 2**20, ge=1, description="Or after this many bytes of values.")
+    accept_gap: bool = Field(
+        False, description="Go on although events expired before they were recorded."
+    )
     compact_below_rows: int = Field(10_000, description="Segments smaller than this are merged.")
     compact_every_s: float = Field(300.0, gt=0, description="How often.")
 

@@ -38,7 +38,7 @@ def compact(
 ) -> int:
     """Merge what is due and delete what was replaced more than `grace_s` ago.
 
-    Returns the number of segments merged away.
+    Returns the number of merges.
     """
     folder = log.partition_folder(topic, partition)
     if not folder.is_dir():
@@ -47,7 +47,7 @@ def compact(
     while run := due(load_manifest(folder).segments, below_rows):
         if not _merge(folder, run, SCHEMAS[topic]):
             break
-        merged += len(run) - 1
+        merged += 1
     _sweep(folder, time.time() - grace_s)
     return merged
 

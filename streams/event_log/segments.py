@@ -67,12 +67,14 @@ class SegmentLog:
         with exclusive(folder):
             self._add(folder, table)
 
-    def append_from(self, topic: str, partition: int, start: int, table: pa.Table) -> int:
+    def append_from(
+        self, topic: str, partition: int, start: int, table: pa.Table
+    ) -> SegmentInfo | None:
         """Append what the log does not hold yet of a table that is complete from `start` on.
 
         Two recorders may hold the same records around a rebalance; the second skips what the
-        first has written. Returns the rows written. Raises EventLogError if offsets between the
-        log's end and `start` would be left out.
+        first has written. Returns the new segment, None if nothing was missing. Raises
+        EventLogError if offsets between the log's end and `start` would be left out.
         """
         folder = self.partition_folder(topic, partition)
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,11 +87,9 @@ class SegmentLog:
                     "(restored or deleted?); start the recorder again, it resumes from the log"
                 )
             fresh = table.slice(int(np.searchsorted(_offsets(table), known)))
-            if fresh.num_rows:
-                self._add(folder, fresh)
-            return int(fresh.num_rows)
+            return self._add(folder, fresh) if fresh.num_rows else None
 
-    def _add(self, folder: Path, table: pa.Table) -> None:
+    def _add(self, folder: Path, table: pa.Table) -> SegmentInfo:
         manifest = load_manifest(folder)
         first, last = _range(table)
         if first < manifest.next_offset:
@@ -99,6 +99,7 @@ class SegmentLog:
         # 1. the segment is durable  2. the manifest names it
         segment = write_segment(folder, iter([table]), table.schema, first, last)
         save_manifest(folder, manifest.appended(segment))
+        return segment
 
     def rows(
         self,

@@ -1,0 +1,1 @@
+"""The recorder: every logged topic into the event log, each offset exactly once."""
