@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -26,7 +26,6 @@ PEEKED_ROWS = 20  # JSONL has no header: its columns are those of its first rows
 PARQUET_BATCH = 2048
 
 _GZIP = b"\x1f\x8b"
-_PARQUET = b"PAR1"
 _TEXT_READERS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".dat")
 
 
@@ -46,10 +45,12 @@ def open_table(
             f"{path}: cannot tell what this file is; "
             "name it .csv, .tsv, .jsonl, .dat (each also .gz) or .parquet"
         )
-    stream, position = _open_bytes(path, head)
-    lines = _lines(path, stream, dat_encoding if suffix == ".dat" else encoding)
+    file = path.open("rb")
+    lines = _lines(
+        path, file, _unzipped(path, file, head), dat_encoding if suffix == ".dat" else encoding
+    )
     columns, rows = _rows_of(suffix, path, lines, dat_columns)
-    return Table(path, columns, rows, lambda: min(1.0, position() / size))
+    return Table(path, columns, rows, lambda: 1.0 if file.closed else file.tell() / size)
 
 
 def _look_at(path: Path) -> tuple[int, bytes]:
@@ -71,20 +72,19 @@ def _inner_suffix(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _open_bytes(path: Path, head: bytes) -> tuple[IO[bytes], Callable[[], int]]:
-    file = path.open("rb")
+def _unzipped(path: Path, file: IO[bytes], head: bytes) -> IO[bytes]:
     if head.startswith(_GZIP):
-        return cast(IO[bytes], gzip.open(file)), file.tell
+        return cast(IO[bytes], gzip.open(file))
     if path.suffix.lower() == ".gz":
         file.close()
         raise ImportFailed(f"{path}: named .gz, but it is not a gzip file")
-    return file, file.tell
+    return file
 
 
-def _lines(path: Path, stream: IO[bytes], encoding: str) -> Iterator[str]:
+def _lines(path: Path, file: IO[bytes], stream: IO[bytes], encoding: str) -> Iterator[str]:
     """Decoded lines with their line ends; every error names its line."""
     line = 0
-    with stream:
+    with file, stream:  # closing a gzip stream leaves its file open
         while True:
             line += 1
             try:

@@ -1,0 +1,83 @@
+"""Event time runs at the asked speed, and positions survive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import ImportFailed
+from streams.importers.pacing import Pacer
+from streams.importers.position import PositionFile
+
+
+def test_the_first_event_is_due_at_once() -> None:
+    assert Pacer(1.0).wait_s(event_ms=5_000, wall_s=77.0) == 0.0
+
+
+def test_an_hour_of_events_takes_a_second_at_speed_3600() -> None:
+    pacer = Pacer(3600)
+    pacer.wait_s(event_ms=0, wall_s=100.0)
+
+    assert pacer.wait_s(event_ms=3_600_000, wall_s=100.0) == pytest.approx(1.0)
+    assert pacer.wait_s(event_ms=3_600_000, wall_s=100.75) == pytest.approx(0.25)
+
+
+@given(
+    speed=st.floats(0.01, 1e9),
+    events=st.lists(st.integers(0, 10**13), min_size=1, max_size=20),
+    late_s=st.floats(0, 1e6),
+)
+def test_nobody_waits_for_the_past(speed: float, events: list[int], late_s: float) -> None:
+    pacer = Pacer(speed)
+    first = events[0]
+    pacer.wait_s(first, 0.0)
+
+    for event in events:
+        wait = pacer.wait_s(event, late_s)
+        assert wait >= 0
+        if (event - first) / 1000 / speed <= late_s:
+            assert wait == 0
+
+
+def source(folder: Path, content: str = "a\n1\n") -> Path:
+    path = folder / "my file.csv"
+    path.write_text(content)
+    return path
+
+
+def test_a_saved_position_is_found_again(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    PositionFile(tmp_path / "imports", path, "generic").save(17)
+
+    assert PositionFile(tmp_path / "imports", path, "generic").load() == 17
+
+
+def test_another_format_target_or_content_is_another_import(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    PositionFile(tmp_path / "imports", path, "generic", "cluster-1").save(17)
+
+    assert PositionFile(tmp_path / "imports", path, "movielens", "cluster-1").load() == 0
+    assert PositionFile(tmp_path / "imports", path, "generic", "cluster-2").load() == 0
+    source(tmp_path, "a\n1\n2\n")
+    assert PositionFile(tmp_path / "imports", path, "generic", "cluster-1").load() == 0
+
+
+def test_a_forgotten_position_is_the_beginning(tmp_path: Path) -> None:
+    file = PositionFile(tmp_path / "imports", source(tmp_path), "generic")
+    file.save(17)
+    file.forget()
+    file.forget()
+
+    assert file.load() == 0
+
+
+def test_an_unreadable_position_says_what_to_do(tmp_path: Path) -> None:
+    file = PositionFile(tmp_path / "imports", source(tmp_path), "generic")
+    file.save(17)
+    file.path.write_text("{")
+
+    with pytest.raises(ImportFailed, match="--restart"):
+        file.load()

@@ -1,0 +1,261 @@
+"""Files that are what they claim to be, and the many that are not."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from models.errors import ImportFailed
+from streams.importers import readers
+from streams.importers.readers import open_table
+from streams.importers.rows import Row
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    raw = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+    return path
+
+
+def rows_of(path: Path, **options: Any) -> list[Row]:
+    return list(open_table(path, **options).rows)
+
+
+def values_of(path: Path, **options: Any) -> list[Any]:
+    return [row.values for row in rows_of(path, **options)]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "A.CSV"])
+def test_csv_yields_a_row_per_record_with_its_first_line(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name, 'a,b\r\n1,"two\r\nlines, é"\r\n\r\n3,4\r\n')
+
+    assert rows_of(path) == [
+        Row(2, {"a": "1", "b": "two\r\nlines, é"}),
+        Row(5, {"a": "3", "b": "4"}),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.ndjson", "a.json"])
+def test_jsonl_yields_a_row_per_line(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name, '{"a": 1}\n\n{"b": [2]}\n')
+
+    table = open_table(path)
+
+    assert table.columns == ("a", "b")
+    assert list(table.rows) == [Row(1, {"a": 1}), Row(3, {"b": [2]})]
+
+
+def test_dat_fields_are_parted_by_double_colons_and_latin_1(tmp_path: Path) -> None:
+    path = written(tmp_path / "movies.dat", "1::Amélie (2001)::Comedy\n2::x\n".encode("latin-1"))
+
+    rows = rows_of(path, dat_columns=("id", "title", "genres"))
+
+    assert rows[0] == Row(1, {"id": "1", "title": "Amélie (2001)", "genres": "Comedy"})
+    assert rows[1].problem == "2 fields under 3 columns"
+
+
+def test_parquet_is_read_in_batches_with_python_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "PARQUET_BATCH", 2)
+    noon = datetime(2020, 1, 2, 12, tzinfo=UTC)
+    times = pyarrow.array([noon] * 5, pyarrow.timestamp("ns", "UTC"))
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"n": range(5), "at": times}), path)
+
+    table = open_table(path)
+
+    assert table.columns == ("n", "at")
+    assert list(table.rows) == [Row(n + 1, {"n": n, "at": noon}) for n in range(5)]
+    assert table.fraction() == 1.0
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "a.csv"), ("\t", "a.tsv")])
+def test_other_separators_are_recognised_by_the_header(
+    tmp_path: Path, mark: str, name: str
+) -> None:
+    assert values_of(written(tmp_path / name, f"a{mark}b\n1{mark}2,5\n")) == [
+        {"a": "1", "b": "2,5"}
+    ]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    assert values_of(written(tmp_path / "a.csv", "\ufeffa,b\n1,2\n")) == [{"a": "1", "b": "2"}]
+
+
+def test_gzip_is_recognised_by_content_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(gzip.compress(b"a,b\n1,2\n"))
+
+    assert values_of(path) == [{"a": "1", "b": "2"}]
+
+
+def test_a_row_with_another_number_of_fields_is_a_problem_of_that_row(tmp_path: Path) -> None:
+    rows = rows_of(written(tmp_path / "a.csv", "a,b\n1\n1,2,3\n4,5\n"))
+
+    assert [row.problem for row in rows] == [
+        "1 fields under 2 columns",
+        "3 fields under 2 columns",
+        "",
+    ]
+
+
+def test_a_stray_quote_is_a_problem_of_that_row(tmp_path: Path) -> None:
+    rows = rows_of(written(tmp_path / "a.csv", 'a,b\n"x"y,1\n3,4\n'))
+
+    assert rows[0].problem.startswith("not CSV")
+    assert rows[-1] == Row(3, {"a": "3", "b": "4"})
+
+
+def test_a_line_that_is_no_json_object_is_a_problem_of_that_line(tmp_path: Path) -> None:
+    rows = rows_of(written(tmp_path / "a.jsonl", '{"a": 1}\n{"a": \n[1]\nNaN\n'))
+
+    assert [row.values for row in rows] == [{"a": 1}, None, None, None]
+    assert [row.line for row in rows] == [1, 2, 3, 4]
+
+
+def test_reading_shows_how_far_it_has_come(tmp_path: Path) -> None:
+    table = open_table(written(tmp_path / "a.csv", "a,b\n" + "1,2\n" * 50_000))
+
+    before = table.fraction()
+    for _ in table.rows:
+        pass
+
+    assert before < 0.5
+    assert table.fraction() == 1.0
+
+
+def failure(path: Path, **options: Any) -> str:
+    with pytest.raises(ImportFailed) as caught:
+        rows_of(path, **options)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet", "a.csv.gz"])
+def test_an_empty_file_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.touch()
+
+    assert "empty" in failure(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.csv", "a,b\n"), ("a.csv.gz", ""), ("a.jsonl", "\n\n")]
+)
+def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    assert "no rows" in failure(written(tmp_path / name, content))
+
+
+def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"a": pyarrow.array([], "int64")}), path)
+
+    assert "no rows" in failure(path)
+
+
+def test_mixed_encodings_are_refused_with_the_line(tmp_path: Path) -> None:
+    content = "a,b\n1,é\n".encode() + "2,é\n".encode("latin-1")
+
+    message = failure(written(tmp_path / "a.csv", content))
+
+    assert "line 3" in message
+    assert "0xe9" in message
+    assert "--encoding" in message
+
+
+def test_another_encoding_can_be_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "a,b\n2,£\n".encode("latin-1"))
+
+    assert values_of(path, encoding="latin-1") == [{"a": "2", "b": "£"}]
+    assert "'klingon'" in failure(path, encoding="klingon")
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz"])
+def test_a_truncated_gzip_is_refused_with_the_line(tmp_path: Path, name: str) -> None:
+    lines = [f'{{"a": {n}, "b": "{n * n}"}}\n' for n in range(2_000)]
+    whole = gzip.compress("".join(["a,b\n" if "csv" in name else "", *lines]).encode())
+    path = tmp_path / name
+    path.write_bytes(whole[: len(whole) // 2])
+
+    message = failure(path)
+
+    assert "truncated" in message
+    assert int(message.split("line ")[1].split(":")[0]) > 100
+
+
+def test_what_is_named_gz_must_be_gzip(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(b"a,b\n1,2\n")
+
+    assert "not a gzip file" in failure(path)
+
+
+def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"a": range(1000)}), path)
+    path.write_bytes(path.read_bytes()[:-100])
+
+    assert "not a whole Parquet file" in failure(path)
+
+
+def test_a_parquet_file_damaged_inside_is_refused_with_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"a": [f"{n:020}" for n in range(50_000)]})
+    pyarrow.parquet.write_table(
+        table, path, row_group_size=10_000, compression="zstd", use_dictionary=False
+    )
+    raw = bytearray(path.read_bytes())
+    middle = len(raw) // 2
+    raw[middle : middle + 2_000] = bytes(2_000)
+    path.write_bytes(raw)
+
+    message = failure(path)
+
+    assert "damaged" in message
+    assert int(message.split("row ")[1].split(":")[0]) > 1
+
+
+def test_a_quote_that_never_closes_is_refused_with_its_line(tmp_path: Path) -> None:
+    assert "line 3" in failure(written(tmp_path / "a.csv", 'a,b\n1,2\n"3,4\n5,6\n'))
+
+
+def test_a_field_that_swallows_the_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "MAX_FIELD_CHARS", 100)
+
+    message = failure(written(tmp_path / "a.csv", 'a,b\n1,"2\n' + "3,4\n" * 100))
+
+    assert "line 2" in message
+    assert "never closes" in message
+
+
+def test_an_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "MAX_LINE_BYTES", 1_000)
+
+    assert "line 2" in failure(written(tmp_path / "a.jsonl", '{"a": 1}\n' + "x" * 2_000))
+
+
+def test_text_that_is_no_jsonl_at_all_is_refused(tmp_path: Path) -> None:
+    assert "line 1" in failure(written(tmp_path / "a.jsonl", "a,b\n1,2\n"))
+    assert "one JSON object per line" in failure(written(tmp_path / "b.json", "[\n{}\n]\n"))
+
+
+def test_repeated_columns_are_refused(tmp_path: Path) -> None:
+    assert "repeated columns: a" in failure(written(tmp_path / "a.csv", "a,b,a\n1,2,3\n"))
+
+
+def test_an_unknown_kind_of_file_is_refused(tmp_path: Path) -> None:
+    assert ".parquet" in failure(written(tmp_path / "a.xlsx", "PK"))
+    assert "movielens" in failure(written(tmp_path / "a.dat", "1::2\n"))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    assert "cannot be opened" in failure(tmp_path / "nowhere.csv")

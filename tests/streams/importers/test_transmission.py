@@ -1,0 +1,202 @@
+"""Imports against the real broker: in order, once, and again from where they stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+
+from models.errors import ImportFailed
+from models.schemas import Interaction
+from models.settings import Settings
+from streams.codec import partition_for
+from streams.importers import transmission
+from streams.importers.rows import Kind
+from streams.importers.survey import Survey
+from streams.importers.transmission import ImportOptions, import_files
+from streams.kafka import consumer
+from tests.conftest import MakeSettings, role_environment
+
+pytestmark = pytest.mark.service
+
+OPTIONS = ImportOptions(Kind.INTERACTIONS, "generic")
+SAMPLE = Path(__file__).parents[3] / "data" / "sample"
+
+
+@pytest.fixture
+def settings(kafka: str, make_settings: MakeSettings) -> Settings:
+    return make_settings()
+
+
+def events_file(folder: Path, rows: int) -> Path:
+    path = folder / "events.csv"
+    with path.open("w") as file:
+        file.write("event_id,user_id,item_id,type,timestamp\n")
+        for n in range(rows):
+            file.write(f"e{n},u{n % 50},i{n % 7},click,{1_600_000_000_000 + n * 1000}\n")
+    return path
+
+
+async def records_in(settings: Settings, topic: str) -> list[ConsumerRecord]:
+    """Everything in the topic now, in the order of each partition."""
+    reader = consumer(settings, (), None)
+    await reader.start()
+    try:
+        count = settings.kafka.partitions
+        partitions = [TopicPartition(settings.topic(topic), n) for n in range(count)]
+        reader.assign(partitions)
+        ends = await reader.end_offsets(partitions)
+        await reader.seek_to_beginning(*partitions)
+        records: list[ConsumerRecord] = []
+        while len(records) < sum(ends.values()):
+            for batch in (await reader.getmany(timeout_ms=500)).values():
+                records.extend(batch)
+        return records
+    finally:
+        await reader.stop()
+
+
+def records(settings: Settings, topic: str = "interactions") -> list[ConsumerRecord]:
+    return asyncio.run(records_in(settings, topic))
+
+
+def event_ids(settings: Settings) -> Counter[str]:
+    return Counter(json.loads(record.value)["event_id"] for record in records(settings))
+
+
+def imported(
+    settings: Settings,
+    paths: Sequence[Path],
+    options: ImportOptions = OPTIONS,
+    watch: Callable[[Survey], None] = lambda _: None,
+) -> list[int]:
+    """Messages sent per file."""
+    reports = asyncio.run(import_files(settings, paths, options, watch))
+    return [report.sent for report in reports]
+
+
+def test_rows_arrive_under_their_user_in_file_order(settings: Settings, tmp_path: Path) -> None:
+    assert imported(settings, [events_file(tmp_path, 500)]) == [500]
+
+    times = defaultdict(list)
+    for record in records(settings):
+        event = Interaction.model_validate_json(record.value)
+        assert record.key == event.user_id.encode()
+        assert record.partition == partition_for(record.key, settings.kafka.partitions)
+        times[record.partition].append(event.timestamp)
+    assert sum(map(len, times.values())) == 500
+    assert all(in_order == sorted(in_order) for in_order in times.values())
+
+
+def test_the_sample_arrives_whole(settings: Settings) -> None:
+    items = ImportOptions(Kind.ITEMS, "online-retail")
+    events = ImportOptions(Kind.INTERACTIONS, "online-retail", limit=3_000)
+
+    assert imported(settings, [SAMPLE / "items.parquet"], items) == [4_619]
+    assert imported(settings, [SAMPLE / "interactions.parquet"], events) == [3_000]
+    assert len({record.key for record in records(settings, "items")}) == 4_619
+    assert max(event_ids(settings).values()) == 1
+
+
+def test_a_finished_import_sends_nothing_again(settings: Settings, tmp_path: Path) -> None:
+    path = events_file(tmp_path, 300)
+
+    assert imported(settings, [path]) == [300]
+    assert imported(settings, [path]) == [0]
+    assert imported(settings, [path], replace(OPTIONS, resume=False)) == [300]
+    assert set(event_ids(settings).values()) == {2}
+
+
+def test_a_limited_import_is_gone_on_with(settings: Settings, tmp_path: Path) -> None:
+    path = events_file(tmp_path, 300)
+
+    assert imported(settings, [path], replace(OPTIONS, limit=120)) == [120]
+    assert imported(settings, [path]) == [180]
+    assert set(event_ids(settings).values()) == {1}
+
+
+def test_an_interrupted_import_loses_and_repeats_nothing(
+    settings: Settings, tmp_path: Path
+) -> None:
+    path = events_file(tmp_path, 3_000)
+
+    def stop_halfway(opened: Survey) -> None:
+        if opened.report.rows >= 1_500:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        imported(settings, [path], watch=stop_halfway)
+    (rest,) = imported(settings, [path])
+
+    assert 0 < rest <= 1_600
+    assert event_ids(settings) == Counter({f"e{n}": 1 for n in range(3_000)})
+
+
+def test_a_damaged_file_leaves_what_was_read_before_the_damage(
+    settings: Settings, tmp_path: Path
+) -> None:
+    path = events_file(tmp_path, 400)
+    path.write_bytes(path.read_bytes() + b"e\xff,u,i,click,1600000000000\n")
+
+    with pytest.raises(ImportFailed, match="line 402"):
+        imported(settings, [path])
+
+    assert len(event_ids(settings)) == 400
+
+
+def test_a_broker_that_is_away_is_named(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transmission, "CONNECT_S", 1.0)
+    nowhere = make_settings(kafka={"bootstrap": "127.0.0.1:1"})
+
+    with pytest.raises(ImportFailed, match=r"127\.0\.0\.1:1 did not answer"):
+        imported(nowhere, [events_file(tmp_path, 1)])
+
+
+def test_killed_outright_it_loses_nothing_and_goes_on_from_what_was_saved(
+    settings: Settings, tmp_path: Path
+) -> None:
+    rows = 20_000
+    path = events_file(tmp_path, rows)
+    # 20,000 s of events at 2,000 × take 10 s: there is time to kill it.
+    command = [
+        *(sys.executable, "-m", "deploy", "import", "interactions", str(path)),
+        *("--speed", "2000", "--json"),
+    ]
+    importing = subprocess.Popen(
+        command, env={**os.environ, **role_environment(settings)}, cwd=SAMPLE.parents[1]
+    )
+    try:
+        saved = saved_row(settings, at_least=2_000)
+    finally:
+        importing.send_signal(signal.SIGKILL)
+        importing.wait()
+    (rest,) = imported(settings, [path])
+
+    ids = event_ids(settings)
+    assert rest <= rows - saved
+    assert set(ids) == {f"e{n}" for n in range(rows)}
+
+
+def saved_row(settings: Settings, at_least: int) -> int:
+    """The position that the running import has saved, once it is far enough."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for file in (settings.data_dir / "imports").glob("*.json"):
+            row = json.loads(file.read_bytes())["row"]
+            if row >= at_least:
+                return int(row)
+        time.sleep(0.05)
+    raise AssertionError(f"no position of {at_least} rows was saved")
