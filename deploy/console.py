@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
@@ -30,6 +31,8 @@ def print_json(value: Any) -> None:
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in a fresh event loop."""
+    # A broker that is away is said by the command in its own words, once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     return asyncio.run(main)
 
 

@@ -1,0 +1,222 @@
+"""What a running Palate says about itself: its processes, its metrics, its place in Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import httpx
+
+from deploy.stack import Role, Stack, readiness
+from models.schemas import ReleaseAnnouncement
+from models.settings import Settings
+
+KAFKA_WITHIN_S = 10.0
+
+Parts = dict[str, list[Any]]  # topic without prefix → aiokafka TopicPartitions
+
+
+class Sample(NamedTuple):
+    """One line of /metrics."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoleState:
+    """One role as it is now."""
+
+    name: str
+    pid: int | None
+    not_ready: str | None  # None: it serves
+    up_s: float = 0.0
+    memory_mib: float = 0.0
+    samples: tuple[Sample, ...] = field(default=(), repr=False)
+
+
+class Lag(NamedTuple):
+    """Records of a topic that a consumer has not finished."""
+
+    group: str
+    topic: str
+    committed: int
+    end: int
+
+    @property
+    def records(self) -> int:
+        """How far behind."""
+        return self.end - self.committed
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaState:
+    """What the cluster holds."""
+
+    lags: tuple[Lag, ...]
+    dead_letters: int
+    releases: tuple[ReleaseAnnouncement, ...]
+
+    @property
+    def serving(self) -> str | None:
+        """The release in force."""
+        return next((r.release for r in reversed(self.releases) if r.status == "serving"), None)
+
+
+def role_states(stack: Stack) -> list[RoleState]:
+    """Every role of the stack, with its metrics if it answers."""
+    return [_role_state(stack, role) for role in stack.roles]
+
+
+def _role_state(stack: Stack, role: Role) -> RoleState:
+    process = stack.background(role).process()
+    if process is None:
+        return RoleState(role.name, None, "not running")
+    return RoleState(
+        role.name,
+        process.pid,
+        readiness(role),
+        up_s=time.time() - process.create_time(),
+        memory_mib=process.memory_info().rss / 2**20,
+        samples=tuple(scrape(role.url)),
+    )
+
+
+def scrape(url: str) -> list[Sample]:
+    """All samples of a role's /metrics; none if it does not answer."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        text = httpx.get(f"{url}/metrics", timeout=2.0).text
+    except httpx.HTTPError:
+        return []
+    families = text_string_to_metric_families(text)
+    return [Sample(s.name, s.labels, s.value) for family in families for s in family.samples]
+
+
+def total(samples: Iterable[Sample], name: str, **labels: str) -> float:
+    """Sum of a metric over all samples that carry these labels."""
+    wanted = labels.items()
+    return sum(s.value for s in samples if s.name == name and wanted <= s.labels.items())
+
+
+def by_label(samples: Iterable[Sample], name: str, label: str) -> dict[str, float]:
+    """Sum of a metric for each value of a label."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    for sample in samples:
+        if sample.name == name:
+            sums[sample.labels[label]] += sample.value
+    return dict(sums)
+
+
+def mean(samples: Iterable[Sample], histogram: str) -> float | None:
+    """Mean of what a histogram observed; None if nothing."""
+    samples = list(samples)
+    count = total(samples, f"{histogram}_count")
+    return total(samples, f"{histogram}_sum") / count if count else None
+
+
+async def kafka_state(settings: Settings) -> KafkaState:
+    """Lags by consumer group, dead letters, releases. Raises TimeoutError if Kafka is away."""
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    from streams.kafka import client_options, consumer
+
+    async with asyncio.timeout(KAFKA_WITHIN_S):
+        admin = AIOKafkaAdminClient(**client_options(settings))
+        reader = consumer(settings, (), None)
+        try:
+            await admin.start()
+            await reader.start()
+            parts = await _partitions(settings, admin)
+            return KafkaState(
+                lags=(
+                    *await _group_lags(settings, admin, reader),
+                    *await _log_lags(settings, parts, reader),
+                ),
+                dead_letters=await _size(parts.get("dead-letters", []), reader),
+                releases=tuple(await _releases(parts.get("releases", []), reader)),
+            )
+        finally:
+            await reader.stop()
+            await admin.close()
+
+
+async def _group_lags(settings: Settings, admin: Any, reader: Any) -> list[Lag]:
+    ours = f"{settings.kafka.prefix}palate-"
+    lags = []
+    for group, *_ in await admin.list_consumer_groups():
+        if group.startswith(ours):
+            offsets = await admin.list_consumer_group_offsets(group)
+            committed = {part: mark.offset for part, mark in offsets.items() if mark.offset >= 0}
+            lags += await _by_topic(group, committed, reader)
+    return sorted(lags)
+
+
+async def _log_lags(settings: Settings, parts: Parts, reader: Any) -> list[Lag]:
+    """The recorder's positions are in the event log's manifests, not in Kafka."""
+    from streams.event_log import LOGGED_TOPICS, SegmentLog
+
+    log = SegmentLog(settings.log_dir)
+    positions = {
+        part: log.next_offset(topic, part.partition)
+        for topic in LOGGED_TOPICS
+        for part in parts.get(topic, [])
+    }
+    return await _by_topic(f"{settings.kafka.prefix}palate-recorder", positions, reader)
+
+
+async def _by_topic(group: str, committed: Mapping[Any, int], reader: Any) -> list[Lag]:
+    ends = await reader.end_offsets(list(committed)) if committed else {}
+    topics = sorted({partition.topic for partition in committed})
+    return [
+        Lag(
+            group,
+            topic,
+            sum(offset for part, offset in committed.items() if part.topic == topic),
+            sum(end for part, end in ends.items() if part.topic == topic),
+        )
+        for topic in topics
+    ]
+
+
+async def _partitions(settings: Settings, admin: Any) -> Parts:
+    """Our topics that exist, by their names without the prefix."""
+    from aiokafka import TopicPartition
+
+    from streams.topics import TOPICS
+
+    described = await admin.describe_topics([settings.topic(name) for name in TOPICS])
+    numbers = {t["topic"]: [p["partition"] for p in t["partitions"]] for t in described}
+    return {
+        name: [
+            TopicPartition(settings.topic(name), n) for n in sorted(numbers[settings.topic(name)])
+        ]
+        for name in TOPICS
+        if numbers.get(settings.topic(name))
+    }
+
+
+async def _size(parts: list[Any], reader: Any) -> int:
+    ends = await reader.end_offsets(parts) if parts else {}
+    starts = await reader.beginning_offsets(parts) if parts else {}
+    return sum(ends[part] - starts[part] for part in parts)
+
+
+async def _releases(parts: list[Any], reader: Any) -> list[ReleaseAnnouncement]:
+    """All announcements, oldest first."""
+    if not parts:
+        return []
+    reader.assign(parts)
+    await reader.seek_to_beginning(*parts)
+    end = (await reader.end_offsets(parts))[parts[0]]
+    found = []
+    while await reader.position(parts[0]) < end:
+        for records in (await reader.getmany(timeout_ms=500)).values():
+            found += [ReleaseAnnouncement.model_validate_json(r.value) for r in records if r.value]
+    return found
