@@ -1,0 +1,256 @@
+"""The recorder as a process of its own on a real broker: killed, suspended, refused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from models.schemas import Interaction, Item
+from models.settings import Settings
+from streams.event_log import SegmentLog, connect_views
+from streams.kafka import client_options, consumer, deliver, producer
+from streams.topics import ensure_topics
+from tests.conftest import MakeSettings, role_environment
+
+pytestmark = pytest.mark.service
+NOW = 1_300_000_000_000
+DEADLINE_S = 90.0
+
+
+@pytest.fixture
+def settings(kafka: str, make_settings: MakeSettings) -> Settings:
+    made = make_settings(
+        kafka={"partitions": 3},
+        log={"rows": 200, "seconds": 0.1, "compact_below_rows": 1_000, "compact_every_s": 0.5},
+    )
+    asyncio.run(ensure_topics(made))
+    return made
+
+
+class Process:
+    """A recorder in a process of its own."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self.output = log
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streams.recorder"],
+                env={**os.environ, **role_environment(settings)},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        return self.process.wait(DEADLINE_S)
+
+
+@contextmanager
+def recorder(settings: Settings, **metrics: int) -> Iterator[Process]:
+    own = settings.model_copy(update={"metrics": settings.metrics.model_copy(update=metrics)})
+    running = Process(own, settings.data_dir.parent / "recorder.log")
+    try:
+        yield running
+    finally:
+        running.process.kill()
+        running.process.wait()
+
+
+def wait_until(holds: Callable[[], bool], what: str, settings: Settings) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        if time.monotonic() > deadline:
+            output = settings.data_dir.parent / "recorder.log"
+            raise AssertionError(f"not {what} in time; {output.read_text()[-4000:]}")
+        time.sleep(0.05)
+
+
+def interaction(number: int) -> Interaction:
+    return Interaction(
+        event_id=f"e{number}",
+        user_id=f"u{number % 50}",
+        item_id=f"i{number % 9}",
+        type="purchase",
+        timestamp=NOW + number,
+    )
+
+
+async def produce(settings: Settings, numbers: range, pause_s: float = 0.0) -> None:
+    """Interactions, every tenth not JSON; and an item now and then."""
+    async with producer(settings) as sender:
+        for number in numbers:
+            event = interaction(number)
+            value = b"not json" if number % 10 == 0 else event.to_json()
+            topic = settings.topic("interactions")
+            await sender.send(topic, value, key=event.user_id.encode())
+            if number % 100 == 0:
+                item = Item(item_id=event.item_id, title=f"title {number}")
+                await sender.send(settings.topic("items"), item.to_json(), key=b"i")
+                await asyncio.sleep(pause_s)
+        await sender.flush()
+
+
+async def _topic_content(settings: Settings, topic: str) -> dict[int, list[tuple[int, bytes]]]:
+    async with consumer(settings, (), None) as reader:
+        places = [
+            TopicPartition(settings.topic(topic), n) for n in range(settings.kafka.partitions)
+        ]
+        reader.assign(places)
+        ends = await reader.end_offsets(places)
+        found: dict[int, list[tuple[int, bytes]]] = {place.partition: [] for place in places}
+        while any([await reader.position(place) < ends[place] for place in places]):
+            for place, records in (await reader.getmany(timeout_ms=500)).items():
+                found[place.partition] += [(record.offset, record.value) for record in records]
+        return found
+
+
+def topic_content(settings: Settings, topic: str) -> dict[int, list[tuple[int, bytes]]]:
+    return asyncio.run(_topic_content(settings, topic))
+
+
+def log_content(settings: Settings, topic: str) -> dict[int, list[tuple[int, bytes]]]:
+    log = SegmentLog(settings.log_dir)
+    return {
+        partition: [
+            (row["offset"], row["value"])
+            for row in log.rows(topic, partition, columns=["offset", "value"])
+        ]
+        for partition in range(settings.kafka.partitions)
+    }
+
+
+def logged(settings: Settings, topic: str = "interactions") -> int:
+    log = SegmentLog(settings.log_dir)
+    return sum(log.next_offset(topic, p) for p in range(settings.kafka.partitions))
+
+
+def test_a_recorder_killed_while_records_flow_logs_each_offset_once(settings: Settings) -> None:
+    total = 12_000
+
+    async def flow_and_kills() -> None:
+        flow = asyncio.create_task(produce(settings, range(total), pause_s=0.05))
+        for share in (0.15, 0.4, 0.7):
+            with recorder(settings) as running:
+                reached = lambda share=share: logged(settings) > share * total * 0.8  # noqa: E731
+                await asyncio.to_thread(wait_until, reached, "recording", settings)
+                running.send(signal.SIGKILL)
+        await flow
+
+    asyncio.run(flow_and_kills())
+    with recorder(settings) as running:
+        wait_until(lambda: logged(settings) >= total, "caught up", settings)
+        running.send(signal.SIGTERM)
+        assert running.ended() == 0
+    for topic in ("interactions", "items"):
+        assert log_content(settings, topic) == topic_content(settings, topic)
+    counted = connect_views(settings.log_dir).execute(
+        "SELECT status, count(*), count(DISTINCT event_id) FROM interactions GROUP BY 1 ORDER BY 1"
+    )
+    invalid = total // 10
+    assert counted.fetchall() == [("invalid", invalid, 0), ("ok", total - invalid, total - invalid)]
+
+
+def test_a_suspended_recorder_that_wakes_up_changes_nothing(settings: Settings) -> None:
+    with recorder(settings) as zombie:
+        asyncio.run(produce(settings, range(2_000)))
+        wait_until(lambda: logged(settings) >= 2_000, "recorded", settings)
+        asyncio.run(produce(settings, range(2_000, 2_500)))
+        zombie.send(signal.SIGSTOP)
+        with recorder(settings, recorder_port=settings.metrics.profiler_port) as successor:
+            asyncio.run(produce(settings, range(2_500, 4_000)))
+            wait_until(lambda: logged(settings) >= 4_000, "taken over", settings)
+            zombie.send(signal.SIGCONT)
+            asyncio.run(produce(settings, range(4_000, 5_000)))
+            wait_until(lambda: logged(settings) >= 5_000, "recorded by both", settings)
+            for running in (zombie, successor):
+                running.send(signal.SIGTERM)
+                assert running.ended() == 0
+    assert log_content(settings, "interactions") == topic_content(settings, "interactions")
+
+
+def test_sigterm_writes_what_is_held(kafka: str, make_settings: MakeSettings) -> None:
+    patient = make_settings(kafka={"partitions": 1}, log={"seconds": 3600.0})
+    asyncio.run(ensure_topics(patient))
+    asyncio.run(produce(patient, range(100)))
+    with recorder(patient) as running:
+        wait_until(lambda: lag(patient) == 0, "read", patient)
+        assert logged(patient) == 0
+        running.send(signal.SIGTERM)
+        assert running.ended() == 0
+    assert logged(patient) == 100
+
+
+def lag(settings: Settings) -> float | None:
+    """Records between the recorder and the end of partition 0, as its metrics say."""
+    try:
+        page = httpx.get(f"http://127.0.0.1:{settings.metrics.recorder_port}/metrics").text
+    except httpx.TransportError:
+        return None
+    line = 'palate_lag_records{partition="0",topic="interactions"} '
+    return next((float(found[len(line) :]) for found in page.split("\n") if line in found), None)
+
+
+async def _expire(settings: Settings, before: int) -> None:
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        place = TopicPartition(settings.topic("interactions"), 0)
+        await admin.delete_records({place: RecordsToDelete(before_offset=before)})
+    finally:
+        await admin.close()
+
+
+async def _recreate(settings: Settings) -> None:
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        await admin.delete_topics([settings.topic("interactions")])
+        while settings.topic("interactions") in await admin.list_topics():
+            await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+    await ensure_topics(settings)
+
+
+async def _send_to_first(settings: Settings, count: int) -> None:
+    async with producer(settings) as sender:
+        for _ in range(count):
+            topic = settings.topic("interactions")
+            await deliver(sender, topic, b"{}", key=b"u", partition=0)
+
+
+@pytest.mark.parametrize(
+    ("disturb", "message"),
+    [
+        (lambda settings: _expire(settings, before=9), "offsets 5..8 expired unrecorded"),
+        (_recreate, "was deleted and made again"),
+    ],
+)
+def test_events_lost_before_they_were_logged_are_a_loud_refusal(
+    settings: Settings, disturb: Callable[[Settings], object], message: str
+) -> None:
+    asyncio.run(_send_to_first(settings, 5))
+    with recorder(settings) as running:
+        wait_until(lambda: logged(settings) == 5, "recorded", settings)
+        running.send(signal.SIGTERM)
+        assert running.ended() == 0
+    asyncio.run(_send_to_first(settings, 10))
+    asyncio.run(disturb(settings))
+    with recorder(settings) as running:
+        assert running.ended() == 1
+        assert message in running.output.read_text()
+    assert logged(settings) == 5
