@@ -38,6 +38,7 @@ COMMANDS: Final = (
     Entry("recommend", "deploy.commands.recommend", "recommend", "A user's list, with reasons."),
     Entry("import", "deploy.commands.import_", "import_", "Send files of items or interactions."),
     Entry("schema", "deploy.commands.schema", "schema", "The JSON Schema of a topic."),
+    Entry("vllm", "deploy.commands.vllm", "vllm", "A vLLM server for the profiler."),
     Entry("outcomes", "deploy.commands.outcomes", "outcomes", "What users did with their lists."),
 )
 

