@@ -27,6 +27,7 @@ REASONS: Final = {
     "invalid": "a field is missing or has the wrong type or an absurd value",
     "future": "event time too far after the record's own Kafka time",
     "wrong_key": "key differs from the value's id, again after it was sent on once",
+    "failed": "valid, but the role failed with it: a defect, with its traceback in the role's log",
 }
 
 M = TypeVar("M", bound=Message)

@@ -142,10 +142,14 @@ class ProfilerMetrics(RoleMetrics):
         self.dropped = self._counter(
             "palate_requests_dropped_total",
             "Requests not answered: coalesced into a newer one, superseded by a stored profile, "
-            "or invalid.",
+            "invalid, failed (a defect; both are dead letters), or expired before a retry.",
             "reason",
         )
+        self.waiting = self._gauge("palate_requests_waiting", "Users whose request waits.")
         self.in_flight = self._gauge("palate_requests_in_flight", "Requests being answered.")
+        self.owed = self._gauge(
+            "palate_profiles_owed", "Fallback profiles that the model is still to replace."
+        )
         self.request_to_profile = self._histogram(
             "palate_request_to_profile_seconds", "From the request to the acknowledged profile."
         )
@@ -156,7 +160,9 @@ class ProfilerMetrics(RoleMetrics):
             "palate_engine_seconds", "Time of one answered model call."
         )
         self.engine_failures = self._counter(
-            "palate_engine_failures_total", "Failed model calls: unavailable, or error.", "kind"
+            "palate_engine_failures_total",
+            "Failed model calls: unavailable, nonsense, error.",
+            "kind",
         )
         self.engine_up = self._gauge(
             "palate_engine_up", "1 if the last call or health check was answered."
