@@ -54,3 +54,9 @@ PACKING_WORDS: Final = _listed("""
     size small medium large mini jumbo xl new assorted asstd design designs box boxed colour
     colours color colors style
     """)
+
+# They describe an item but do not name one, so they may not stand alone as a theme.
+COLOUR_WORDS: Final = _listed("""
+    red white blue pink black green cream ivory yellow orange purple silver gold grey gray brown
+    vintage retro antique classic traditional pretty cute little big round
+    """)

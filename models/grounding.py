@@ -1,0 +1,83 @@
+"""The grounding check: what of the model's answer do the events bear out?
+
+A statement is taken apart at commas and "and". Each phrase's content words must all occur, by
+stem, in the text of one and the same event, so that "pink lunch box" does not pass on a pink
+mug and a lunch bag. The events found this way are the statement's evidence: it is found by
+matching, never asked of the model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from models.evidence import LABELS, Evidence
+from models.schemas import Origin, Section, Sentence
+from models.text import clean, stem, words
+from models.words import DISLIKING_WORDS, FUNCTION_WORDS, LIKING_WORDS
+
+MAX_EVIDENCE: Final = 8  # event ids per sentence, the newest
+MAX_ANSWER_CHARS: Final = 4_000
+MAX_STATEMENT_CHARS: Final = 160
+
+_SECTION_OF: Final = {label.casefold(): section for section, label in LABELS.items()}
+_HEADING: Final = re.compile(rf"[\s*#-]*({'|'.join(_SECTION_OF)})[\s*]*:", re.IGNORECASE)
+_TURN_END: Final = re.compile(r"<\|im_(?:end|start)\|>|<\|endoftext\|>")
+_STATEMENT_END: Final = re.compile(r"[;!?]+|\.(?=\s|$)")
+_PHRASE_END: Final = re.compile(r"[,&+]|\b(?:and|or)\b", re.IGNORECASE)
+_COUNT: Final = re.compile(r"\bx\d+\b")  # "x5" is the prompt's own notation, not a claim
+_EDGES: Final = " -–•.,:;'\"()/"
+
+
+def statements(answer: str, first: Section) -> Iterator[tuple[Section, str]]:
+    """The model's answer → (section, statement), in order; `first` is the prompt's heading.
+
+    Nonsense gives few or no statements; nothing raises.
+    """
+    section = first
+    for line in _TURN_END.split(answer[:MAX_ANSWER_CHARS], maxsplit=1)[0].splitlines():
+        while heading := _HEADING.match(line):
+            section = _SECTION_OF[heading.group(1).casefold()]
+            line = line[heading.end() :]
+        for part in _STATEMENT_END.split(line):
+            if statement := _tidy(part):
+                yield section, statement
+
+
+def _tidy(part: str) -> str:
+    text = clean(_COUNT.sub(" ", part), MAX_STATEMENT_CHARS).strip(_EDGES)
+    return "" if text.casefold() in {"", "none", "nothing"} else text[:1].upper() + text[1:]
+
+
+def grounded(statement: str, section: Section, events: Sequence[Evidence]) -> Sentence | None:
+    """`statement` with its evidence, or None if `events` (oldest first) do not bear it out."""
+    cited: list[list[Evidence]] = []
+    for phrase in _PHRASE_END.split(statement):
+        content = content_stems(phrase, section)
+        if not content:
+            continue
+        support = [event for event in reversed(events) if content <= event.stems]
+        if not support:
+            return None
+        cited.append(support)
+    if not any(character.isalpha() for character in statement) or not cited:
+        return None  # true of anyone, so it says nothing
+    return sentence(statement, cited, Origin.MODEL)
+
+
+def content_stems(text: str, section: Section) -> frozenset[str]:
+    """Stems of the words that need evidence when said in `section`."""
+    free = FUNCTION_WORDS | (DISLIKING_WORDS if section is Section.AVOIDS else LIKING_WORDS)
+    return frozenset(stem(word) for word in words(text) if word not in free)
+
+
+def sentence(text: str, cited: Sequence[Sequence[Evidence]], origin: Origin) -> Sentence:
+    """A sentence resting on the first of each group of `cited`, then the second, … up to 8."""
+    chosen: dict[str, str] = {}
+    for rank in range(max(map(len, cited), default=0)):
+        for group in cited:
+            if rank < len(group) and len(chosen) < MAX_EVIDENCE:
+                chosen.setdefault(group[rank].event_id, group[rank].item_id)
+    items = tuple(dict.fromkeys(chosen.values()))
+    return Sentence(text=text, evidence=tuple(chosen), items=items, origin=origin)
