@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
 
 from models.errors import ImportFailed
 from models.schemas import Interaction
@@ -25,8 +24,8 @@ from streams.importers import transmission
 from streams.importers.rows import Kind
 from streams.importers.survey import Survey
 from streams.importers.transmission import ImportOptions, import_files
-from streams.kafka import consumer
 from tests.conftest import MakeSettings, role_environment
+from tests.records import records
 
 pytestmark = pytest.mark.service
 
@@ -48,31 +47,10 @@ def events_file(folder: Path, rows: int) -> Path:
     return path
 
 
-async def records_in(settings: Settings, topic: str) -> list[ConsumerRecord]:
-    """Everything in the topic now, in the order of each partition."""
-    reader = consumer(settings, (), None)
-    await reader.start()
-    try:
-        count = settings.kafka.partitions
-        partitions = [TopicPartition(settings.topic(topic), n) for n in range(count)]
-        reader.assign(partitions)
-        ends = await reader.end_offsets(partitions)
-        await reader.seek_to_beginning(*partitions)
-        records: list[ConsumerRecord] = []
-        while len(records) < sum(ends.values()):
-            for batch in (await reader.getmany(timeout_ms=500)).values():
-                records.extend(batch)
-        return records
-    finally:
-        await reader.stop()
-
-
-def records(settings: Settings, topic: str = "interactions") -> list[ConsumerRecord]:
-    return asyncio.run(records_in(settings, topic))
-
-
 def event_ids(settings: Settings) -> Counter[str]:
-    return Counter(json.loads(record.value)["event_id"] for record in records(settings))
+    return Counter(
+        json.loads(record.value)["event_id"] for record in records(settings, "interactions")
+    )
 
 
 def imported(
@@ -90,7 +68,7 @@ def test_rows_arrive_under_their_user_in_file_order(settings: Settings, tmp_path
     assert imported(settings, [events_file(tmp_path, 500)]) == [500]
 
     times = defaultdict(list)
-    for record in records(settings):
+    for record in records(settings, "interactions"):
         event = Interaction.model_validate_json(record.value)
         assert record.key == event.user_id.encode()
         assert record.partition == partition_for(record.key, settings.kafka.partitions)

@@ -1,0 +1,35 @@
+"""What stands in a topic, for tests against the real broker."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from models.settings import Settings
+from streams.kafka import consumer
+from streams.topics import TOPICS
+
+
+def records(settings: Settings, topic: str) -> list[ConsumerRecord]:
+    """All records of `topic` (without the prefix) now, each partition in order."""
+    return asyncio.run(_records(settings, topic))
+
+
+async def _records(settings: Settings, topic: str) -> list[ConsumerRecord]:
+    reader = consumer(settings, (), None)
+    await reader.start()
+    try:
+        count = TOPICS[topic].partition_count(settings)
+        partitions = [TopicPartition(settings.topic(topic), n) for n in range(count)]
+        reader.assign(partitions)
+        ends = await reader.end_offsets(partitions)
+        await reader.seek_to_beginning(*partitions)
+        found: list[ConsumerRecord] = []
+        for partition in partitions:
+            while await reader.position(partition) < ends[partition]:
+                for batch in (await reader.getmany(timeout_ms=500)).values():
+                    found.extend(batch)
+        return found
+    finally:
+        await reader.stop()
