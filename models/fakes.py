@@ -124,6 +124,10 @@ class MemoryIndex:
         rows = (row for row in self._tables.get(table, {}).values() if row.sequence > sequence)
         return sorted(rows, key=lambda row: (row.sequence, row.id))
 
+    def get(self, table: str, ids: Sequence[str]) -> dict[str, VectorRow]:
+        """See VectorIndex."""
+        return {row.id: row for row in self._live(table) if row.id in set(ids)}
+
     def ids(self, table: str) -> set[str]:
         """See VectorIndex."""
         return {row.id for row in self._live(table)}

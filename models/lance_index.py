@@ -128,6 +128,15 @@ class LanceIndex:
         query = opened.search() if sequence < 0 else opened.search().where(f"sequence > {sequence}")
         return _rows(query.select([*_METADATA, "vector"]).to_arrow())
 
+    def get(self, table: str, ids: Sequence[str]) -> dict[str, VectorRow]:
+        """The rows of these ids that are in the table; no tombstones."""
+        opened = self._table(table)
+        if opened is None or not ids:
+            return {}
+        listed = ", ".join("'" + item_id.replace("'", "''") + "'" for item_id in set(ids))
+        query = opened.search().where(f"NOT removed AND id IN ({listed})")
+        return {row.id: row for row in _rows(query.select([*_METADATA, "vector"]).to_arrow())}
+
     def ids(self, table: str) -> set[str]:
         """Ids now in the table; empty if there is no such table."""
         opened = self._table(table)

@@ -92,6 +92,10 @@ class VectorIndex(Protocol):
         """
         ...
 
+    def get(self, table: str, ids: Sequence[str]) -> dict[str, VectorRow]:
+        """The rows of these ids that are in the table; no tombstones."""
+        ...
+
     def ids(self, table: str) -> set[str]:
         """Ids now in the table; empty if there is no such table."""
         ...

@@ -52,6 +52,16 @@ def test_a_reader_sees_what_the_writer_wrote(views: Pair) -> None:
     np.testing.assert_array_equal(found.vector, np.float32([0, 1, 0, 0]))
 
 
+def test_rows_are_got_by_id_whatever_the_id_is(views: Pair) -> None:
+    writer, reader = views
+    names = ["it's", 'a "b"', "x; DROP TABLE", "ünï/✓", "%", "\\"]
+    writer.upsert(TABLE, [row(name) for name in names])
+    writer.remove(TABLE, ["%"])
+    assert set(reader.get(TABLE, [*names, "unknown"])) == set(names) - {"%"}
+    assert reader.get(TABLE, []) == {}
+    assert reader.get("no table", ["a"]) == {}
+
+
 def test_an_upsert_replaces_by_id(views: Pair) -> None:
     writer, reader = views
     writer.upsert(TABLE, [row("a", text="old"), row("b")])

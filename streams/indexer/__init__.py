@@ -1,0 +1,1 @@
+"""The role that owns every derived view: vectors in LanceDB and the co-occurrence snapshot."""

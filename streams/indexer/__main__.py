@@ -1,0 +1,59 @@
+"""`python -m streams.indexer`: compose the role from its adapters and run it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+
+from prometheus_client import CollectorRegistry
+
+from models.embedder import SentenceEmbedder
+from models.lance_index import LanceIndex
+from models.model_files import embedder_model
+from models.releases import FolderReleaseStore
+from models.settings import Settings, load_settings
+from streams.indexer.role import Indexer
+from streams.metrics import IndexerMetrics
+from streams.service import HealthServer, run_role
+from streams.topics import ensure_topics
+
+
+def main() -> None:
+    """Index until SIGTERM."""
+    settings = load_settings()
+    run_role("indexer", settings, lambda stop: index(settings, stop))
+
+
+async def index(settings: Settings, stop: asyncio.Event) -> None:
+    """Take the writer's lock, then serve health while indexing."""
+    registry = CollectorRegistry()
+    with closing(writer(settings)) as vectors:
+        embedder = await asyncio.to_thread(
+            lambda: SentenceEmbedder(embedder_model(settings), settings.embedder)
+        )
+        releases = FolderReleaseStore(settings.releases_dir)
+        role = Indexer(settings, vectors, embedder, releases, IndexerMetrics(registry))
+        port = settings.metrics.indexer_port
+        health = HealthServer(settings.metrics.host, port, registry, role.not_ready)
+        await health.start()
+        try:
+            await ensure_topics(settings)
+            await role.run(stop)
+        finally:
+            await health.stop()
+
+
+def writer(settings: Settings) -> LanceIndex:
+    """The vector index, opened for writing; on object storage the lock lies in data_dir."""
+    remote = "://" in settings.lancedb_uri
+    return LanceIndex(
+        settings.lancedb_uri,
+        writer=True,
+        lock=settings.data_dir / "lancedb.lock" if remote else None,
+        keep_versions_s=settings.index.keep_versions_s,
+        approximate_above=settings.ranking.exact_up_to,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Writes batches of changes into one table of the vector index; blocking, called in a thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from models.ports import TextEmbedder, VectorIndex, VectorRow
+from models.settings import IndexSettings
+from streams.indexer.changes import Change, plan, row_of
+from streams.metrics import IndexerMetrics
+
+
+class Table:
+    """One table, its embedder, and when it is to be optimized next."""
+
+    def __init__(
+        self,
+        name: str,
+        index: VectorIndex,
+        embedder: TextEmbedder,
+        settings: IndexSettings,
+        metrics: IndexerMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._topic = name.partition("@")[0]
+        self._index = index
+        self._embedder = embedder
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._writes = 0  # since the last optimization
+        self._optimized_at = clock()
+
+    def exists(self) -> bool:
+        """Whether anything was ever written to it."""
+        return self._index.version(self.name) > 0
+
+    def write(self, changes: Sequence[Change]) -> None:
+        """Make the changes durable and visible; what is there already is not written again."""
+        known = self._index.get(self.name, [change.id for change in changes])
+        planned = plan(changes, known)
+        rows = planned.rows + self._embedded(planned.to_embed)
+        started = time.perf_counter()
+        if rows:
+            self._index.upsert(self.name, rows)
+        if planned.to_remove:
+            self._index.remove(self.name, planned.to_remove)
+        if rows or planned.to_remove:
+            self._writes += 1
+            self._metrics.write_latency.labels(self._topic).observe(time.perf_counter() - started)
+        self._metrics.rows.labels(self._topic, "upserted").inc(len(rows))
+        self._metrics.rows.labels(self._topic, "removed").inc(len(planned.to_remove))
+        self._metrics.table_version.labels(self._topic).set(self._index.version(self.name))
+
+    def _embedded(self, changes: Sequence[Change]) -> list[VectorRow]:
+        if not changes:
+            return []
+        started = time.perf_counter()
+        vectors = self._embedder.embed([change.text or "" for change in changes])
+        self._metrics.embedding_latency.observe(time.perf_counter() - started)
+        return [row_of(change, vector) for change, vector in zip(changes, vectors, strict=True)]
+
+    def optimize_when_due(self) -> None:
+        """After so many writes, or when the versions that a write left may go."""
+        waited = self._clock() - self._optimized_at
+        due = self._writes >= self._settings.optimize_every
+        if not due and not (self._writes and waited >= self._settings.keep_versions_s):
+            return
+        started = time.perf_counter()
+        self._index.optimize(self.name)
+        self._metrics.optimize_latency.labels(self._topic).observe(time.perf_counter() - started)
+        self._writes = 0
+        self._optimized_at = self._clock()
