@@ -113,6 +113,16 @@ def consumer(
     )
 
 
+async def partition_lags(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+    """Records between the position and the end, for each assigned partition fetched so far."""
+    lags = {}
+    for place in consumer.assignment():
+        end = consumer.highwater(place)
+        if end is not None:
+            lags[place] = max(0, end - await consumer.position(place))
+    return lags
+
+
 async def start_client(make: Callable[[], C]) -> C:
     """A started client; waits for the broker for as long as it takes, and says so once."""
     waited = False
@@ -309,8 +319,10 @@ class TopicFollower:
             await asyncio.sleep(RETRY_S)
 
     async def _known_partitions(self) -> set[int]:
-        await self._consumer.topics()  # asks the broker, unlike partitions_for_topic
-        return set(self._consumer.partitions_for_topic(self.topic) or ())
+        # Only this asks the broker anew; partitions_for_topic answers from what a client that
+        # subscribed to nothing heard at its start.
+        cluster = await self._consumer._client.fetch_all_metadata()
+        return set(cluster.partitions_for_topic(self.topic) or ())
 
     async def _end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         while True:
