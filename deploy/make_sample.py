@@ -1,8 +1,8 @@
 """Cut data/sample/ out of Online Retail II. Maintainers run it; users get its result.
 
-    python -m deploy.make_sample ../shared/data/uci_online_retail data/sample
+    python -m deploy.make_sample FOLDER data/sample
 
-The folder given holds `interactions.parquet` (user_id, item_id, timestamp in seconds, event_type,
+FOLDER holds `interactions.parquet` (user_id, item_id, timestamp in seconds, event_type,
 position, quantity, price, basket_id) and `items.parquet` (item_id, title). Chosen are customers
 with a rich history: several purchases over most of a year or longer, some cancelled, of household
 rather than wholesale size; of those the first CUSTOMERS by a hash of their number, which favours

@@ -1,0 +1,146 @@
+"""The rules of the code that no type checker sees: who may import what, and what is committed."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("models", "streams", "deploy")
+
+# Where each heavy library may be imported: a module, or a package with all that is in it.
+HOMES = {
+    "torch": {"models.encoders", "deploy.vllm_server"},
+    "transformers": {"models.encoders"},
+    "peft": {"models.encoders"},
+    "gguf": {"models.encoders"},
+    "openai": {"models.encoders"},
+    "sentence_transformers": {"models.embedder"},
+    "lancedb": {"models.lance_index"},
+    "scipy": {"models.cooccurrence_build"},
+    "faust": {"streams.tracker"},
+    "rocksdict": {"streams.tracker"},
+    "uvloop": {"streams.service"},
+    "aiohttp": {"streams.service"},
+    "duckdb": {"streams.event_log", "streams.indexer.evidence", "deploy.make_sample"},
+}
+
+ADAPTERS = {
+    "models.encoders.transformers_encoder": "TransformersEncoder",
+    "models.encoders.openai_encoder": "OpenAIEncoder",
+    "models.embedder": "SentenceEmbedder",
+    "models.lance_index": "LanceIndex",
+    "models.releases": "FolderReleaseStore",
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """(dotted name, file) of every module of the product."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts).removesuffix(".__init__"), path
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports anywhere, `from a import b` as a.b."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def test_import_contracts_are_kept() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [lint, "--no-cache", "--no-logo"], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_heavy_library_stays_in_its_home(library: str) -> None:
+    strays = [
+        name
+        for name, path in modules()
+        if any(within(imported, library) for imported in imports(path))
+        and not any(within(name, home) for home in HOMES[library])
+    ]
+
+    assert strays == []
+
+
+@pytest.mark.parametrize(("module", "adapter"), ADAPTERS.items())
+def test_only_mains_and_the_command_line_name_adapters(module: str, adapter: str) -> None:
+    named = [
+        name
+        for name, path in modules()
+        if f"{module}.{adapter}" in set(imports(path))
+        and not name.endswith(".__main__")
+        and not within(name, "deploy")
+    ]
+
+    assert named == []
+
+
+@pytest.mark.parametrize(
+    ("role", "absent"),
+    [
+        ("tracker", {"torch", "transformers", "sentence_transformers", "duckdb", "scipy"}),
+        ("recorder", {"torch", "transformers", "sentence_transformers", "faust", "lancedb"}),
+        ("profiler", {"faust", "rocksdict", "lancedb", "duckdb"}),
+    ],
+)
+def test_a_role_starts_without_the_libraries_of_others(role: str, absent: set[str]) -> None:
+    code = f"import sys, streams.{role}.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert absent & set(done.stdout.split()) == set()
+
+
+INDEX_HOSTS = re.compile(
+    r"pypi\.org|pythonhosted\.org|pytorch\.org/whl|anaconda\.org"
+    r"|repo1?\.maven\.(apache\.)?org|npmjs\.(org|com)|--(extra-)?index-url"
+)
+HOME_PATHS = re.compile(r"(?<![\w.~-])/(root|home/\w+|Users/\w+)/")
+
+
+def committed() -> Iterator[tuple[str, str]]:
+    """(name, text) of every file under version control."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            yield name, (ROOT / name).read_text(errors="ignore")
+
+
+def test_no_committed_file_names_a_package_index() -> None:
+    found = {name: hit[0] for name, text in committed() if (hit := INDEX_HOSTS.search(text))}
+
+    assert found == {}
+
+
+def test_no_committed_file_names_somebodys_home_or_this_checkout() -> None:
+    here = re.compile(rf"(?<![\w.~-]){re.escape(str(ROOT))}\b")
+
+    found = {
+        name: hit[0]
+        for name, text in committed()
+        if (hit := HOME_PATHS.search(text) or here.search(text))
+    }
+
+    assert found == {}
