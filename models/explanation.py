@@ -36,7 +36,8 @@ def explain(
     table = np.round(np.stack(chosen[1:], axis=1), 6).tolist()
     items = []
     for place, (row, parts) in enumerate(zip(chosen.rows.tolist(), table, strict=True)):
-        kind = list(ReasonKind)[parts.index(max(parts))]
+        best = max(parts)
+        kind = list(ReasonKind)[parts.index(best)] if best > 0 else ReasonKind.POPULARITY
         items.append(
             RecommendedItem(
                 item_id=catalogue.ids[row],

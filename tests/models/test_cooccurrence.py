@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import cooccurrence_build
+from models.cooccurrence import (
+    KEPT_SNAPSHOTS,
+    Cooccurrence,
+    current_id,
+    load_current,
+    save_snapshot,
+)
+from models.cooccurrence_build import Evidence, build
+
+DAY_MS = 86_400_000
+ITEMS = tuple("abcdef")
+
+observations = st.dictionaries(
+    st.tuples(st.integers(0, 4), st.integers(0, len(ITEMS) - 1)),
+    st.tuples(st.sampled_from([0.2, 0.6, 1.0]), st.integers(0, 400)),
+    max_size=20,
+)
+Observed = dict[tuple[int, int], tuple[float, int]]
+
+
+def evidence_of(observed: Observed) -> Evidence:
+    keys, values = list(observed), list(observed.values())
+    return Evidence(
+        ids=ITEMS,
+        users=np.array([user for user, _ in keys], np.int64),
+        items=np.array([item for _, item in keys], np.int64),
+        weights=np.array([weight for weight, _ in values], np.float64),
+        timestamps=np.array([day * DAY_MS for _, day in values], np.int64),
+    )
+
+
+def built(observed: Observed, neighbours: int = 100, half_life: float = 365.0) -> Cooccurrence:
+    return build(
+        evidence_of(observed),
+        neighbours=neighbours,
+        half_life_days=half_life,
+        popularity_half_life_days=30.0,
+    )
+
+
+def naive(observed: Observed, half_life: float) -> dict[tuple[str, str], float]:
+    similar = {}
+    for i in range(len(ITEMS)):
+        for j in range(len(ITEMS)):
+            together = 0.0
+            for user in range(5):
+                if i != j and (user, i) in observed and (user, j) in observed:
+                    (w_i, t_i), (w_j, t_j) = observed[user, i], observed[user, j]
+                    together += w_i * w_j * 0.5 ** (abs(t_i - t_j) / half_life)
+            if together:
+                size_i = sum(w * w for (_, item), (w, _) in observed.items() if item == i)
+                size_j = sum(w * w for (_, item), (w, _) in observed.items() if item == j)
+                similar[ITEMS[i], ITEMS[j]] = together / (size_i * size_j) ** 0.5
+    return similar
+
+
+@given(observations, st.sampled_from([7.0, 365.0]), st.sampled_from([1, 3, 4_000_000]))
+def test_it_equals_the_formula_written_out(
+    observed: Observed, half_life: float, chunk: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cooccurrence_build, "_PAIRS_AT_ONCE", chunk)
+        snapshot = built(observed, half_life=half_life)
+    found = {(a, b): value for a in ITEMS for b, value in snapshot.nearest(a)}
+    assert found == pytest.approx(naive(observed, half_life), abs=1e-6)
+
+
+@given(observations, st.integers(1, 3))
+def test_the_nearest_are_kept_best_first(observed: Observed, kept: int) -> None:
+    everything, nearest = built(observed), built(observed, neighbours=kept)
+    for item in ITEMS:
+        assert nearest.nearest(item) == everything.nearest(item)[:kept]
+        values = [value for _, value in everything.nearest(item)]
+        assert values == sorted(values, reverse=True)
+
+
+@given(observations, st.randoms())
+def test_the_order_of_the_rows_does_not_matter(observed: Observed, random: object) -> None:
+    shuffled = list(observed.items())
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = built(observed), built(dict(shuffled))
+    assert one.id == other.id
+    np.testing.assert_array_equal(one.values, other.values)
+
+
+def test_equal_neighbours_go_by_item_id() -> None:
+    observed = {(0, 3): (1.0, 0), (0, 1): (1.0, 0), (0, 2): (1.0, 0)}
+    assert [item for item, _ in built(observed).nearest("d")] == ["b", "c"]
+
+
+def test_pairs_far_apart_count_less() -> None:
+    near = dict(built({(0, 0): (1.0, 0), (0, 1): (1.0, 0)}).nearest("a"))
+    far = dict(built({(0, 0): (1.0, 0), (0, 1): (1.0, 365)}).nearest("a"))
+    assert near["b"] == pytest.approx(1.0)
+    assert far["b"] == pytest.approx(0.5)
+
+
+def test_popularity_counts_users_and_forgets() -> None:
+    observed = {(0, 0): (1.0, 60), (1, 0): (1.0, 60), (0, 1): (1.0, 30), (0, 2): (0.2, 60)}
+    popularity = dict(zip(ITEMS, built(observed).popularity, strict=True))
+    assert popularity == pytest.approx({"a": 2, "b": 0.5, "c": 0.2, "d": 0, "e": 0, "f": 0})
+
+
+def test_the_id_names_the_inputs() -> None:
+    observed = {(0, 0): (1.0, 0), (0, 1): (1.0, 0)}
+    assert built(observed).id == built(observed).id
+    assert built(observed).id != built(observed, neighbours=5).id
+    assert built(observed).id != built({**observed, (1, 1): (1.0, 0)}).id
+
+
+def test_an_unknown_item_has_no_neighbours() -> None:
+    assert built({}).nearest("a") == []
+    assert built({}).nearest("zzz") == []
+
+
+def test_a_snapshot_is_read_as_it_was_saved(tmp_path: Path) -> None:
+    assert load_current(tmp_path) is None
+    saved = built({(0, 0): (1.0, 0), (0, 1): (0.6, 9), (1, 1): (1.0, 0)})
+    save_snapshot(saved, tmp_path / "new")
+    found = load_current(tmp_path / "new")
+    assert found is not None
+    assert (found.id, found.ids) == (saved.id, saved.ids)
+    for field in ("indptr", "columns", "values", "popularity"):
+        np.testing.assert_array_equal(getattr(found, field), getattr(saved, field))
+
+
+def test_a_crash_before_the_swap_leaves_the_old_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = built({(0, 0): (1.0, 0)}), built({(0, 1): (1.0, 0)})
+    save_snapshot(old, tmp_path)
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("models.cooccurrence._write_pointer", crash)
+    with pytest.raises(KeyboardInterrupt):
+        save_snapshot(new, tmp_path)
+    assert current_id(tmp_path) == old.id
+    found = load_current(tmp_path)
+    assert found is not None
+    assert found.id == old.id
+
+
+def test_old_snapshots_go_but_the_last_few_stay(tmp_path: Path) -> None:
+    base = built({(0, 0): (1.0, 0), (0, 1): (1.0, 0)})
+    for number in range(KEPT_SNAPSHOTS + 3):
+        save_snapshot(replace(base, id=f"s{number}"), tmp_path)
+        assert current_id(tmp_path) == f"s{number}"
+        assert load_current(tmp_path) is not None
+    assert len(list(tmp_path.glob("*.npz"))) <= KEPT_SNAPSHOTS + 1
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_going_back_to_an_old_snapshot_is_one_swap(tmp_path: Path) -> None:
+    one, other = built({(0, 0): (1.0, 0)}), built({(0, 1): (1.0, 0)})
+    for snapshot in (one, other, one):
+        save_snapshot(snapshot, tmp_path)
+    assert current_id(tmp_path) == one.id
