@@ -119,13 +119,14 @@ def _show(reports: list[Report], console: Console, as_json: bool, dry_run: bool)
         print_json([report.to_dict() for report in reports])
         return
     for report in reports:
+        console.print(f"\n[bold]{escape(str(report.path))}[/]", soft_wrap=True)
         console.print(_table(report))
         for line in _remarks(report, dry_run):
             console.print(line, soft_wrap=True)
 
 
 def _table(report: Report) -> Table:
-    table = Table(title=escape(str(report.path)), title_justify="left", box=None)
+    table = Table(box=None)
     for heading in ("outcome", "rows", "first lines"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")
     table.add_row("accepted", f"{report.accepted.count:,}", _first(report.accepted))
