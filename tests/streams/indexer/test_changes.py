@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from models.fakes import HashEmbedder, MemoryIndex
+from models.ports import VectorRow, Vectors
+from models.schemas import Item, Profile, Sections
+from models.settings import IndexSettings
+from streams.codec import Headers, Rejected
+from streams.indexer.changes import Change, item_change, newest, plan, profile_change
+from streams.indexer.tables import Table
+from streams.metrics import IndexerMetrics
+
+NOW = 1_300_000_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    key: bytes | None
+    value: bytes | None
+    topic: str = "items"
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = NOW
+    headers: Headers = ()
+
+
+def item(name: str = "a", **fields: object) -> Row:
+    made = Item(item_id=name, title="Red lamp", **fields)  # type: ignore[arg-type]
+    return Row(name.encode(), made.to_json())
+
+
+def profile(applied: int = 5, *, fallback: bool = False, vector_release: str = "base-0") -> Row:
+    made = Profile(
+        profile_id=f"p{applied}",
+        user_id="ann",
+        version=1,
+        as_of=NOW,
+        sections=Sections(),
+        text="Likes lamps.",
+        release="base-0",
+        model="m",
+        fallback=fallback,
+        request_id="r",
+        rule="first",
+        prompt_version="1",
+        prompt_hash="h",
+        windows_hash="w",
+        applied_offset=applied,
+        vector=(0.6, 0.8),
+        vector_release=vector_release,
+        created_at=NOW,
+    )
+    return Row(b"ann", made.to_json(), "profiles")
+
+
+def test_an_item_becomes_its_text_for_the_embedder_and_its_label_for_people() -> None:
+    change = item_change(item(brand="Lux", available=False), 600)
+    assert isinstance(change, Change)
+    assert change.text == "Red lamp. Lux"
+    assert change.attributes == {"label": "Red lamp, Lux", "available": False}
+
+
+@pytest.mark.parametrize(
+    "make", [lambda row: item_change(row, 600), lambda row: profile_change(row, "r")]
+)
+def test_a_null_value_removes(make: object) -> None:
+    assert make(Row(b"a", None)) == Change("a", None)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (Row(b"a", b"not json"), "not_json"),
+        (Row(b"a", b'{"item_id": "a"}'), "invalid"),
+        (Row(b"other", item().value), "wrong_key"),
+        (Row(None, item().value), "wrong_key"),
+        (Row(b"\xff", item().value), "wrong_key"),
+        (Row(b"\xff", None), "wrong_key"),
+        (Row(b"a", b'{"item_id": "a", "title": "' + b"x" * 2_000_000 + b'"}'), "too_large"),
+    ],
+)
+def test_what_is_no_item_says_why(row: Row, reason: str) -> None:
+    change = item_change(row, 600)
+    assert isinstance(change, Rejected)
+    assert change.reason == reason
+
+
+def test_the_vector_of_a_profile_is_taken_over_only_within_its_release() -> None:
+    own, other = profile_change(profile(), "base-0"), profile_change(profile(), "next")
+    assert isinstance(own, Change)
+    assert isinstance(other, Change)
+    assert own.vector is not None
+    assert other.vector is None
+
+
+def test_of_a_batch_the_newest_change_of_each_id_stays() -> None:
+    first, second, removal = Change("a", "1"), Change("a", "2"), Change("b", None)
+    assert newest([first, Change("b", "x"), second, removal]) == [second, removal]
+
+
+def test_an_older_profile_does_not_replace_a_newer_one() -> None:
+    newer, older = profile_change(profile(9), "base-0"), profile_change(profile(5), "base-0")
+    stand_in = profile_change(profile(9, fallback=True), "base-0")
+    assert isinstance(newer, Change)
+    assert isinstance(older, Change)
+    assert isinstance(stand_in, Change)
+    assert newest([newer, older, stand_in]) == [newer]
+    known = {"ann": VectorRow("ann", np.ones(2, np.float32), newer.text or "", 1, newer.attributes)}
+    for late in (older, stand_in, newer):
+        assert plan([late], known).rows == []
+    replaced = {"ann": VectorRow("ann", np.ones(2, np.float32), "", 1, stand_in.attributes)}
+    assert [row.id for row in plan([newer], replaced).rows] == ["ann"]
+
+
+class CountingEmbedder(HashEmbedder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def embed(self, texts: list[str]) -> Vectors:  # type: ignore[override]
+        self.texts += texts
+        return super().embed(texts)
+
+
+@pytest.fixture
+def embedder() -> CountingEmbedder:
+    return CountingEmbedder()
+
+
+@pytest.fixture
+def index() -> MemoryIndex:
+    return MemoryIndex()
+
+
+@pytest.fixture
+def table(index: MemoryIndex, embedder: CountingEmbedder) -> Table:
+    from prometheus_client import CollectorRegistry
+
+    metrics = IndexerMetrics(CollectorRegistry())
+    return Table("items@r", index, embedder, IndexSettings(optimize_every=2), metrics)
+
+
+def test_a_text_that_is_known_is_not_embedded_again(
+    table: Table, index: MemoryIndex, embedder: CountingEmbedder
+) -> None:
+    table.write([Change("a", "lamp", {"available": True})])
+    table.write([Change("a", "lamp", {"available": False})])
+    assert embedder.texts == ["lamp"]
+    assert index.get("items@r", ["a"])["a"].attributes == {"available": False}
+
+
+def test_a_redelivered_change_writes_nothing(table: Table, index: MemoryIndex) -> None:
+    table.write([Change("a", "lamp"), Change("b", "mug")])
+    table.write([Change("b", None)])
+    version = index.version("items@r")
+    table.write([Change("a", "lamp"), Change("b", None)])
+    assert index.version("items@r") == version
+
+
+def test_a_table_is_optimized_after_so_many_writes(table: Table, index: MemoryIndex) -> None:
+    table.write([Change("a", "lamp"), Change("b", "mug")])
+    table.optimize_when_due()
+    table.write([Change("b", None)])
+    assert len(index.newer_than("items@r", -1)) == 2
+    table.optimize_when_due()
+    assert len(index.newer_than("items@r", -1)) == 1  # the tombstone is gone
