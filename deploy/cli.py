@@ -40,6 +40,9 @@ COMMANDS: Final = (
     Entry("schema", "deploy.commands.schema", "schema", "The JSON Schema of a topic."),
     Entry("vllm", "deploy.commands.vllm", "vllm", "A vLLM server for the profiler."),
     Entry("outcomes", "deploy.commands.outcomes", "outcomes", "What users did with their lists."),
+    Entry("sql", "deploy.commands.sql", "sql", "Query the event log."),
+    Entry("dead-letters", "deploy.commands.dead_letters", "app", "Refused records; replay them."),
+    Entry("check", "deploy.commands.check", "app", "Check parity of what was made with the log."),
 )
 
 
