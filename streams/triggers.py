@@ -118,7 +118,7 @@ class PartitionClock(NamedTuple):
 
     def see(self, event_time: int, wall_time: int) -> PartitionClock:
         """The clock after an event; it never goes back."""
-        if event_time <= self.now(wall_time):
+        if self.event_time != NEVER and event_time <= self.now(wall_time):
             return self
         return PartitionClock(event_time, wall_time)
 

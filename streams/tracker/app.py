@@ -108,7 +108,10 @@ async def batches(app: faust.App, stream: StreamT) -> AsyncIterator[list[EventT]
     await stream.maybe_start()
     queue = stream.channel.queue
     while not stream.should_stop:
-        events = [await queue.get()]
+        try:
+            events = [await queue.get()]
+        except StopAsyncIteration:  # how Faust tells a waiting stream to stop
+            return
         while len(events) < BATCH and not queue.empty():
             events.append(queue.get_nowait())
         current = [event for event in events if _is_current(app, event)]

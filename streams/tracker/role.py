@@ -89,6 +89,9 @@ class TrackerRole:
         await self.app.start()
         try:
             await self._until_stopped(stop)
+        except Exception:
+            log.exception("the tracker stops")
+            raise
         finally:
             await self._drain(followers)
 

@@ -1,0 +1,274 @@
+"""The tracker on a real broker and RocksDB, in this process; only the vectors are in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry
+
+from models.fakes import HashEmbedder, MemoryIndex
+from models.ports import VectorRow
+from models.schemas import (
+    Interaction,
+    Item,
+    Profile,
+    ProfileRequest,
+    Recommendation,
+    ReleaseAnnouncement,
+    Sections,
+    to_rfc3339,
+)
+from models.settings import Settings
+from streams.codec import partition_for
+from streams.kafka import consumer, producer
+from streams.metrics import TrackerMetrics
+from streams.topics import ensure_topics
+from streams.tracker.role import TrackerRole
+
+pytestmark = pytest.mark.service
+NOW = 1_300_000_000_000
+DEADLINE_S = 60.0
+
+
+def interaction(number: int, user: str = "ada", item: str = "tea", **fields: object) -> Interaction:
+    values = {"event_id": f"e{number}", "user_id": user, "item_id": item, "type": "purchase"}
+    return Interaction.model_validate(values | {"timestamp": NOW + number * 1000} | fields)
+
+
+def index_of(*titles: str) -> MemoryIndex:
+    index, embedder = MemoryIndex(), HashEmbedder()
+    vectors = embedder.embed(titles)
+    index.upsert(
+        "items@base-0",
+        [
+            VectorRow(title, vector, title, n, {})
+            for n, (title, vector) in enumerate(zip(titles, vectors, strict=True))
+        ],
+    )
+    return index
+
+
+class Wire:
+    """Sends to the tracker's topics and reads what comes out."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.got: dict[str, list] = {
+            "recommendations": [],
+            "profile-requests": [],
+            "dead-letters": [],
+        }
+
+    async def send(self, topic: str, key: str, value: bytes | None, **options) -> None:
+        await self.producer.send_and_wait(
+            self.settings.topic(topic), value, key=key.encode(), **options
+        )
+
+    async def interact(self, *interactions: Interaction) -> None:
+        for one in interactions:
+            await self.send("interactions", one.user_id, one.to_json())
+
+    def recommendations(self, user: str) -> list[Recommendation]:
+        rows = self.got["recommendations"]
+        found = [Recommendation.model_validate_json(row.value) for row in rows]
+        return [one for one in found if one.user_id == user]
+
+    def requests(self, user: str) -> list[ProfileRequest]:
+        rows = self.got["profile-requests"]
+        found = [ProfileRequest.model_validate_json(row.value) for row in rows]
+        return [one for one in found if one.user_id == user]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {self.got}"
+            await asyncio.sleep(0.05)
+
+    async def read(self) -> None:
+        async for row in self.consumer:
+            self.got[row.topic.removeprefix(self.settings.kafka.prefix)].append(row)
+
+
+@asynccontextmanager
+async def wired(settings: Settings):
+    await ensure_topics(settings)
+    wire = Wire(settings)
+    wire.producer = producer(settings)
+    wire.consumer = consumer(settings, wire.got, None)
+    await wire.producer.start()
+    await wire.consumer.start()
+    serving = ReleaseAnnouncement(release="base-0", status="serving", at=NOW)
+    await wire.send("releases", "base-0", serving.to_json())
+    for title in ("tea", "teapot", "spoon"):
+        await wire.send("items", title, Item(item_id=title, title=f"{title} of silver").to_json())
+    reading = asyncio.create_task(wire.read())
+    try:
+        yield wire
+    finally:
+        reading.cancel()
+        await wire.producer.stop()
+        await wire.consumer.stop()
+
+
+@asynccontextmanager
+async def tracking(settings: Settings, index: MemoryIndex, worker: int = 0):
+    registry = CollectorRegistry()
+    metrics = TrackerMetrics(registry)
+    role = TrackerRole(settings, worker=worker, index=index, metrics=metrics, registry=registry)
+    stop = asyncio.Event()
+    running = asyncio.create_task(role.run(stop))
+    try:
+        yield role
+    finally:
+        stop.set()
+        await running
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(scenario())
+
+
+def test_events_become_a_request_and_recommendations_with_reasons(kafka, make_settings):
+    settings = make_settings()
+
+    async def scenario() -> None:
+        async with wired(settings) as wire, tracking(settings, index_of("tea", "teapot", "spoon")):
+            await wire.interact(interaction(1))
+            await wire.until(lambda: wire.recommendations("ada") and wire.requests("ada"))
+            made, request = wire.recommendations("ada")[0], wire.requests("ada")[0]
+            assert {item.item_id for item in made.items} == {"tea", "teapot", "spoon"}
+            assert (made.trigger, made.release, made.profile_id) == ("event", "base-0", None)
+            assert (request.rule, request.number) == ("first", 1)
+            assert [entry.text for entry in request.windows.short] == ["tea of silver"]
+            await wire.send("profiles", "ada", profile_for(request).to_json())
+            await wire.until(lambda: wire.recommendations("ada")[-1].profile_id == "p1")
+            assert wire.recommendations("ada")[-1].trigger == "profile"
+
+    run(scenario)
+
+
+def profile_for(request: ProfileRequest, **fields: object) -> Profile:
+    values = {
+        "profile_id": "p1",
+        "user_id": request.user_id,
+        "version": request.number,
+        "as_of": request.as_of,
+        "sections": Sections(),
+        "text": "Tea.",
+        "release": "base-0",
+        "model": "m",
+        "request_id": request.request_id,
+        "rule": request.rule,
+        "prompt_version": "1",
+        "prompt_hash": "h",
+        "windows_hash": request.windows_hash,
+        "applied_offset": request.applied_offset,
+        "vector": tuple(map(float, HashEmbedder().embed(["tea"])[0])),
+        "vector_release": "base-0",
+        "created_at": NOW,
+    }
+    return Profile.model_validate(values | fields)
+
+
+def test_a_restarted_tracker_serves_what_is_owed_and_nothing_twice(kafka, make_settings):
+    settings = make_settings()
+
+    async def scenario() -> None:
+        async with wired(settings) as wire:
+            async with tracking(settings, index_of("tea")):
+                await wire.interact(interaction(1))
+                await wire.until(lambda: wire.recommendations("ada") and wire.requests("ada"))
+            await wire.interact(interaction(2, "bob"), interaction(1))
+            async with tracking(settings, index_of("tea")) as role:
+                await wire.until(lambda: wire.recommendations("bob") and wire.requests("bob"))
+                await wire.until(
+                    lambda: role.metrics.events.labels("purchase", "duplicate")._value.get()
+                )
+            assert len(wire.recommendations("ada")) == 1
+            assert len(wire.requests("ada")) == 1
+
+    run(scenario)
+
+
+def test_state_comes_back_from_the_changelog_on_another_machine(kafka, make_settings):
+    settings = make_settings()
+
+    async def scenario() -> None:
+        async with wired(settings) as wire:
+            async with tracking(settings, index_of("tea")):
+                await wire.interact(*(interaction(n) for n in range(40)))
+                await wire.until(lambda: wire.recommendations("ada"))
+                await wire.until(lambda: wire.recommendations("ada")[-1].applied_offset == 39)
+            async with tracking(settings, index_of("tea"), worker=1) as role:
+                partition = partition_for(b"ada", settings.kafka.partitions)
+                await wire.until(lambda: partition in role.clocks)
+                assert len(role.users.get(partition, "ada").history) == 40
+                assert role.users.get(partition, "ada").head.applied == 39
+
+    run(scenario)
+
+
+def test_bad_events_become_dead_letters_and_stop_nothing(kafka, make_settings):
+    settings = make_settings()
+    future = interaction(3, timestamp=to_rfc3339(int(time.time() * 1000) + 3_600_000))
+    bad = {
+        "not_json": b"\xff\xfe{",
+        "invalid": orjson.dumps({"event_id": "x", "user_id": "ada", "type": "stare"}),
+        "empty": None,
+        "too_large": b'{"review":"' + b"x" * 10_000_000 + b'"}',
+        "future": future.to_json(),
+    }
+
+    async def scenario() -> None:
+        async with wired(settings) as wire, tracking(settings, index_of("tea")):
+            for value in bad.values():
+                await wire.send("interactions", "ada", value)
+            await wire.interact(interaction(1))
+            await wire.until(lambda: wire.recommendations("ada"))
+            await wire.until(lambda: len(wire.got["dead-letters"]) == len(bad))
+            letters = [dict(row.headers) for row in wire.got["dead-letters"]]
+            assert sorted(one["palate-reason"].decode() for one in letters) == sorted(bad)
+            assert max(len(row.value or b"") for row in wire.got["dead-letters"]) == 256 * 1024
+
+    run(scenario)
+
+
+def test_an_event_under_a_wrong_key_is_sent_on_once_and_counts(kafka, make_settings):
+    settings = make_settings()
+
+    async def scenario() -> None:
+        async with wired(settings) as wire, tracking(settings, index_of("tea")):
+            await wire.send("interactions", "somebody-else", interaction(1).to_json())
+            await wire.until(lambda: wire.recommendations("ada"))
+            home = partition_for(b"ada", settings.kafka.partitions)
+            await wire.send(
+                "interactions", "ada", interaction(2).to_json(), partition=(home + 1) % 4
+            )
+            await wire.until(lambda: len(wire.recommendations("ada")) >= 2)
+            assert wire.got["dead-letters"] == []
+
+    run(scenario)
+
+
+def test_a_vector_of_another_release_is_never_mixed_in(kafka, make_settings):
+    settings = make_settings()
+
+    async def scenario() -> None:
+        async with wired(settings) as wire, tracking(settings, index_of("tea", "spoon")):
+            await wire.interact(interaction(1))
+            await wire.until(lambda: wire.requests("ada"))
+            foreign = profile_for(
+                wire.requests("ada")[0], vector_release="other", vector=(1.0, 0.0)
+            )
+            await wire.send("profiles", "ada", foreign.to_json())
+            await wire.until(lambda: wire.recommendations("ada")[-1].profile_id == "p1")
+            parts = wire.recommendations("ada")[-1].items[0].parts
+            assert np.isclose(parts.get("profile", 0.0), 0.0)
+
+    run(scenario)
