@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from deploy.stack import Role, Stack, readiness
+from deploy.stack import Role, Stack, fetch, readiness
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
 
@@ -92,7 +92,7 @@ def scrape(url: str) -> list[Sample]:
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
-        text = httpx.get(f"{url}/metrics", timeout=2.0).text
+        text = fetch(f"{url}/metrics").text
     except httpx.HTTPError:
         return []
     families = text_string_to_metric_families(text)

@@ -24,6 +24,7 @@ from models.settings import Settings
 
 READY_WITHIN_S: Final = 300.0  # a first start converts the language model
 DRAIN_S: Final = 30.0
+POLL_S: Final = 0.3
 CHECKOUT: Final = str(Path(__file__).resolve().parent.parent)
 
 Say = Callable[[str, str], None]  # (part, what it is doing)
@@ -82,7 +83,7 @@ class Stack:
         with self._lock():
             started = self.start_broker(say)
             started += [role.name for role in self.roles if self._start_role(role, say)]
-            self._wait_ready(say)
+        self._wait_ready(say)  # unlocked, so that `palate down` may end the waiting
         return started
 
     def start_broker(self, say: Say) -> list[str]:
@@ -122,7 +123,7 @@ class Stack:
                 say(role.name, reason or "ready")
             if waiting and time.monotonic() > deadline:
                 raise StackError(self._too_slow(waiting))
-            time.sleep(0.2)
+            time.sleep(POLL_S)
 
     def not_ready(self, role: Role) -> str | None:
         """None if the role serves; else why not. Raises StackError if it is not running."""
@@ -166,7 +167,7 @@ class Stack:
                 elif time.monotonic() >= due[role.name]:
                     due[role.name], pause[role.name] = 0.0, min(60.0, pause[role.name] * 2)
                     self._start_role(role, say)
-            time.sleep(0.5)
+            time.sleep(POLL_S)
 
     def running(self) -> list[str]:
         """Names of what runs now."""
@@ -191,10 +192,15 @@ class Stack:
             ) from error
 
 
+def fetch(url: str) -> httpx.Response:
+    """GET of a health server: on this machine, so neither a proxy nor certificates are wanted."""
+    return httpx.get(url, timeout=2.0, trust_env=False, verify=False)
+
+
 def readiness(role: Role) -> str | None:
     """None if `/readyz` answers 200; else its reason, or that nothing answers yet."""
     try:
-        answer = httpx.get(f"{role.url}/readyz", timeout=2.0)
+        answer = fetch(f"{role.url}/readyz")
     except httpx.HTTPError:
         return "starting"
     return None if answer.status_code == 200 else answer.text.strip()[:200] or "not ready"
