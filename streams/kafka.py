@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from ssl import SSLContext
 from typing import Any, Final, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
@@ -31,6 +32,7 @@ class Client(Protocol):
 
 
 C = TypeVar("C", bound=Client)
+T = TypeVar("T")
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -123,28 +125,41 @@ async def partition_lags(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int
     return lags
 
 
-async def start_client(make: Callable[[], C]) -> C:
-    """A started client; waits for the broker for as long as it takes, and says so once."""
+async def until_answered(what: str, call: Callable[[], Awaitable[T]]) -> T:
+    """The result of `call`, made again for as long as the broker is away, which is said once.
+
+    Raises KafkaError where another try would not help.
+    """
     waited = False
     while True:
-        client = make()
         try:
-            await client.start()
+            result = await call()
         except (KafkaError, OSError) as error:
-            await _close(client)
             if not _worth_another_try(error):
                 raise
             if not waited:
-                log.warning("waiting for Kafka: %s", error)
+                log.warning("%s: Kafka does not answer, trying again: %r", what, error)
             waited = True
             await asyncio.sleep(RETRY_S)
+        else:
+            if waited:
+                log.info("%s: Kafka answers", what)
+            return result
+
+
+async def start_client(make: Callable[[], C]) -> C:
+    """A started client; waits for the broker for as long as it takes."""
+
+    async def start() -> C:
+        client = make()
+        try:
+            await client.start()
         except BaseException:
             await _close(client)
             raise
-        else:
-            if waited:
-                log.info("Kafka answers")
-            return client
+        return client
+
+    return await until_answered("connecting", start)
 
 
 async def _close(client: Any) -> None:
@@ -170,21 +185,10 @@ async def deliver(
     Tries for as long as the broker is away, so it may be written twice but is never lost.
     Raises KafkaError only where another try would not help.
     """
-    waited = False
-    while True:
-        try:
-            await producer.send_and_wait(
-                topic, value, key=key, partition=partition, headers=list(headers)
-            )
-        except (KafkaError, OSError) as error:
-            if not _worth_another_try(error):
-                raise
-            if not waited:
-                log.warning("topic %s: not acknowledged, sending again: %r", topic, error)
-            waited = True
-            await asyncio.sleep(RETRY_S)
-        else:
-            return
+    given = {"key": key, "partition": partition, "headers": list(headers)}
+    await until_answered(
+        f"sending to {topic}", lambda: producer.send_and_wait(topic, value, **given)
+    )
 
 
 async def dead_letter_send(
@@ -194,6 +198,24 @@ async def dead_letter_send(
     value, headers = dead_letter(record, rejected)
     topic = settings.topic("dead-letters")
     await deliver(producer, topic, value, key=record.key, headers=headers)
+
+
+async def existing_partitions(settings: Settings, topic: str) -> list[TopicPartition]:
+    """All partitions of a topic (full name), as soon as it exists."""
+    admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
+    announced = False
+    try:
+        while True:
+            [found] = await until_answered(topic, lambda: admin.describe_topics([topic]))
+            numbers = sorted(partition["partition"] for partition in found["partitions"])
+            if numbers:
+                return [TopicPartition(topic, number) for number in numbers]
+            if not announced:
+                log.warning("waiting for topic %s to exist", topic)
+            announced = True
+            await asyncio.sleep(RETRY_S)
+    finally:
+        await admin.close()
 
 
 class LowWatermark:
@@ -259,11 +281,11 @@ class TopicFollower:
 
     async def start(self) -> None:
         """Begin to read; waits for the broker and for the topic to exist."""
+        partitions = await existing_partitions(self.settings, self.topic)
         self._consumer = await start_client(
             lambda: consumer(self.settings, (), None, max_poll_records=2_000)
         )
         try:
-            partitions = await self._partitions()
             self._consumer.assign(partitions)
             await self._consumer.seek_to_beginning(*partitions)
             self._ends = await self._end_offsets(partitions)
@@ -307,31 +329,10 @@ class TopicFollower:
         await asyncio.gather(self._task, return_exceptions=True)
         await self._consumer.stop()
 
-    async def _partitions(self) -> list[TopicPartition]:
-        announced = False
-        while True:
-            known = await self._known_partitions()
-            if known:
-                return [TopicPartition(self.topic, number) for number in sorted(known)]
-            if not announced:
-                log.warning("waiting for topic %s to exist", self.topic)
-            announced = True
-            await asyncio.sleep(RETRY_S)
-
-    async def _known_partitions(self) -> set[int]:
-        # Only this asks the broker anew; partitions_for_topic answers from what a client that
-        # subscribed to nothing heard at its start.
-        cluster = await self._consumer._client.fetch_all_metadata()
-        return set(cluster.partitions_for_topic(self.topic) or ())
-
     async def _end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        while True:
-            try:
-                return dict(await self._consumer.end_offsets(partitions))
-            except KafkaError as error:
-                if not _worth_another_try(error):
-                    raise
-                await asyncio.sleep(RETRY_S)
+        return await until_answered(
+            f"reading {self.topic}", lambda: self._consumer.end_offsets(partitions)
+        )
 
     async def _follow(self) -> None:
         failing = False
