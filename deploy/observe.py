@@ -151,7 +151,7 @@ async def _group_lags(settings: Settings, admin: Any, reader: Any) -> list[Lag]:
     ours = f"{settings.kafka.prefix}palate-"
     lags = []
     for group, *_ in await admin.list_consumer_groups():
-        if group.startswith(ours):
+        if group.startswith(ours) and group != f"{ours}recorder":
             offsets = await admin.list_consumer_group_offsets(group)
             committed = {part: mark.offset for part, mark in offsets.items() if mark.offset >= 0}
             lags += await _by_topic(group, committed, reader)

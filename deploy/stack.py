@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,13 +140,17 @@ class Stack:
     def stop(self, say: Say) -> None:
         """Let every role drain and stop it, then the broker."""
         with self._lock():
-            for role in self.roles + self._left_over():
-                say(role.name, "stopping")
-                say(role.name, self.background(role).stop(DRAIN_S))
+            parts = self.roles + self._left_over()
+            with ThreadPoolExecutor(len(parts)) as at_once:
+                for role, outcome in zip(parts, at_once.map(self._stop_role, parts), strict=True):
+                    say(role.name, outcome)
             if self.broker and self.broker.running():
                 say("kafka", "stopping")
                 self.broker.stop()
                 say("kafka", "stopped")
+
+    def _stop_role(self, role: Role) -> str:
+        return self.background(role).stop(DRAIN_S)
 
     def _left_over(self) -> list[Role]:
         """Roles of an earlier start with more workers than the settings now say."""
