@@ -33,13 +33,18 @@ _EDGES: Final = " -–•.,:;'\"()/"
 def statements(answer: str, first: Section) -> Iterator[tuple[Section, str]]:
     """The model's answer → (section, statement), in order; `first` is the prompt's heading.
 
-    Nonsense gives few or no statements; nothing raises.
+    An empty line ends the answer until the next heading: what follows is the model talking of
+    its work. Nonsense gives few or no statements; nothing raises.
     """
-    section = first
-    for line in _TURN_END.split(answer[:MAX_ANSWER_CHARS], maxsplit=1)[0].splitlines():
+    section: Section | None = first
+    for line in _TURN_END.split(answer[:MAX_ANSWER_CHARS].strip(), maxsplit=1)[0].splitlines():
+        if not line.strip():
+            section = None
         while heading := _HEADING.match(line):
             section = _SECTION_OF[heading.group(1).casefold()]
             line = line[heading.end() :]
+        if section is None:
+            continue
         for part in _STATEMENT_END.split(line):
             if statement := _tidy(part):
                 yield section, statement

@@ -118,10 +118,10 @@ def _within_cost(
     lists: dict[Section, list[ShownItem]],
 ) -> dict[Section, tuple[ShownItem, ...]]:
     """Drop the last line of the costliest section until the whole list is cheap enough."""
-    cost = {section: sum(map(_cost, map(_line, lines))) for section, lines in lists.items()}
+    cost = {section: sum(map(_cost, map(_entry, lines))) for section, lines in lists.items()}
     while sum(cost.values()) > LIST_COST:
         costliest = max(cost, key=lambda section: cost[section])
-        cost[costliest] -= _cost(_line(lists[costliest].pop()))
+        cost[costliest] -= _cost(_entry(lists[costliest].pop()))
     return {section: tuple(lines) for section, lines in lists.items() if lines}
 
 
@@ -132,14 +132,12 @@ def _cost(line: str) -> float:
 
 
 def _listed(shown: Mapping[Section, tuple[ShownItem, ...]]) -> str:
-    parts = (
-        f"{LABELS[section]}:\n" + "\n".join(_line(item) for item in items)
-        for section, items in shown.items()
+    return "\n".join(
+        f"{LABELS[section]}: {'; '.join(map(_entry, items))}" for section, items in shown.items()
     )
-    return "\n".join(parts)
 
 
-def _line(item: ShownItem) -> str:
+def _entry(item: ShownItem) -> str:
     times = f" x{item.times}" if item.times > 1 else ""
     review = f" ({item.review})" if item.review else ""
-    return f"- {item.text}{times}{review}"
+    return f"{item.text}{times}{review}".replace(";", ",")

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.evidence import Evidence, section_events
+from models.grounding import MAX_EVIDENCE, content_stems, grounded, statements
+from models.schemas import Origin, Section
+from models.text import stems
+from tests.models.profile_requests import event, request_of
+
+BAG, MUG = "Lunch bag red retrospot", "Pink polkadot mug"
+
+
+def bought(*texts: str) -> tuple[Evidence, ...]:
+    entries = [event(n, text, 100 - n) for n, text in enumerate(texts)]
+    return section_events(request_of(entries))[Section.STABLE]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["lunch bags", "Often buys red lunch bags", "Lunch bags and pink mugs", "retrospot, mug"],
+)
+def test_a_statement_in_words_of_the_events_is_kept(statement: str) -> None:
+    kept = grounded(statement, Section.STABLE, bought(BAG, MUG))
+    assert kept is not None
+    assert kept.origin is Origin.MODEL
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "A dedicated foodie",  # said of things never bought
+        "pink lunch bags",  # blended from two items
+        "lunch bags and yachts",  # half true
+        "does not like lunch bags",  # turned round
+        "avoids lunch bags",
+        "likes various items",  # true of anyone
+        "buys 12",  # no such number
+        "",
+        "🫖",
+    ],
+)
+def test_a_statement_that_no_single_event_bears_out_is_rejected(statement: str) -> None:
+    assert grounded(statement, Section.STABLE, bought(BAG, MUG)) is None
+
+
+def test_dislikes_are_told_of_dislikes_only_and_likes_of_likes() -> None:
+    assert grounded("sent back lunch bags", Section.AVOIDS, bought(BAG)) is not None
+    assert grounded("loves lunch bags", Section.AVOIDS, bought(BAG)) is None
+    assert grounded("loves lunch bags", Section.STABLE, bought(BAG)) is not None
+
+
+def test_evidence_is_the_newest_events_that_hold_each_phrase() -> None:
+    events = bought(*[BAG] * 6, *[MUG] * 6)
+    kept = grounded("lunch bags and pink mugs", Section.STABLE, events)
+    assert kept is not None
+    assert kept.evidence[:4] == ("event-5", "event-11", "event-4", "event-10")
+    assert len(kept.evidence) == MAX_EVIDENCE
+    assert kept.items == (events[0].item_id, events[-1].item_id)
+
+
+def test_lines_of_an_answer_become_statements_of_their_sections() -> None:
+    answer = (
+        " lunch bags; cake tins x5.\n**Now**: none\nAvoids: clocks<|im_end|>\nStable: never read"
+    )
+    assert list(statements(answer + "<|im_end|>Now: yachts", Section.STABLE)) == [
+        (Section.STABLE, "Lunch bags"),
+        (Section.STABLE, "Cake tins"),
+        (Section.AVOIDS, "Clocks"),
+    ]
+
+
+@given(st.text(), st.sampled_from(Section), st.lists(st.sampled_from([BAG, MUG]), max_size=4))
+def test_any_answer_is_read_and_what_is_kept_is_supported_by_its_evidence(
+    answer: str, first: Section, texts: list[str]
+) -> None:
+    events = bought(*texts)
+    text_of = {event.event_id: event.text for event in events}
+    for section, statement in statements(answer, first):
+        kept = grounded(statement, section, events)
+        if kept is not None:
+            cited = stems(" ".join(text_of[event_id] for event_id in kept.evidence))
+            assert content_stems(kept.text, section) <= cited
