@@ -61,7 +61,7 @@ def is_local(source: ModelSource) -> bool:
 
 
 def _named(name: str, bundled: str, setting: str) -> ModelSource:
-    if Path(name).expanduser().is_dir():
+    if name and Path(name).expanduser().is_dir():
         return Path(name).expanduser()
     if _HUB_ID.fullmatch(name):
         return name

@@ -25,9 +25,12 @@ class MicroBatcher(Generic[T, R]):
         self._queue: asyncio.Queue[tuple[T, asyncio.Future[R]]] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._worker: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def submit(self, job: T) -> R:
-        """The result of one job, once its batch is done."""
+        """The result of one job, once its batch is done. Raises RuntimeError after `close`."""
+        if self._closed:
+            raise RuntimeError("the batcher is closed")
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((job, result))
         if self._worker is None:
@@ -36,6 +39,7 @@ class MicroBatcher(Generic[T, R]):
 
     async def close(self) -> None:
         """Stop after the batch under way; callers still waiting are cancelled."""
+        self._closed = True
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)

@@ -89,10 +89,12 @@ class OpenAIEncoder:
         return [str(model.id) for model in getattr(listed, "data", None) or ()]
 
     def _completion(self, answer: Any, prompt: str, latency_ms: float) -> Completion:
-        choices = getattr(answer, "choices", None)
-        if not choices or not isinstance(choices[0].text, str):
-            raise EngineError(f"{self.model} answered without a text: {str(answer)[:200]!r}")
-        text, usage = choices[0].text, answer.usage
+        try:
+            text, usage = answer.choices[0].text, answer.usage
+        except (AttributeError, IndexError, TypeError) as error:  # the client checks no types
+            raise self._unreadable(answer) from error
+        if not isinstance(text, str):
+            raise self._unreadable(answer)
         return Completion(
             text=text,
             prompt_tokens=usage.prompt_tokens if usage else self._count(prompt),
@@ -100,6 +102,9 @@ class OpenAIEncoder:
             latency_ms=latency_ms,
             model=self.model,
         )
+
+    def _unreadable(self, answer: Any) -> EngineError:
+        return EngineError(f"{self.model} answered without a text: {str(answer)[:200]!r}")
 
 
 async def _within(timeout_s: float, call: Awaitable[T]) -> T:

@@ -1,0 +1,57 @@
+"""`python -m streams.profiler`: choose the engine and the embedder, then serve."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prometheus_client import CollectorRegistry
+
+from models.model_files import ModelSource, embedder_model, language_model
+from models.ports import ProfileEncoder
+from models.settings import Settings, load_settings
+from streams.profiler.role import Profiler
+from streams.profiler.writing import Deps
+from streams.service import run_role
+from streams.topics import ensure_topics
+
+
+def main() -> None:
+    """Write profiles until SIGTERM."""
+    settings = load_settings()
+
+    async def write_profiles(stop: asyncio.Event) -> None:
+        deps = await asyncio.to_thread(load_deps, settings)
+        await ensure_topics(settings)
+        await Profiler(settings, deps, CollectorRegistry()).run(stop)
+
+    run_role("profiler", settings, write_profiles)
+
+
+def load_deps(settings: Settings) -> Deps:
+    """The models that the settings name; takes seconds, and longer at the very first start."""
+    from models.embedder import SentenceEmbedder
+    from models.encoders.tokens import token_counter
+
+    source = language_model(settings)
+    encoder = _encoder(settings, source)
+    return Deps(
+        encoder=encoder,
+        embedder=SentenceEmbedder(embedder_model(settings), settings.embedder),
+        count_tokens=encoder.count_tokens if encoder else token_counter(source),
+    )
+
+
+def _encoder(settings: Settings, source: ModelSource) -> ProfileEncoder | None:
+    if settings.profile.engine == "transformers":
+        from models.encoders.transformers_encoder import TransformersEncoder
+
+        return TransformersEncoder(source, settings.profile)
+    if settings.profile.engine == "openai":
+        from models.encoders.openai_encoder import OpenAIEncoder
+
+        return OpenAIEncoder(settings.profile, source)
+    return None
+
+
+if __name__ == "__main__":
+    main()

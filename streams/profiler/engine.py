@@ -1,0 +1,122 @@
+"""Asking the language model: bounded tries, then nothing. Never an exception for the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    wait_exponential_jitter,
+)
+
+from models.errors import EngineError, EngineUnavailable
+from models.ports import Completion, ProfileEncoder
+from models.settings import ProfileSettings
+from streams.metrics import ProfilerMetrics
+from streams.profiler.breaker import Breaker
+from streams.profiler.sense import nonsense
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT_S: Final = 0.25
+LONGEST_WAIT_S: Final = 10.0
+PROBE_EVERY_S: Final = 1.0
+
+
+class Nonsense(EngineUnavailable):
+    """The engine answered with something that is no text; another try may do better."""
+
+
+class Engine:
+    """A ProfileEncoder behind retries with back-off and jitter, and a circuit breaker.
+
+    While the breaker is open nothing is asked; `watch` closes it when the engine is well again.
+    """
+
+    def __init__(
+        self, encoder: ProfileEncoder, settings: ProfileSettings, metrics: ProfilerMetrics
+    ) -> None:
+        self._encoder, self._settings, self._metrics = encoder, settings, metrics
+        self._breaker = Breaker()
+        self._metrics.engine_up.set(1)
+
+    @property
+    def available(self) -> bool:
+        """Whether asking is worth it now."""
+        return not self._breaker.open
+
+    async def ask(self, prompt: str) -> Completion | None:
+        """The completion, or None if all tries failed or the engine is known to be down."""
+        try:
+            async for attempt in self._tries():
+                with attempt:
+                    return await self._try(prompt)
+        except EngineError as error:
+            log.warning("no profile from the model: %s", error)
+        except Exception:  # what an engine's library did not foresee must not lose the request
+            log.exception("no profile from the model: a defect in the engine")
+            self._failed("error")
+        return None
+
+    async def watch(self) -> None:
+        """Probe an engine that is down, for ever."""
+        while True:
+            await asyncio.sleep(PROBE_EVERY_S)
+            if self._breaker.open and await self._encoder.healthy():
+                log.info("the language model answers again")
+                self._breaker.probed_well()
+                self._metrics.engine_up.set(1)
+
+    def _tries(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception_type(EngineUnavailable),
+            stop=self._enough,
+            wait=wait_exponential_jitter(
+                multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S, jitter=FIRST_WAIT_S
+            ),
+            reraise=True,
+        )
+
+    def _enough(self, tries: RetryCallState) -> bool:
+        return (
+            self._breaker.open
+            or tries.attempt_number > self._settings.retries
+            or (tries.seconds_since_start or 0.0) >= self._settings.timeout_s
+        )
+
+    async def _try(self, prompt: str) -> Completion:
+        if self._breaker.open:
+            raise EngineUnavailable("it has failed several times; waiting until it is well")
+        started = time.monotonic()
+        try:
+            completion = await self._sensible(prompt)
+        except EngineError as error:
+            self._failed(_kind(error))
+            raise
+        self._metrics.engine_latency.observe(time.monotonic() - started)
+        self._breaker.succeeded()
+        return completion
+
+    async def _sensible(self, prompt: str) -> Completion:
+        limit = self._settings.max_new_tokens
+        completion = await self._encoder.complete(prompt, max_new_tokens=limit)
+        reason = nonsense(completion.text, limit)
+        if reason:
+            raise Nonsense(f"{completion.model} answered nonsense ({reason})")
+        return completion
+
+    def _failed(self, kind: str) -> None:
+        self._metrics.engine_failures.labels(kind=kind).inc()
+        self._breaker.failed()
+        self._metrics.engine_up.set(not self._breaker.open)
+
+
+def _kind(error: EngineError) -> str:
+    if isinstance(error, Nonsense):
+        return "nonsense"
+    return "unavailable" if isinstance(error, EngineUnavailable) else "error"

@@ -1,0 +1,126 @@
+"""Records of topic `profile-requests` in, offsets out: fetch, finish in any order, commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from models.settings import Settings
+from streams.codec import Record
+from streams.kafka import LowWatermark, consumer, group_id, start_client
+from streams.metrics import ProfilerMetrics
+
+log = logging.getLogger(__name__)
+
+TOPIC: Final = "profile-requests"
+POLL_MS: Final = 200
+POLL_RECORDS: Final = 200
+RETRY_S: Final = 0.5
+
+
+class Intake(ConsumerRebalanceListener):
+    """The group's consumer. `forget` is called with partitions that went to another profiler."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: ProfilerMetrics,
+        forget: Callable[[Collection[int]], None],
+    ) -> None:
+        self._settings, self._metrics, self._forget = settings, metrics, forget
+        self._topic = settings.topic(TOPIC)
+        self._watermark = LowWatermark()
+        self._committed: dict[TopicPartition, int] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def start(self) -> None:
+        """Join the group; waits for the broker."""
+        group = group_id(self._settings, "profiler")
+        self._consumer = await start_client(lambda: consumer(self._settings, (), group))
+        self._consumer.subscribe([self._topic], listener=self)
+
+    async def stop(self) -> None:
+        """Commit what is finished and leave the group; may be called twice."""
+        if self._consumer is not None:
+            await self.commit()
+            await self._consumer.stop()
+            self._consumer = None
+
+    async def fetch(self, *, full: bool) -> list[ConsumerRecord]:
+        """New records, begun; none while `full`, though the place in the group is kept."""
+        client = self._client()
+        own = client.assignment()
+        client.pause(*own) if full else client.resume(*own)
+        try:
+            batches = await client.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            log.warning("%s: %r; reading goes on when Kafka answers", self._topic, error)
+            await asyncio.sleep(RETRY_S)
+            return []
+        records = [record for batch in batches.values() for record in batch]
+        for record in records:
+            self._watermark.start(self._place(record), record.offset)
+        return records
+
+    def finish(self, record: Record) -> None:
+        """What the record asked for is done, durably; or it asks for nothing."""
+        self._watermark.done(self._place(record), record.offset)
+
+    async def commit(self) -> None:
+        """Commit the lowest unfinished offsets, where they have moved."""
+        client = self._client()
+        own = client.assignment()
+        moved = {
+            place: offset
+            for place, offset in self._watermark.committable().items()
+            if place in own and self._committed.get(place) != offset
+        }
+        self._measure(client)
+        if not moved:
+            return
+        try:
+            await client.commit(moved)
+        except KafkaError as error:  # a rebalance or an absent broker: the next round commits
+            log.warning("%s: offsets not committed yet: %r", self._topic, error)
+            return
+        self._committed |= moved
+
+    @property
+    def partitions(self) -> set[int]:
+        """Partitions that are this profiler's now."""
+        return {place.partition for place in self._client().assignment()}
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Keep what was finished; the rest is read again by whoever owns it next."""
+        if not revoked:
+            return
+        await self.commit()
+        self._watermark.forget(revoked)
+        for place in revoked:
+            self._committed.pop(place, None)
+        self._forget({place.partition for place in revoked})
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Said once per rebalance."""
+        log.info("partitions %s", sorted(place.partition for place in assigned))
+
+    def _place(self, record: Record) -> TopicPartition:
+        return TopicPartition(self._topic, record.partition)
+
+    def _client(self) -> AIOKafkaConsumer:
+        assert self._consumer is not None, "used before start"
+        return self._consumer
+
+    def _measure(self, client: AIOKafkaConsumer) -> None:
+        for place in client.assignment():
+            end, done = client.highwater(place), self._watermark.committable().get(place)
+            if end is not None and done is not None:
+                lag = self._metrics.lag.labels(topic=TOPIC, partition=place.partition)
+                lag.set(max(0, end - done))
