@@ -115,8 +115,8 @@ class Asker:
         user = self._users.get(partition, user_id)
         head = user.head
         head.requested, head.requested_edits = request.applied_offset, request.edits_offset
-        head.requested_as_of, head.requested_wall = request.as_of, request.requested_at
-        head.requested_evidence, head.requests = asked.evidence, request.number
+        head.requested_as_of, head.requested_evidence = request.as_of, asked.evidence
+        head.requests = request.number
         self._users.save(partition, user)
         self._due.settle(asked.place)
         self._due.look_at(partition, user, request.as_of)

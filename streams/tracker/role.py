@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.types import TP, EventT, StreamT
 from prometheus_client import CollectorRegistry
 
@@ -24,7 +25,7 @@ from models.ports import VectorIndex
 from models.schemas import Interaction, Profile, ProfileEdit
 from models.settings import Settings
 from streams.codec import FORWARDED_HEADER, Misrouted, Rejected, decode, decode_interaction
-from streams.kafka import TopicFollower, dead_letter_send, deliver, producer, start_client
+from streams.kafka import RETRY_S, TopicFollower, dead_letter_send, deliver, producer, start_client
 from streams.metrics import TrackerMetrics
 from streams.service import HealthServer
 from streams.topics import ensure_topics
@@ -71,7 +72,7 @@ class TrackerRole:
         self.waiting = WaitingUsers(settings.ranking.interval_s)
         self.due = DueUsers(settings.trigger, settings.windows)
         self.users = Users(self.table, settings.windows.history_cap)
-        self.lag = 0
+        self.lags: dict[int, int] = {}  # records behind, by partition of interactions
         port = settings.metrics.tracker_port + worker
         self.health = HealthServer(settings.metrics.host, port, registry, self._not_ready)
         self._declare_agents()
@@ -147,7 +148,11 @@ class TrackerRole:
     @staticmethod
     async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await work()
+            try:
+                await work()
+            except KafkaError as error:  # what was owed still is
+                log.warning("Kafka does not take what is owed now (%r); trying on", error)
+                await asyncio.sleep(RETRY_S)
             await asyncio.sleep(seconds)
 
     # -- agents ---------------------------------------------------------------------------
@@ -308,16 +313,16 @@ class TrackerRole:
         self.asker.wake_silent(self.clocks)
 
     def _catching_up(self) -> bool:
-        return not self.app.tables.actives_ready or self.lag > self.settings.trigger.catch_up_lag
+        behind = sum(self.lags.values())
+        return not self.app.tables.actives_ready or behind > self.settings.trigger.catch_up_lag
 
     def _measure_lag(self, rows: list[Row]) -> None:
-        lags = {}
-        for row in rows:
-            lags[TP(row.topic, row.partition)] = row.offset + 1
-        for tp, position in lags.items():
-            end = self.app.consumer.highwater(tp) or position
-            self.metrics.lag.labels(topic=tp.topic, partition=str(tp.partition)).set(end - position)
-        self.lag = sum((self.app.consumer.highwater(tp) or at) - at for tp, at in lags.items())
+        positions = {row.partition: row.offset + 1 for row in rows}
+        topic = rows[0].topic
+        for partition, position in positions.items():
+            end = self.app.consumer.highwater(TP(topic, partition)) or position
+            self.lags[partition] = max(0, end - position)
+            self.metrics.lag.labels(topic=topic, partition=str(partition)).set(end - position)
 
     # -- assignment -----------------------------------------------------------------------
 
@@ -329,6 +334,7 @@ class TrackerRole:
     async def _on_assigned(self, partitions: set[int]) -> None:
         """Faust has given us `partitions`, and their state is complete: read what is owed."""
         self.users.forget_cached()
+        self.lags.clear()
         self.waiting.drop_partitions_except(set())
         self.due.drop_partitions_except(set())
         self.clocks.clear()

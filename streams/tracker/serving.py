@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from models.identity import recommendation_id
 from models.queries import Query, Recent
@@ -63,7 +64,7 @@ class Server:
         if shelf is None:
             return 0
         places = self._waiting.take(self._settings.ranking.batch, time.monotonic())
-        orders = [order for place in places if (order := self._order(place, clocks, shelf.release))]
+        orders = [order for place in places if (order := self._order(place, clocks, shelf))]
         if not orders:
             return 0
         ranked = await asyncio.to_thread(self._rank, shelf, orders)
@@ -71,20 +72,17 @@ class Server:
             self._recommendation(order, items, shelf)
             for order, items in zip(orders, ranked, strict=True)
         ]
-        sent = [
-            await self._send(one, order.place[0]) for one, order in zip(made, orders, strict=True)
-        ]
-        await asyncio.gather(*sent)  # 1. produce, 2. the broker acknowledges
+        await self._deliver(orders, made)  # 1. produce, 2. the broker acknowledges
         for order, one in zip(orders, made, strict=True):  # 3. mark
             self._mark(order, one, clocks)
         return len(orders)
 
-    def _order(self, place: Place, clocks: dict[int, PartitionClock], release: str) -> Order | None:
+    def _order(self, place: Place, clocks: dict[int, PartitionClock], shelf: Shelf) -> Order | None:
         partition, user_id = place
         if partition not in clocks:
             return None
         user = self._users.get(partition, user_id)
-        trigger = recommendation_trigger(user.head, user.profile, release)
+        trigger = recommendation_trigger(user.head, user.profile, shelf.release)
         if trigger is None:
             return None
         profile, marks = user.profile, user.head.marks(user.newest)
@@ -101,7 +99,7 @@ class Server:
             staleness=staleness(
                 marks, as_of, self._settings.trigger, self._settings.windows
             ).staleness,
-            query=query_of(user, self._settings, self._derived.texts.matching, release),
+            query=query_of(user, self._settings, self._derived.texts.matching, shelf),
         )
 
     def _rank(self, shelf: Shelf, orders: list[Order]) -> list[tuple[RecommendedItem, ...]]:
@@ -136,6 +134,18 @@ class Server:
             event_received_at=order.applied_time or None,
         )
 
+    async def _deliver(self, orders: list[Order], made: list[Recommendation]) -> None:
+        try:
+            sent = [
+                await self._send(one, order.place[0])
+                for one, order in zip(made, orders, strict=True)
+            ]
+            await asyncio.gather(*sent)
+        except KafkaError:
+            for order in orders:
+                self._waiting.add(order.place, at_once=True)
+            raise
+
     async def _send(self, made: Recommendation, partition: int) -> asyncio.Future[object]:
         topic = self._settings.topic("recommendations")
         return await self._producer.send(
@@ -169,22 +179,26 @@ def query_of(
     user: User,
     settings: Settings,
     matching: Callable[[tuple[str, ...]], frozenset[str]],
-    release: str,
+    shelf: Shelf,
 ) -> Query:
     """What ranking is asked for this user: recent positives, profile, and what to leave out.
 
     A profile vector of another release is left out: vectors of two releases are never mixed.
+    So is one that only claims to be of this release.
     """
     spans = settings.windows
     liked, avoided = split_by_liking(user.history, spans)
     profile = user.profile
-    current = profile is not None and profile.vector_release == release
+    current = profile is not None and profile.vector_release == shelf.release
+    vector = profile.unit_vector() if profile is not None and current else None
+    if vector is not None and len(vector) != shelf.catalogue.dimension:
+        current, vector = False, None
     spoken = profile.spoken() if profile is not None and current else None
     newest = liked[: -_LOOKED_AT - 1 : -1]
     return Query(
         user_id=user.user_id,
         recent=[Recent(e.item_id, spans.weights[e.type.value], e.event_id) for e in newest],
-        profile=profile.unit_vector() if profile is not None and current else None,
+        profile=vector,
         sentences=(*spoken.stable, *spoken.current, *spoken.now) if spoken else (),
         seen=frozenset(entry.item_id for entry in liked),
         hidden=frozenset(e.item_id for e in avoided) | matching(user.head.forbidden),

@@ -68,7 +68,6 @@ class Head(msgspec.Struct, array_like=True):
     requested_edits: int = NEVER  # `edits` of that request
     requested_as_of: int = NEVER  # its event time
     requested_evidence: float = 0.0  # `evidence` when it was made
-    requested_wall: int = 0  # its wall time, epoch ms
     requests: int = 0  # requests acknowledged
     recommended: int = NEVER  # `applied` of the last acknowledged recommendation
     recommended_profile: str = ""  # the profile it used

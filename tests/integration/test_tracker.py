@@ -256,7 +256,8 @@ def test_an_event_under_a_wrong_key_is_sent_on_once_and_counts(kafka, make_setti
     run(scenario)
 
 
-def test_a_vector_of_another_release_is_never_mixed_in(kafka, make_settings):
+@pytest.mark.parametrize("claimed", ["other", "base-0"])
+def test_a_vector_of_another_release_is_never_mixed_in(kafka, make_settings, claimed):
     settings = make_settings()
 
     async def scenario() -> None:
@@ -264,7 +265,7 @@ def test_a_vector_of_another_release_is_never_mixed_in(kafka, make_settings):
             await wire.interact(interaction(1))
             await wire.until(lambda: wire.requests("ada"))
             foreign = profile_for(
-                wire.requests("ada")[0], vector_release="other", vector=(1.0, 0.0)
+                wire.requests("ada")[0], vector_release=claimed, vector=(1.0, 0.0)
             )
             await wire.send("profiles", "ada", foreign.to_json())
             await wire.until(lambda: wire.recommendations("ada")[-1].profile_id == "p1")
