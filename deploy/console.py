@@ -19,9 +19,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON for machine
 T = TypeVar("T")
 
 
-def terminal() -> Console:
+def terminal(quiet: bool = False) -> Console:
     """Standard output for people; width and colour as the terminal allows."""
-    return Console(highlight=False)
+    return Console(highlight=False, quiet=quiet)
 
 
 def print_json(value: Any) -> None:

@@ -1,0 +1,36 @@
+"""What a machine needs once before the demo can start: Kafka's jars and the converted model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from rich.console import Console
+
+from models.errors import StackError
+from models.settings import Settings
+
+# In a process of its own, because it loads torch and should give the memory back.
+CONVERT = (
+    "from models.model_files import language_model\n"
+    "from models.settings import load_settings\n"
+    "language_model(load_settings())"
+)
+
+
+def prepare(settings: Settings, console: Console) -> None:
+    """Fetch the jars and convert the language model, where that was not done before.
+
+    Raises StackError if either fails.
+    """
+    with console.status("set-up, on the first run only: Kafka's jars, the language model …"):
+        if settings.kafka.embedded:
+            from deploy.kafka_jars import find_java, jars
+
+            find_java()
+            jars(settings)
+        done = subprocess.run(
+            [sys.executable, "-c", CONVERT], capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        raise StackError(f"the language model cannot be prepared: {done.stderr[-400:]}")
