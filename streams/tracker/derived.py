@@ -17,12 +17,14 @@ from models.errors import PalateError
 from models.neighbours import Neighbours, Rows, align
 from models.ports import VectorIndex
 from models.queries import Query
+from models.releases import items_table
 from models.retrieval import search_candidates
-from models.schemas import Item, ReleaseAnnouncement
+from models.schemas import Item
 from models.settings import Settings
 from models.text import item_text
 from streams.codec import Record, Rejected, decode
 from streams.metrics import TrackerMetrics
+from streams.serving_release import ServingRelease
 
 log = logging.getLogger(__name__)
 
@@ -58,21 +60,6 @@ class ItemTexts:
 
     def __len__(self) -> int:
         return len(self._texts)
-
-
-class ServingRelease:
-    """The release in force: the last `serving` record of topic `releases`."""
-
-    def __init__(self) -> None:
-        self.id: str | None = None
-
-    def on_record(self, record: Record) -> None:
-        """Take in one record of topic `releases`."""
-        found = decode(record.value, ReleaseAnnouncement)
-        if isinstance(found, Rejected):
-            log.warning("releases/%s@%s: %s", record.partition, record.offset, found.detail)
-        elif found.status == "serving":
-            self.id = found.release
 
 
 class Shelf(NamedTuple):
@@ -148,8 +135,3 @@ class Derived:
             return False
         self._snapshot = load_current(folder)
         return True
-
-
-def items_table(release: str) -> str:
-    """Name of a release's table of item vectors."""
-    return f"items@{release}"
