@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+
+import pytest
+from aiokafka import TopicPartition
+
+from deploy.broker import Broker, free_port
+from models.errors import StackError
+from streams.kafka import TopicFollower, consumer, deliver, group_id, producer, start_client
+from streams.topics import ensure_topics
+
+pytestmark = pytest.mark.service
+
+SENT_BEFORE, SENT_MEANWHILE = 50, 50
+
+
+@pytest.fixture
+def own_broker(make_settings):
+    """A broker that the test may kill, and its settings."""
+    address = f"127.0.0.1:{free_port()}"
+    settings = make_settings(kafka={"bootstrap": address, "embedded": True, "partitions": 1})
+    broker = Broker(settings)
+    broker.start()
+    yield broker, settings
+    broker.stop()
+
+
+async def until(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not reached: {condition.__code__}"
+        await asyncio.sleep(0.05)
+
+
+async def send(sender, topic, first, count):
+    for n in range(first, first + count):
+        await deliver(sender, topic, b"%d" % n, key=b"u")
+
+
+async def collect(reader, into):
+    while True:
+        for batch in (await reader.getmany(timeout_ms=200)).values():
+            into += [record.value for record in batch]
+
+
+def test_clients_outlive_a_kill_of_the_broker_and_nothing_is_lost(own_broker, caplog):
+    broker, settings = own_broker
+    caplog.set_level(logging.INFO, "streams.kafka")
+    interactions = settings.topic("interactions")
+    expected = [b"%d" % n for n in range(SENT_BEFORE + SENT_MEANWHILE)]
+    consumed, followed = [], []
+
+    async def run():
+        await ensure_topics(settings)
+        sender = await start_client(lambda: producer(settings))
+        group = group_id(settings, "test")
+        reader = await start_client(lambda: consumer(settings, ["interactions"], group))
+        follower = TopicFollower(settings, "interactions", lambda r: followed.append(r.value))
+        await follower.start()
+        consuming = asyncio.create_task(collect(reader, consumed))
+        await send(sender, interactions, 0, SENT_BEFORE)
+        await until(lambda: len(consumed) == len(followed) == SENT_BEFORE)
+
+        os.kill(broker.pid(), signal.SIGKILL)
+        await until(lambda: not broker.running())
+        sending = asyncio.create_task(send(sender, interactions, SENT_BEFORE, SENT_MEANWHILE))
+        starting = asyncio.create_task(start_client(lambda: producer(settings)))
+        await until(lambda: "connecting: Kafka does not answer" in caplog.text)
+        await asyncio.to_thread(broker.start)
+
+        await asyncio.wait_for(sending, 60)
+        await until(lambda: set(consumed) == set(expected) and len(followed) == len(expected))
+        await reader.commit({TopicPartition(interactions, 0): len(expected)})
+        consuming.cancel()
+        for client in (await starting, sender, reader, follower):
+            await client.stop()
+
+    asyncio.run(run())
+    assert followed == expected
+    assert list(dict.fromkeys(consumed)) == expected  # the group may have begun again
+    assert caplog.text.count("connecting: Kafka does not answer") == 1
+    assert caplog.text.count("connecting: Kafka answers") == 1
+
+
+def test_a_command_does_not_wait_for_ever(make_settings):
+    settings = make_settings()
+    with pytest.raises(StackError, match=r"did not answer within 0\.2 s; `palate up` starts it"):
+        asyncio.run(_start(settings, within_s=0.2))
+
+
+async def _start(settings, within_s):
+    return await start_client(lambda: producer(settings), within_s=within_s)
