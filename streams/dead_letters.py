@@ -22,7 +22,7 @@ from models.settings import Settings
 from streams.codec import Rejected, decode
 from streams.event_log import LOGGED_TOPICS, SegmentLog
 from streams.event_log.columns import INVALID
-from streams.kafka import consumer, deliver, start_client
+from streams.kafka import consumer, deliver, existing_partitions, start_client
 
 PREFIX: Final = "palate-"
 REPLAYED_HEADER: Final = "palate-replayed"  # names the record that a replayed one stands for
@@ -82,7 +82,7 @@ async def from_topic(settings: Settings) -> AsyncIterator[DeadLetter]:
     reader = await start_client(lambda: consumer(settings, (), None))
     seen: set[Origin] = set()  # a tracker that was killed may have sent one twice
     try:
-        for place in await _places(reader, settings.topic("dead-letters")):
+        for place in await _places(settings, reader):
             async for record in _records(reader, place):
                 found = parse(record, settings.kafka.prefix)
                 if found.origin not in seen:
@@ -92,10 +92,9 @@ async def from_topic(settings: Settings) -> AsyncIterator[DeadLetter]:
         await reader.stop()
 
 
-async def _places(reader: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    await reader.topics()  # asks the broker
-    known = reader.partitions_for_topic(topic) or set()
-    return [TopicPartition(topic, number) for number in sorted(known)]
+async def _places(settings: Settings, reader: AIOKafkaConsumer) -> list[TopicPartition]:
+    topic = settings.topic("dead-letters")
+    return await existing_partitions(settings, topic) if topic in await reader.topics() else []
 
 
 async def _records(

@@ -165,10 +165,12 @@ def _print_table(letters: list[DeadLetter]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("reason", "topic", "partition", "offset", "time", "detail", "begins with")
+    table = Table("reason", "topic/partition/offset", "time")
+    for heading in ("detail", "begins with"):
+        table.add_column(heading, overflow="fold")
     for letter in letters:
-        line = as_line(letter)
+        line, where = as_line(letter), "/".join(map(str, letter.origin))
         beginning = ascii(line["value"][:SHOWN_CHARS])[1:-1]
-        cells = (*letter.origin, line["time"], letter.detail, beginning)
-        table.add_row(letter.reason, *(escape(str(cell)) for cell in cells))
+        cells = (letter.reason, where, line["time"], letter.detail, beginning)
+        table.add_row(*(escape(cell) for cell in cells))
     terminal().print(table)
