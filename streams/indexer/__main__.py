@@ -7,9 +7,9 @@ from contextlib import closing
 
 from prometheus_client import CollectorRegistry
 
-from models.embedder import SentenceEmbedder
 from models.lance_index import LanceIndex
 from models.model_files import embedder_model
+from models.ports import TextEmbedder
 from models.releases import FolderReleaseStore
 from models.settings import Settings, load_settings
 from streams.indexer.role import Indexer
@@ -28,9 +28,7 @@ async def index(settings: Settings, stop: asyncio.Event) -> None:
     """Take the writer's lock, then serve health while indexing."""
     registry = CollectorRegistry()
     with closing(writer(settings)) as vectors:
-        embedder = await asyncio.to_thread(
-            lambda: SentenceEmbedder(embedder_model(settings), settings.embedder)
-        )
+        embedder = await asyncio.to_thread(load_embedder, settings)
         releases = FolderReleaseStore(settings.releases_dir)
         role = Indexer(settings, vectors, embedder, releases, IndexerMetrics(registry))
         port = settings.metrics.indexer_port
@@ -41,6 +39,13 @@ async def index(settings: Settings, stop: asyncio.Event) -> None:
             await role.run(stop)
         finally:
             await health.stop()
+
+
+def load_embedder(settings: Settings) -> TextEmbedder:
+    """The configured embedder; torch is imported only behind the lock, 10 s on a busy machine."""
+    from models.embedder import SentenceEmbedder
+
+    return SentenceEmbedder(embedder_model(settings), settings.embedder)
 
 
 def writer(settings: Settings) -> LanceIndex:

@@ -33,7 +33,8 @@ TOLERANCE = 0.003
 BATCH = 256
 
 pytestmark = [
-    pytest.mark.service,  # embedding 12,101 texts takes a minute or two the first time
+    pytest.mark.service,  # embedding 12,101 texts takes two minutes the first time
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there"),
 ]
 

@@ -1,0 +1,200 @@
+"""The indexer on a real broker and a real LanceDB; as a process it has the real embedder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from models.fakes import HashEmbedder
+from models.lance_index import LanceIndex
+from models.releases import FolderReleaseStore
+from models.schemas import Item, ReleaseAnnouncement
+from models.settings import Settings
+from streams.codec import decode
+from streams.indexer.role import Indexer
+from streams.kafka import deliver, producer
+from streams.metrics import IndexerMetrics
+from streams.topics import ensure_topics
+from tests.conftest import MakeSettings, role_environment
+from tests.records import records
+
+pytestmark = pytest.mark.service
+DEADLINE_S = 90.0
+ITEMS, PROFILES = "items@base-0", "profiles@base-0"
+
+
+@pytest.fixture
+def settings(kafka: str, make_settings: MakeSettings) -> Settings:
+    made = make_settings(
+        kafka={"partitions": 2},
+        index={"micro_batch": 16, "linger_s": 0.1, "optimize_every": 5},
+    )
+    asyncio.run(ensure_topics(made))
+    return made
+
+
+async def send(settings: Settings, topic: str, values: Mapping[str, bytes | None]) -> None:
+    client = producer(settings)
+    await client.start()
+    try:
+        await asyncio.gather(
+            *(
+                deliver(client, settings.topic(topic), value, key=key.encode())
+                for key, value in values.items()
+            )
+        )
+    finally:
+        await client.stop()
+
+
+def items(names: Sequence[str], title: str = "Lamp") -> dict[str, bytes | None]:
+    return {name: Item(item_id=name, title=f"{title} {name}").to_json() for name in names}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline, "the condition did not come true"
+        await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def indexing(settings: Settings) -> AsyncIterator[LanceIndex]:
+    """An indexer of this process with a small embedder; yields a reader of its index."""
+    writer = LanceIndex(settings.lancedb_uri, writer=True)
+    store = FolderReleaseStore(settings.releases_dir)
+    role = Indexer(settings, writer, HashEmbedder(), store, IndexerMetrics(CollectorRegistry()))
+    stop = asyncio.Event()
+    task = asyncio.create_task(role.run(stop))
+    try:
+        yield LanceIndex(settings.lancedb_uri)
+    finally:
+        stop.set()
+        await task
+        writer.close()
+
+
+def announced(settings: Settings) -> list[ReleaseAnnouncement]:
+    found = [decode(record.value, ReleaseAnnouncement) for record in records(settings, "releases")]
+    return [one for one in found if isinstance(one, ReleaseAnnouncement)]
+
+
+def test_items_become_rows_and_removed_ones_go(settings: Settings) -> None:
+    async def scenario() -> None:
+        async with indexing(settings) as reader:
+            await send(settings, "items", items([f"i{n}" for n in range(40)]))
+            await until(lambda: len(reader.ids(ITEMS)) == 40)
+            seen = reader.newer_than(ITEMS, -1)[-1].sequence
+            await send(settings, "items", {"i3": None})
+            await send(settings, "items", items(["new"], "Mug"))
+            await until(lambda: {"new"} <= reader.ids(ITEMS) and "i3" not in reader.ids(ITEMS))
+            news = {row.id: row for row in reader.newer_than(ITEMS, seen)}
+            assert news["i3"].attributes == {"removed": True}
+            assert news["new"].attributes == {"label": "Mug new", "available": True}
+
+    asyncio.run(scenario())
+
+
+def test_the_first_release_is_announced_once(settings: Settings) -> None:
+    async def start_and_stop() -> None:
+        async with indexing(settings):
+            await until(lambda: any(one.status == "serving" for one in announced(settings)))
+
+    asyncio.run(start_and_stop())
+    asyncio.run(start_and_stop())
+    steps = announced(settings)
+    assert [one.status for one in steps] == ["published", "items-ready", "serving"]
+    release = FolderReleaseStore(settings.releases_dir).get("base-0")
+    assert {one.manifest_sha256 for one in steps} == {release.manifest_sha256}
+
+
+def test_bad_items_become_dead_letters_and_the_rest_goes_on(settings: Settings) -> None:
+    async def scenario() -> None:
+        bad = {"x": b"{", "y": items(["z"])["z"], "n": b'{"item_id":"n"}'}
+        async with indexing(settings) as reader:
+            await send(settings, "items", {**bad, "big": b"x" * 2_000_000, **items(["good"])})
+            await until(lambda: reader.ids(ITEMS) == {"good"})
+            await until(lambda: len(records(settings, "dead-letters")) == 4)
+
+    asyncio.run(scenario())
+    letters = {record.key: dict(record.headers) for record in records(settings, "dead-letters")}
+    reasons = {key: headers["palate-reason"] for key, headers in letters.items()}
+    assert reasons == {
+        b"x": b"not_json",
+        b"y": b"wrong_key",
+        b"n": b"invalid",
+        b"big": b"too_large",
+    }
+    assert letters[b"big"]["palate-topic"] == settings.topic("items").encode()
+
+
+def test_a_lost_index_is_filled_again_from_the_topics(settings: Settings) -> None:
+    async def scenario(names: set[str]) -> None:
+        async with indexing(settings) as reader:
+            await until(lambda: reader.ids(ITEMS) == names)
+
+    asyncio.run(send(settings, "items", items(["a", "b", "c"])))
+    asyncio.run(scenario({"a", "b", "c"}))
+    writer = LanceIndex(settings.lancedb_uri, writer=True)
+    writer.drop(ITEMS)
+    writer.close()
+    asyncio.run(send(settings, "items", {"b": None}))
+    asyncio.run(scenario({"a", "c"}))
+
+
+@contextmanager
+def process(settings: Settings, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with output.open("ab") as file:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "streams.indexer"],
+            env={**os.environ, **role_environment(settings), "OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_kill_9_loses_nothing_and_a_second_indexer_is_refused(
+    settings: Settings, tmp_path: Path
+) -> None:
+    reader = LanceIndex(settings.lancedb_uri)
+    names = [f"i{n:03d}" for n in range(200)]
+    asyncio.run(send(settings, "items", items(names)))
+    with process(settings, tmp_path / "first.log") as first:
+        asyncio.run(until(lambda: len(reader.ids(ITEMS)) >= 16))
+        with process(settings, tmp_path / "second.log") as second:
+            assert second.wait(DEADLINE_S) == 1
+        assert "another process writes to the vector index" in (tmp_path / "second.log").read_text()
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    changed = {**items(["i001"], "Changed"), "i002": None, **items(["late"])}
+    asyncio.run(send(settings, "items", changed))
+    expected = {*names, "late"} - {"i002"}
+    with process(settings, tmp_path / "first.log") as again:
+        asyncio.run(
+            until(lambda: reader.ids(ITEMS) == expected and label(reader) == "Changed i001")
+        )
+        again.send_signal(signal.SIGTERM)
+        assert again.wait(DEADLINE_S) == 0
+    rows = reader.newer_than(ITEMS, -1)
+    live = [row for row in rows if not row.attributes.get("removed")]
+    assert len(live) == len(expected)  # nothing twice
+    assert all(abs(float(row.vector @ row.vector) - 1) < 1e-3 for row in live)
+
+
+def label(reader: LanceIndex) -> str:
+    return str(reader.get(ITEMS, ["i001"])["i001"].attributes["label"])
