@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.settings import TriggerSettings, WindowSettings
+from streams.tracker.owed import DueUsers, WaitingUsers, recommendation_trigger
+from streams.tracker.state import Head, ProfileRecord
+from streams.triggers import Due
+
+NOW = 1_300_000_000_000
+HOUR_MS = 3_600_000
+A, B, C = (0, "ada"), (0, "bob"), (1, "cleo")
+
+
+def record(profile_id: str) -> ProfileRecord:
+    return ProfileRecord(profile_id, 1, NOW, 5, -1, False, "base-0", "base-0", b"{}", b"")
+
+
+def test_nothing_is_owed_to_a_user_without_events_or_profile():
+    assert recommendation_trigger(Head(), None, "base-0") is None
+
+
+def test_a_new_event_a_new_profile_and_a_new_release_each_owe_a_list():
+    served = {"recommended": 5, "recommended_profile": "p", "recommended_release": "base-0"}
+    assert recommendation_trigger(Head(applied=5, **served), record("p"), "base-0") is None
+    assert recommendation_trigger(Head(applied=6, **served), record("p"), "base-0") == "event"
+    assert recommendation_trigger(Head(applied=5, **served), record("q"), "base-0") == "profile"
+    assert recommendation_trigger(Head(applied=5, **served), record("p"), "next") == "release"
+
+
+def test_the_newest_waiting_users_are_served_first():
+    waiting = WaitingUsers(interval=1.0)
+    for place in (A, B, A):
+        waiting.add(place)
+    assert waiting.take(1, now=0.0) == [A]
+    assert waiting.take(9, now=0.0) == [B]
+
+
+def test_a_user_just_served_waits_for_the_interval():
+    waiting = WaitingUsers(interval=1.0)
+    waiting.add(A)
+    waiting.take(1, now=0.0)
+    waiting.add(A)
+    assert waiting.take(1, now=0.9) == []
+    assert len(waiting) == 1
+    assert waiting.take(1, now=1.0) == [A]
+
+
+def test_a_new_profile_does_not_wait_for_the_interval():
+    waiting = WaitingUsers(interval=1.0)
+    waiting.add(A)
+    waiting.take(1, now=0.0)
+    waiting.add(A, at_once=True)
+    assert waiting.take(1, now=0.1) == [A]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), st.sampled_from([A, B, C])),
+            st.tuples(st.just("take"), st.integers(1, 3)),
+        ),
+        max_size=60,
+    )
+)
+def test_no_moved_user_is_ever_forgotten_and_none_is_served_twice_within_the_interval(steps):
+    waiting, moved, served = WaitingUsers(interval=5.0), set(), {}
+    for now, (step, value) in enumerate(steps):
+        if step == "add":
+            waiting.add(value)
+            moved.add(value)
+            continue
+        for place in waiting.take(value, float(now)):
+            assert place in moved
+            assert now - served.get(place, -5) >= 5
+            moved.discard(place)
+            served[place] = now
+    assert set(waiting.take(99, now=1e9)) == moved
+
+
+def test_users_of_lost_partitions_are_dropped():
+    waiting = WaitingUsers(interval=1.0)
+    waiting.add(A)
+    waiting.add(C)
+    waiting.drop_partitions_except({1})
+    assert waiting.take(9, now=0.0) == [C]
+
+
+def due_users() -> DueUsers:
+    return DueUsers(TriggerSettings(evidence=4, first_evidence=1), WindowSettings())
+
+
+def test_the_stalest_are_asked_for_first_ties_by_place():
+    due = due_users()
+    for place, evidence in ((C, 2.0), (B, 8.0), (A, 2.0)):
+        due.look_at_head(place, Head(evidence=evidence), NOW, NOW)
+    assert [place for place, _ in due.stalest(3)] == [B, A, C]
+    assert due.stalest(1)[0][1] == Due(3.0, "first")
+
+
+def test_a_settled_user_is_not_due_until_there_is_a_reason_again():
+    due = due_users()
+    due.look_at_head(A, Head(evidence=4.0), NOW, NOW)
+    due.settle(A)
+    assert len(due) == 0
+
+
+def test_a_user_is_woken_when_a_window_empties_and_only_in_their_partition():
+    due = due_users()
+    asked = Head(requested_as_of=NOW, evidence=1.0, requested_evidence=1.0)
+    due.look_at_head(A, asked, NOW, NOW)
+    emptied = NOW + 48 * HOUR_MS
+    assert list(due.silent(0, emptied - 1)) == []
+    assert list(due.silent(1, emptied)) == []
+    assert list(due.silent(0, emptied)) == [A]
