@@ -59,7 +59,11 @@ class Broker:
 
     def stop(self) -> str:
         """SIGTERM, and SIGKILL if it does not end in 20 s. What happened, in words."""
-        return self._background().stop(STOP_WITHIN_S)
+        process = self._background()
+        if not self.running():  # whatever has that pid now is not ours to stop
+            process.pid_file.unlink(missing_ok=True)
+            return "was not running"
+        return process.stop(STOP_WITHIN_S)
 
     def running(self) -> bool:
         """Whether our broker runs; a pid file left by a dead or another process does not count."""
@@ -70,7 +74,7 @@ class Broker:
         process = self._background().process()
         if process is None:
             return None
-        with contextlib.suppress(psutil.NoSuchProcess):  # it ended while we looked
+        with contextlib.suppress(psutil.Error):  # it ended while we looked, or is another user's
             if MAIN_CLASS in process.cmdline():
                 return int(process.pid)
         return None

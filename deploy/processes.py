@@ -38,7 +38,7 @@ class Background:
             found = psutil.Process(noted["pid"])
             same = abs(found.create_time() - noted["created"]) < 1.0
             return found if same and found.status() != psutil.STATUS_ZOMBIE else None
-        except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
             return None
 
     def start(self) -> int:
