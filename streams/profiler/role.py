@@ -50,6 +50,7 @@ class Profiler:
                 return
             self._serving = True
             await self._serve(answering, stop)
+            await answering.drain(DRAIN_S)
 
     def not_ready(self) -> str | None:
         """Why requests are not being answered; None if they are."""
@@ -79,7 +80,7 @@ class Profiler:
         )
         await answering.intake.start()
         closing.push_async_callback(answering.intake.stop)
-        closing.push_async_callback(answering.drain, DRAIN_S)
+        closing.push_async_callback(answering.drain, 0.0)  # nothing is left if it drained before
         return answering
 
     async def _serve(self, answering: Answering, stop: asyncio.Event) -> None:
