@@ -42,6 +42,7 @@ COMMANDS: Final = (
     Entry("outcomes", "deploy.commands.outcomes", "outcomes", "What users did with their lists."),
     Entry("sql", "deploy.commands.sql", "sql", "Query the event log."),
     Entry("dead-letters", "deploy.commands.dead_letters", "app", "Refused records; replay them."),
+    Entry("rebuild", "deploy.commands.rebuild", "rebuild", "Make the state again from the log."),
     Entry("check", "deploy.commands.check", "app", "Check parity of what was made with the log."),
 )
 

@@ -1,0 +1,208 @@
+"""The tracker's state, made again from the event log.
+
+Interactions and edits are applied through the tracker's own functions in the order in which
+Kafka took them; the marks of what was asked for and sent are read off the logged requests and
+recommendations. One partition's users are in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from models.schemas import Profile, ProfileEdit
+from models.settings import Settings
+from streams.codec import Rejected, decode
+from streams.event_log import SegmentLog
+from streams.event_log.columns import OK, TOMBSTONE
+from streams.replay import LoggedInteraction, interactions, messages
+from streams.tracker.applying import Arrival, apply_edit, apply_interactions
+from streams.tracker.state import (
+    CLOCK_KEY,
+    ProfileRecord,
+    User,
+    encode_clock,
+    encode_profile,
+    profile_key,
+    store,
+)
+from streams.triggers import NEVER, PartitionClock
+
+STATE_TOPICS: Final = (
+    "interactions",
+    "profile-edits",
+    "profile-requests",
+    "profiles",
+    "recommendations",
+)
+
+
+class Asked(NamedTuple):
+    """The last logged request of a user."""
+
+    number: int
+    applied: int
+    edits: int
+    as_of: int
+    history_from: int
+
+
+@dataclass(slots=True)
+class RebuiltPartition:
+    """The state of one partition as of the end of the log."""
+
+    partition: int
+    next_offset: int  # of interactions
+    next_edit: int
+    clock: PartitionClock = field(default_factory=PartitionClock)
+    users: dict[str, User] = field(default_factory=dict)
+
+    def user(self, user_id: str) -> User:
+        """The user's state; a fresh one at first."""
+        found = self.users.get(user_id)
+        if found is None:
+            found = self.users[user_id] = User(user_id)
+        return found
+
+    def records(self) -> Iterator[tuple[bytes, bytes]]:
+        """All records of the table `histories` for this partition."""
+        for user in self.users.values():
+            yield from _records_of(user)
+        yield CLOCK_KEY, encode_clock(self.clock, self.next_offset, self.next_edit)
+
+
+def rebuild_partition(log: SegmentLog, settings: Settings, partition: int) -> RebuiltPartition:
+    """Replay everything that a partition's log says about its users."""
+    rebuilt = RebuiltPartition(
+        partition,
+        log.next_offset("interactions", partition),
+        log.next_offset("profile-edits", partition),
+    )
+    asked = _last_requests(log, partition)
+    evidence = _apply_events(log, settings, rebuilt, asked)
+    for user_id, request in asked.items():
+        _mark_requested(rebuilt.user(user_id), request, evidence.get(user_id, 0.0))
+    _mark_recommended(log, rebuilt)
+    _take_profiles(log, rebuilt)
+    return rebuilt
+
+
+def _last_requests(log: SegmentLog, partition: int) -> dict[str, Asked]:
+    fields = ("number", "applied_offset", "edits_offset", "as_of", "history_from")
+    found: dict[str, Asked] = {}
+    for row in log.rows("profile-requests", partition, columns=("status", "user_id", *fields)):
+        if row["status"] == OK:
+            asked = Asked(*(row[name] for name in fields))
+            found[row["user_id"]] = max(asked, found.get(row["user_id"], asked))
+    return found
+
+
+def _apply_events(
+    log: SegmentLog, settings: Settings, rebuilt: RebuiltPartition, asked: dict[str, Asked]
+) -> dict[str, float]:
+    """Apply interactions and edits; returns each user's evidence as of the last request."""
+    evidence: dict[str, float] = {}
+    outcomes: Counter[tuple[str, str]] = Counter()
+    edits = _Edits(log, rebuilt)
+    for logged in interactions(log, rebuilt.partition):
+        edits.apply_before(logged.kafka_time)
+        rebuilt.clock = rebuilt.clock.see(logged.interaction.timestamp, logged.kafka_time)
+        user = rebuilt.user(logged.interaction.user_id)
+        apply_interactions(user, [_arrival(logged)], settings.windows, outcomes)
+        request = asked.get(user.user_id)
+        if request is not None and request.applied == user.head.applied:
+            evidence[user.user_id] = user.head.evidence
+    edits.apply_before(None)
+    return evidence
+
+
+def _arrival(logged: LoggedInteraction) -> Arrival:
+    return Arrival(logged.interaction, logged.offset, logged.kafka_time)
+
+
+class _Edits:
+    """The logged edits, applied in step with the interactions by Kafka's time."""
+
+    def __init__(self, log: SegmentLog, rebuilt: RebuiltPartition) -> None:
+        self._rows = messages(log, "profile-edits", rebuilt.partition)
+        self._rebuilt = rebuilt
+        self._next = next(self._rows, None)
+
+    def apply_before(self, kafka_time: int | None) -> None:
+        """Apply the edits that Kafka took before `kafka_time` (None: all)."""
+        while self._next and (kafka_time is None or self._next.kafka_time < kafka_time):
+            edit = self._next.message
+            assert isinstance(edit, ProfileEdit)
+            apply_edit(self._rebuilt.user(edit.user_id), edit, self._next.offset)
+            self._next = next(self._rows, None)
+
+
+def _mark_requested(user: User, asked: Asked, evidence: float) -> None:
+    head = user.head
+    head.requests, head.requested, head.requested_edits = asked.number, asked.applied, asked.edits
+    head.requested_as_of = asked.as_of
+    head.requested_evidence = evidence
+    if asked.history_from > head.history_from:  # the tracker had taken the wish earlier
+        head.history_from = asked.history_from
+        user.history = tuple(e for e in user.history if e.offset >= asked.history_from)
+
+
+def _mark_recommended(log: SegmentLog, rebuilt: RebuiltPartition) -> None:
+    columns = ("status", "user_id", "applied_offset", "profile_id", "release")
+    for row in log.rows("recommendations", rebuilt.partition, columns=columns):
+        if row["status"] == OK:
+            head = rebuilt.user(row["user_id"]).head
+            head.recommended = row["applied_offset"]
+            head.recommended_profile = row["profile_id"] or ""
+            head.recommended_release = row["release"]
+
+
+def _take_profiles(log: SegmentLog, rebuilt: RebuiltPartition) -> None:
+    columns = ("status", "key", "value")
+    for row in log.rows("profiles", rebuilt.partition, columns=columns):
+        if row["status"] == TOMBSTONE:
+            rebuilt.user((row["key"] or b"").decode(errors="replace")).profile = None
+        elif row["status"] == OK:
+            profile = decode(row["value"], Profile)
+            if not isinstance(profile, Rejected):
+                _take_profile(rebuilt.user(profile.user_id), ProfileRecord.of(profile))
+
+
+def _take_profile(user: User, record: ProfileRecord) -> None:
+    if user.profile is None or user.profile.newness() < record.newness():
+        user.profile = record
+
+
+def _records_of(user: User) -> Iterator[tuple[bytes, bytes]]:
+    head = user.head
+    if head.applied != NEVER or head.edits != NEVER or head.requests:
+        for key, value in store(user, ()):
+            assert value is not None, "a state written for the first time deletes nothing"
+            yield key, value
+    if user.profile is not None:
+        yield profile_key(user.user_id), encode_profile(user.profile)
+
+
+class Difference(NamedTuple):
+    """A user whose state is not what the log says."""
+
+    partition: int
+    user_id: str
+    detail: str
+
+
+def compare(rebuilt: User, state: User) -> str | None:
+    """How a state differs from the rebuilt one in what events and edits say; None: not at all."""
+    if rebuilt.head.applied != state.head.applied:
+        return f"applied up to {state.head.applied}; by the log {rebuilt.head.applied}"
+    if rebuilt.history != state.history:
+        only = {e.event_id for e in rebuilt.history} ^ {e.event_id for e in state.history}
+        return f"histories differ in {len(only)} events: {', '.join(sorted(only)[:5])}"
+    if (rebuilt.head.edits, rebuilt.head.applied_edits()) != (
+        state.head.edits,
+        state.head.applied_edits(),
+    ):
+        return f"edits applied up to {state.head.edits}; by the log {rebuilt.head.edits}"
+    return None
