@@ -43,6 +43,7 @@ COMMANDS: Final = (
     Entry("sql", "deploy.commands.sql", "sql", "Query the event log."),
     Entry("dead-letters", "deploy.commands.dead_letters", "app", "Refused records; replay them."),
     Entry("rebuild", "deploy.commands.rebuild", "rebuild", "Make the state again from the log."),
+    Entry("rebuild-index", "deploy.commands.rebuild_index", "rebuild_index", "Make vectors again."),
     Entry("check", "deploy.commands.check", "app", "Check parity of what was made with the log."),
 )
 

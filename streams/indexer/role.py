@@ -58,16 +58,20 @@ class Indexer:
         self._metrics = metrics
         self._serving = ServingRelease()
         self._follower = TopicFollower(settings, "releases", self._serving.on_record)
-        self._release: Release
+        self.release: Release
         self._tables: dict[str, Table] = {}  # by topic
-        self._ends: dict[TopicPartition, int] = {}  # of the items when the role started
+        self._ends: dict[TopicPartition, int] = {}  # of the topics when the role started
         self._announced = False
+        self.caught_up = asyncio.Event()  # all records that were there at the start are rows
         self._consumer: AIOKafkaConsumer
         self._producer: AIOKafkaProducer
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Index until `stop`. Raises ReleaseError or VectorIndexError if it cannot."""
-        await self._open()
+    async def run(self, stop: asyncio.Event, *, from_scratch: bool = False) -> None:
+        """Index until `stop`; `from_scratch` drops the tables first.
+
+        Raises ReleaseError or VectorIndexError if it cannot.
+        """
+        await self._open(from_scratch)
         snapshots = asyncio.create_task(Snapshots(self._settings, self._metrics).keep_fresh())
         consuming = asyncio.create_task(self._consume(stop))
         following = asyncio.create_task(self._follower.failed())
@@ -85,17 +89,20 @@ class Indexer:
             return "items are being indexed for the first time"
         return self._follower.not_ready
 
-    async def _open(self) -> None:
+    async def _open(self, from_scratch: bool) -> None:
         await self._follower.start()
         await self._follower.caught_up()
         serving = self._serving.id
-        self._release = release_to_index(self._settings, self._releases, serving)
+        self.release = release_to_index(self._settings, self._releases, serving)
         self._announced = serving is not None
-        names = (items_table(self._release.id), profiles_table(self._release.id))
+        names = (items_table(self.release.id), profiles_table(self.release.id))
         self._tables = {
             topic: Table(name, self._index, self._embedder, self._settings.index, self._metrics)
             for topic, name in zip(TOPICS, names, strict=True)
         }
+        if from_scratch:
+            for name in names:
+                await asyncio.to_thread(self._index.drop, name)
         self._producer = await start_client(lambda: producer(self._settings))
         self._consumer = await start_client(self._new_consumer)
         await self._place()
@@ -106,14 +113,19 @@ class Indexer:
     async def _place(self) -> None:
         """Take all partitions: the index's lock, not the group, keeps a second indexer out.
 
-        What has no table is read from the beginning; committed offsets say nothing about it.
+        What has no table is read from the beginning, and that is committed before anything is
+        written: a crash half way must not leave part of a table with the offsets of a whole one.
         """
         partitions = {topic: self._partitions(topic) for topic in TOPICS}
-        self._consumer.assign([one for found in partitions.values() for one in found])
+        everything = [one for found in partitions.values() for one in found]
+        self._consumer.assign(everything)
         for topic, mine in partitions.items():
             if not await asyncio.to_thread(self._tables[topic].exists):
-                await self._consumer.seek_to_beginning(*mine)
-        self._ends = await self._consumer.end_offsets(partitions["items"])
+                beginnings = await self._consumer.beginning_offsets(mine)
+                for partition, offset in beginnings.items():
+                    self._consumer.seek(partition, offset)
+                await self._consumer.commit(beginnings)
+        self._ends = await self._consumer.end_offsets(everything)
 
     def _partitions(self, topic: str) -> list[TopicPartition]:
         count = TOPIC_SPECS[topic].partition_count(self._settings)
@@ -133,7 +145,7 @@ class Indexer:
                     await self._write(topic, records)
                 await self._commit()
                 self._observe_lag(records)
-            await self._announce_when_ready()
+            await self._look_whether_caught_up()
             for table in self._tables.values():
                 await asyncio.to_thread(table.optimize_when_due)
 
@@ -169,7 +181,7 @@ class Indexer:
     def _change(self, topic: str, record: ConsumerRecord) -> Change | Rejected:
         if topic == "items":
             return item_change(record, self._settings.embedder.description_chars)
-        return profile_change(record, self._release.id)
+        return profile_change(record, self.release.id)
 
     async def _commit(self) -> None:
         try:
@@ -183,14 +195,17 @@ class Indexer:
             end = self._consumer.highwater(TopicPartition(topic, partition)) or position
             self._metrics.lag.labels(topic, str(partition)).set(end - position)
 
-    async def _announce_when_ready(self) -> None:
-        if self._announced:
+    async def _look_whether_caught_up(self) -> None:
+        """Items that were there before the first release serves are in it."""
+        if self.caught_up.is_set():
             return
         for partition, end in self._ends.items():
             if await self._consumer.position(partition) < end:
                 return
-        await announce_first(self._producer, self._settings, self._release)
-        self._announced = True
+        if not self._announced:
+            await announce_first(self._producer, self._settings, self.release)
+            self._announced = True
+        self.caught_up.set()
 
 
 async def _first_to_end(consuming: asyncio.Task[None], *beside: asyncio.Task[None]) -> None:

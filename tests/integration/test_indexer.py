@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,12 @@ from prometheus_client import CollectorRegistry
 
 from models.fakes import HashEmbedder
 from models.lance_index import LanceIndex
+from models.ports import VectorRow
 from models.releases import FolderReleaseStore
 from models.schemas import Item, ReleaseAnnouncement
 from models.settings import Settings
 from streams.codec import decode
+from streams.indexer.rebuild import Rebuilt, rebuild_index
 from streams.indexer.role import Indexer
 from streams.kafka import deliver, producer
 from streams.metrics import IndexerMetrics
@@ -29,7 +31,7 @@ from tests.conftest import MakeSettings, role_environment
 from tests.records import records
 
 pytestmark = pytest.mark.service
-DEADLINE_S = 90.0
+DEADLINE_S = 180.0
 ITEMS, PROFILES = "items@base-0", "profiles@base-0"
 
 
@@ -150,6 +152,20 @@ def test_a_lost_index_is_filled_again_from_the_topics(settings: Settings) -> Non
     writer.close()
     asyncio.run(send(settings, "items", {"b": None}))
     asyncio.run(scenario({"a", "c"}))
+
+
+def test_rebuilding_drops_what_the_topics_do_not_hold(settings: Settings) -> None:
+    async def scenario() -> Rebuilt:
+        await send(settings, "items", items(["a", "b"]))
+        store = FolderReleaseStore(settings.releases_dir)
+        with closing(LanceIndex(settings.lancedb_uri, writer=True)) as index:
+            stray = VectorRow("stray", HashEmbedder().embed(["x"])[0], "x", 0, {})
+            index.upsert(ITEMS, [stray])
+            return await rebuild_index(settings, index, HashEmbedder(), store)
+
+    rebuilt = asyncio.run(scenario())
+    assert (rebuilt.release, rebuilt.items, rebuilt.profiles) == ("base-0", 2, 0)
+    assert LanceIndex(settings.lancedb_uri).ids(ITEMS) == {"a", "b"}
 
 
 @contextmanager
