@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from models.errors import SettingsError, StackError, TopicError
+from streams.service import HealthServer, JsonLines, QuietRepeats, TextLines, run_role
+from tests.conftest import free_ports
+
+
+@pytest.fixture
+def run(capsys):
+    """`run(settings, main)` → (exit code, lines on standard error) of a role's life."""
+    root = logging.getLogger()
+    before = root.level, list(root.handlers), logging.root.manager.disable
+
+    def live(settings, main):
+        code = 0
+        try:
+            run_role("tracker", settings, main)
+        except SystemExit as left:
+            code = left.code
+        return code, capsys.readouterr().err.splitlines()
+
+    yield live
+    level, root.handlers[:], disabled = before
+    root.setLevel(level)
+    logging.disable(disabled)
+
+
+def fail_with(error):
+    async def main(stop):
+        raise error
+
+    return main
+
+
+# -- run_role ----------------------------------------------------------------------------------
+
+
+def test_sigterm_lets_a_role_drain_and_ends_it_with_0(run, make_settings):
+    drained = []
+
+    async def main(stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop.wait()
+        drained.append(True)
+
+    code, lines = run(make_settings(), main)
+    assert (code, drained) == (0, [True])
+    assert lines[-1].endswith("tracker has stopped")
+
+
+def test_a_second_signal_ends_a_role_that_does_not_drain(run, make_settings):
+    async def main(stop):
+        os.kill(os.getpid(), signal.SIGINT)
+        await stop.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+
+    code, lines = run(make_settings(), main)
+    assert code == 1
+    assert "told to stop a second time" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(TopicError("topic is gone"), 1), (SettingsError("prefix is odd"), 2)]
+)
+def test_an_error_on_purpose_is_one_line_and_an_exit_code(error, code, run, make_settings):
+    found, lines = run(make_settings(), fail_with(error))
+    assert found == code
+    assert lines[-1].endswith(f"tracker stops: {error}")
+
+
+def test_a_defect_ends_the_role_with_its_traceback(run, make_settings):
+    code, lines = run(make_settings(), fail_with(ZeroDivisionError("oh")))
+    assert code == 1
+    assert any("because of a defect" in line for line in lines)
+    assert lines[-1] == "ZeroDivisionError: oh"
+
+
+def test_settings_are_logged_once_and_secrets_never(run, make_settings):
+    async def main(stop):
+        return
+
+    settings = make_settings(profile={"api_key": "sk-hush"})
+    code, lines = run(settings, main)
+    assert code == 0
+    assert settings.profile.api_key.get_secret_value() == "sk-hush"
+    assert sum("starts with settings" in line for line in lines) == 1
+    assert '"short_hours":48.0' in lines[0]
+    assert "sk-hush" not in "".join(lines)
+
+
+def test_lines_for_machines_are_json_also_with_a_traceback(run, make_settings):
+    settings = make_settings(log_format="json")
+    _, lines = run(settings, fail_with(ZeroDivisionError("oh")))
+    first, *_, last = map(json.loads, lines)
+    assert {"time", "level", "logger", "message"} <= first.keys()
+    assert "ZeroDivisionError: oh" in last["traceback"]
+
+
+def test_a_role_runs_on_uvloop(run, make_settings):
+    async def main(stop):
+        assert type(asyncio.get_running_loop()).__module__.startswith("uvloop")
+
+    assert run(make_settings(), main)[0] == 0
+
+
+# -- log lines ---------------------------------------------------------------------------------
+
+
+def record(message="said", name="streams.x", created=0.0, **fields):
+    made = logging.makeLogRecord({"name": name, "msg": message, "levelname": "INFO", **fields})
+    made.created = created
+    return made
+
+
+def test_fields_stand_behind_the_text_and_in_the_object():
+    given = record("read", topic="items", partition=2)
+    assert TextLines().format(given).endswith("INFO streams.x: read  topic=items partition=2")
+    line = json.loads(JsonLines().format(given))
+    assert (line["topic"], line["partition"], line["message"]) == ("items", 2, "read")
+
+
+def test_the_kafka_client_says_a_thing_once_in_30_s():
+    quiet = QuietRepeats()
+    said = [(0, "no node"), (1, "no node"), (2, "other"), (29, "no node"), (31, "no node")]
+    passed = [
+        quiet.filter(record(text, "aiokafka.client", 1_000_000.0 + second)) for second, text in said
+    ]
+    assert passed == [True, False, True, False, True]
+
+
+def test_other_loggers_may_repeat_themselves():
+    quiet = QuietRepeats()
+    assert all(quiet.filter(record("again", "streams.recorder")) for _ in range(3))
+
+
+# -- health ------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def health(ready, registry=None):
+    [port] = free_ports(1)
+    server = HealthServer("127.0.0.1", port, registry or CollectorRegistry(), ready)
+    await server.start()
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            yield client, port
+    finally:
+        await server.stop()
+        await server.stop()
+
+
+def test_readiness_follows_the_reason_while_health_does_not():
+    reasons = ["state is being recovered", None]
+
+    async def run():
+        async with health(lambda: reasons[0]) as (client, _):
+            before = await client.get("/readyz")
+            alive = await client.get("/healthz")
+            reasons.pop(0)
+            return before, alive, await client.get("/readyz")
+
+    before, alive, after = asyncio.run(run())
+    assert (before.status_code, before.text) == (503, "state is being recovered\n")
+    assert alive.status_code == 200
+    assert (after.status_code, after.text) == (200, "ready\n")
+
+
+def test_metrics_are_those_of_the_given_registry():
+    registry = CollectorRegistry()
+    Counter("palate_seen_total", "Seen.", registry=registry).inc(3)
+
+    async def run():
+        async with health(lambda: None, registry) as (client, _):
+            return await client.get("/metrics")
+
+    answer = asyncio.run(run())
+    assert "palate_seen_total 3.0" in answer.text
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+
+
+def test_a_taken_port_is_named_with_the_setting():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        server = HealthServer("127.0.0.1", port, CollectorRegistry(), lambda: None)
+        with pytest.raises(StackError, match=rf"127\.0\.0\.1:{port} .*PALATE_METRICS__"):
+            asyncio.run(server.start())
