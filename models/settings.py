@@ -135,7 +135,7 @@ class ProfileSettings(Group):
     api_key: SecretStr | None = Field(None, description="Key for that server.")
     served_model: str | None = Field(None, description="Model or LoRA name to ask the server for.")
     max_tokens: int = Field(256, ge=16, le=256, description="Most tokens of a profile.")
-    max_new_tokens: int = Field(160, ge=8, description="Most tokens the model may write.")
+    max_new_tokens: int = Field(96, ge=8, description="Most tokens the model may write.")
     max_prompt_tokens: int = Field(1024, ge=128, description="Most tokens of a prompt.")
     in_flight: int = Field(32, ge=1, description="Requests worked on at once.")
     batch: int = Field(8, ge=1, description="Prompts per batch of the embedded model.")
@@ -145,7 +145,9 @@ class ProfileSettings(Group):
         30.0, gt=0, description="An extractive stand-in is tried again after this."
     )
     temperature: float = Field(0.0, ge=0, description="0: greedy.")
-    repetition_penalty: float = Field(1.15, ge=1, description="Keeps small models from looping.")
+    repetition_penalty: float = Field(
+        1.0, ge=1, description="Above 1 also punishes words of the prompt: no quoting of titles."
+    )
     seed: int = Field(0, description="Seed of sampling.")
 
 
