@@ -26,6 +26,8 @@ BUNDLED_LANGUAGE_MODEL: Final = "smollm2-135m-instruct"
 BUNDLED_EMBEDDER: Final = "all-minilm-l6-v2"
 CONVERSION_TIMEOUT_S: Final = 900.0  # a busy two-core machine needs about a minute
 
+WEIGHT_SUFFIXES: Final = frozenset({".safetensors", ".gguf", ".bin"})
+
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,20 @@ def embedder_model(settings: Settings) -> ModelSource:
     if name == BUNDLED_EMBEDDER:
         return _packaged_embedder()
     return _named(name, BUNDLED_EMBEDDER, "embedder.model")
+
+
+def weight_files(settings: Settings) -> list[Path]:
+    """Weight files of both models as they came; a server's or the hub's are not on this machine."""
+    sources: list[ModelSource] = [embedder_model(settings)]
+    if settings.profile.engine == "transformers":
+        bundled = settings.profile.model == BUNDLED_LANGUAGE_MODEL
+        sources.append(_packaged_gguf() if bundled else language_model(settings))
+    files: list[Path] = []
+    for source in sources:
+        if isinstance(source, Path):
+            found = source.rglob("*") if source.is_dir() else iter([source])
+            files += sorted(path for path in found if path.suffix in WEIGHT_SUFFIXES)
+    return files
 
 
 def is_local(source: ModelSource) -> bool:

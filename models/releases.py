@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
@@ -32,8 +34,11 @@ def profiles_table(release_id: str) -> str:
     return f"profiles@{release_id}"
 
 
-def base_release(settings: Settings, created_at_ms: int) -> Release:
-    """The release of an untrained system: the configured models, no adapter."""
+def base_release(settings: Settings, created_at_ms: int, weights: Sequence[Path] = ()) -> Release:
+    """The release of an untrained system: the configured models, no adapter.
+
+    `weights` are the files whose sha256 goes into the manifest.
+    """
     return sealed(
         Release(
             id=BASE_RELEASE,
@@ -44,8 +49,14 @@ def base_release(settings: Settings, created_at_ms: int) -> Release:
             window_spec=settings.windows.model_dump(mode="json"),
             created_at=to_rfc3339(created_at_ms),
             metrics={},
+            hashes={path.name: _sha256(path) for path in weights},
         )
     )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sealed(release: Release) -> Release:

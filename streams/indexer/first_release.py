@@ -8,6 +8,7 @@ import time
 from aiokafka import AIOKafkaProducer
 
 from models.errors import ReleaseError
+from models.model_files import weight_files
 from models.ports import Release, ReleaseStore
 from models.releases import BASE_RELEASE, base_release
 from models.schemas import ReleaseAnnouncement
@@ -26,7 +27,8 @@ def release_to_index(settings: Settings, store: ReleaseStore, serving: str | Non
     """
     wanted = serving or BASE_RELEASE
     if wanted == BASE_RELEASE and BASE_RELEASE not in store.ids():
-        release = store.publish(base_release(settings, int(time.time() * 1000)))
+        made = base_release(settings, int(time.time() * 1000), weight_files(settings))
+        release = store.publish(made)
     else:
         release = store.get(wanted)
     if release.embedder != settings.embedder.model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from models.errors import ReleaseError
 from models.fakes import MemoryReleaseStore
+from models.model_files import weight_files
 from models.ports import Release, ReleaseStore
 from models.releases import FolderReleaseStore, base_release
 from models.settings import Settings
@@ -60,6 +62,18 @@ def test_ids_come_oldest_first(store: ReleaseStore) -> None:
 def test_the_hash_covers_every_field() -> None:
     known = base_release(Settings(), 1_600_000_000_000)
     assert known.manifest_sha256 != base_release(Settings(), 1_600_000_000_001).manifest_sha256
+
+
+def test_the_manifest_names_the_weights_by_their_hash(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"weights")
+    known = base_release(Settings(), 1_600_000_000_000, [weights])
+    assert known.hashes == {"model.safetensors": hashlib.sha256(b"weights").hexdigest()}
+
+
+def test_the_bundled_weights_are_found() -> None:
+    names = [path.suffix for path in weight_files(Settings())]
+    assert names == [".safetensors", ".gguf"]
 
 
 @pytest.mark.parametrize("edit", [b"{", b'{"id": "base-0"}'])
