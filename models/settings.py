@@ -213,6 +213,9 @@ class LogSettings(Group):
     )
     compact_below_rows: int = Field(10_000, description="Segments smaller than this are merged.")
     compact_every_s: float = Field(300.0, gt=0, description="How often.")
+    parity_every_s: float = Field(
+        60.0, gt=0, description="The recorder checks parity of what is new after this."
+    )
 
 
 class MetricsSettings(Group):

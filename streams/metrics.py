@@ -238,12 +238,11 @@ class RecorderMetrics(RoleMetrics):
         )
         self.parity_checked = self._counter(
             "palate_parity_checked_total",
-            "Logged requests whose windows and prompt were recomputed.",
+            "Logged requests and profiles that were recomputed from the events.",
         )
         self.parity_mismatches = self._counter(
             "palate_parity_mismatches_total",
-            "Of these, those that differ: in their windows, or in the prompt.",
-            "kind",
+            "Of these, differences found; 0 unless it is a defect.",
         )
 
 
