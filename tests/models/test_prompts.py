@@ -28,8 +28,8 @@ def test_whatever_titles_say_the_prompt_keeps_its_turns_and_its_length(
     request: ProfileRequest,
 ) -> None:
     prompt = render(request)
-    assert prompt.count("<|im_start|>") == 3
-    assert prompt.count("<|im_end|>") == 2
+    assert prompt.count("<|im_start|>") == 2
+    assert prompt.count("<|im_end|>") == 1
     assert len(prompt) < 4_500
     headings = [line.split(":")[0] for line in prompt.splitlines() if line.startswith(HEADINGS)]
     assert len(headings) == len(set(headings[:-1])) + 1  # each list once, then the answer's first
