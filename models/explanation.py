@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cached_property
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from models.catalogue import Catalogue
 from models.neighbours import Neighbours, Rows, Scores
 from models.queries import Share
 from models.schemas import Reason, ReasonKind, RecommendedItem, Sentence
+
+
+_KINDS: Final = tuple(ReasonKind)  # in the order of Chosen's parts
 
 
 class Chosen(NamedTuple):
@@ -32,12 +36,12 @@ def explain(
 ) -> tuple[RecommendedItem, ...]:
     """The chosen rows as recommended items with parts and reasons."""
     because = _Because(catalogue, neighbours, sentences, shares, chosen.rows)
-    names = [kind.value for kind in ReasonKind]
+    names = [kind.value for kind in _KINDS]
     table = np.round(np.stack(chosen[1:], axis=1), 6).tolist()
     items = []
     for place, (row, parts) in enumerate(zip(chosen.rows.tolist(), table, strict=True)):
         best = max(parts)
-        kind = list(ReasonKind)[parts.index(best)] if best > 0 else ReasonKind.POPULARITY
+        kind = _KINDS[parts.index(best)] if best > 0 else ReasonKind.POPULARITY
         items.append(
             RecommendedItem(
                 item_id=catalogue.ids[row],
@@ -74,37 +78,55 @@ class _Because:
         if kind is ReasonKind.POPULARITY:
             return Reason(kind=kind, text="Popular with other people")
         if kind is ReasonKind.RECENT:
-            share = max(self._shares, key=lambda share: self._similarity(share, place))
+            share = self._shares[int(np.argmax(self._similar[:, place]))]
             text = f"Similar to {self._label(share)}"
         else:
-            share = max(self._shares, key=lambda share: self._together(share, place))
+            share = self._shares[int(np.argmax(self._together[:, place]))]
             text = f"Often chosen together with {self._label(share)}"
         return Reason(kind=kind, text=text, evidence=(share.event_id,))
 
     def _of_sentence(self, place: int) -> Reason:
         if not self._sentences:
             return Reason(kind=ReasonKind.PROFILE, text="Matches the profile as a whole")
-        best = max(self._sentences, key=lambda sentence: self._support(sentence, place))
+        best = self._sentences[int(np.argmax(self._supported[:, place]))]
         return Reason(kind=ReasonKind.PROFILE, text=best.text, evidence=best.evidence)
 
-    def _support(self, sentence: Sentence, place: int) -> float:
-        """Largest cosine between the item and an item that the sentence rests on."""
-        return max((self._cosine(item, place) for item in sentence.items), default=-1.0)
+    @cached_property
+    def _similar(self) -> Scores:
+        """[recent items, picked]: share · cosine; an item is no reason for itself."""
+        cosine = self._cosine([share.item_id for share in self._shares])
+        for place, share in enumerate(self._shares):
+            own = self._rows == self._catalogue.row_of.get(share.item_id, -1)
+            cosine[place] = np.where(own, -1.0, share.share * cosine[place])
+        return cosine
 
-    def _similarity(self, share: Share, place: int) -> float:
-        if self._catalogue.row_of.get(share.item_id) == self._rows[place]:
-            return -1.0  # an item is no reason for itself
-        return share.share * self._cosine(share.item_id, place)
+    @cached_property
+    def _together(self) -> Scores:
+        """[recent items, picked]: share · co-occurrence."""
+        together = np.zeros((len(self._shares), len(self._rows)))
+        for place, share in enumerate(self._shares):
+            columns, values = self._neighbours.of(share.item_id)
+            match, found = np.nonzero(self._rows[:, None] == columns)
+            together[place, match] = share.share * values[found]
+        return together
 
-    def _cosine(self, item_id: str, place: int) -> float:
-        row = self._catalogue.row_of.get(item_id)
-        if row is None:
-            return -1.0
-        return float(self._catalogue.matrix[row] @ self._catalogue.matrix[self._rows[place]])
+    @cached_property
+    def _supported(self) -> Scores:
+        """[sentences, picked]: largest cosine to an item that the sentence rests on."""
+        supported = np.full((len(self._sentences), len(self._rows)), -1.0)
+        for place, sentence in enumerate(self._sentences):
+            if sentence.items:
+                supported[place] = self._cosine(sentence.items).max(axis=0)
+        return supported
 
-    def _together(self, share: Share, place: int) -> float:
-        columns, values = self._neighbours.of(share.item_id)
-        return share.share * float(values[columns == self._rows[place]].sum())
+    def _cosine(self, items: Sequence[str]) -> Scores:
+        """[items, picked]; -1 for items that are not in the catalogue."""
+        cosine = np.full((len(items), len(self._rows)), -1.0)
+        known = [place for place, item in enumerate(items) if item in self._catalogue.row_of]
+        if known:
+            rows = [self._catalogue.row_of[items[place]] for place in known]
+            cosine[known] = self._catalogue.matrix[rows] @ self._catalogue.matrix[self._rows].T
+        return cosine
 
     def _label(self, share: Share) -> str:
         row = self._catalogue.row_of.get(share.item_id)
