@@ -13,7 +13,6 @@ from models.neighbours import Neighbours, Rows, Scores
 from models.queries import Share
 from models.schemas import Reason, ReasonKind, RecommendedItem, Sentence
 
-
 _KINDS: Final = tuple(ReasonKind)  # in the order of Chosen's parts
 
 
