@@ -121,6 +121,7 @@ class Broker:
             "message.max.bytes": MAX_MESSAGE_BYTES,
             "log.index.size.max.bytes": 1_048_576,  # of files that are allocated in advance
             "offsets.topic.num.partitions": 4,
+            "offsets.retention.minutes": 525_600,  # of a stack that is down for a while: a year
             "offsets.topic.replication.factor": 1,
             "transaction.state.log.num.partitions": 4,
             "transaction.state.log.replication.factor": 1,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,11 @@ MakeSettings = Callable[..., Settings]
 # Examples share two cores with a broker and a language model: their time says nothing.
 hypothesis_settings.register_profile("palate", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("palate")
+
+
+def pytest_configure() -> None:
+    """A run that is told to end (by `timeout`, by CI) stops its broker, as one by Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,6 +63,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broker.start()
     yield settings.kafka.bootstrap
     broker.stop()
+
+
+@pytest.fixture
+def needs_java() -> None:
+    """Skip where only a cluster of one's own is to be had; fail where `make test` asks for Java."""
+    if os.environ.get("KAFKA_BOOTSTRAP") and not shutil.which("java"):
+        pytest.skip("no Java for a broker of the test's own")
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ async def send(settings, value: bytes) -> int:
 
 
 @pytest.mark.service
-def test_its_life_start_again_kill_restart_stop(own):
+def test_its_life_start_again_kill_restart_stop(needs_java, own):
     settings = own(partitions=1)
     broker = Broker(settings)
     broker.start()
@@ -225,7 +225,7 @@ def test_its_life_start_again_kill_restart_stop(own):
 
 
 @pytest.mark.service
-def test_a_broker_that_ends_while_starting_shows_the_end_of_its_log(own):
+def test_a_broker_that_ends_while_starting_shows_the_end_of_its_log(needs_java, own):
     settings = own()
     broker = Broker(settings)
     broker.data.mkdir(parents=True)

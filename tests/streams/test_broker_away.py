@@ -20,7 +20,7 @@ SENT_BEFORE, SENT_MEANWHILE = 50, 50
 
 
 @pytest.fixture
-def own_broker(make_settings):
+def own_broker(needs_java, make_settings):
     """A broker that the test may kill, and its settings."""
     address = f"127.0.0.1:{free_port()}"
     settings = make_settings(kafka={"bootstrap": address, "embedded": True, "partitions": 1})
