@@ -153,6 +153,7 @@ def environment(options: VllmOptions) -> dict[str, str]:
         variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "true"
     if not options.gpu:
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_KV_CACHE_GIB)
+        variables["OMP_WAIT_POLICY"] = "PASSIVE"  # why: models/threads.py
     return variables
 
 

@@ -15,6 +15,9 @@ from hypothesis import settings as hypothesis_settings
 
 from deploy.broker import Broker, free_port
 from models.settings import Settings, load_settings
+from models.threads import wait_without_spinning
+
+wait_without_spinning()  # also for the processes that tests start
 
 MakeSettings = Callable[..., Settings]
 
@@ -60,9 +63,11 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         kafka={"bootstrap": f"127.0.0.1:{free_port()}", "embedded": True},
     )
     broker = Broker(settings)
-    broker.start()
-    yield settings.kafka.bootstrap
-    broker.stop()
+    try:
+        broker.start()
+        yield settings.kafka.bootstrap
+    finally:  # also where the run was told to end while the broker started
+        broker.stop()
 
 
 @pytest.fixture

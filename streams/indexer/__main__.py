@@ -12,6 +12,7 @@ from models.model_files import embedder_model
 from models.ports import TextEmbedder
 from models.releases import FolderReleaseStore
 from models.settings import Settings, load_settings
+from models.threads import wait_without_spinning
 from streams.indexer.role import Indexer
 from streams.metrics import IndexerMetrics
 from streams.service import HealthServer, run_role
@@ -20,6 +21,7 @@ from streams.topics import ensure_topics
 
 def main() -> None:
     """Index until SIGTERM."""
+    wait_without_spinning()
     settings = load_settings()
     run_role("indexer", settings, lambda stop: index(settings, stop))
 

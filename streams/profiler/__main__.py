@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from models.model_files import ModelSource, embedder_model, language_model
 from models.ports import ProfileEncoder
 from models.settings import Settings, load_settings
+from models.threads import wait_without_spinning
 from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps
 from streams.service import run_role
@@ -17,6 +18,7 @@ from streams.topics import ensure_topics
 
 def main() -> None:
     """Write profiles until SIGTERM."""
+    wait_without_spinning()
     settings = load_settings()
 
     async def write_profiles(stop: asyncio.Event) -> None:
