@@ -5,7 +5,7 @@ models/fakes.py ships a second implementation of each; tests/contracts runs one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -145,6 +145,17 @@ class EventLog(Protocol):
 
     def segments(self, topic: str, partition: int) -> list[SegmentInfo]:
         """By first offset; never overlapping."""
+        ...
+
+    def rows(
+        self,
+        topic: str,
+        partition: int,
+        first: int = 0,
+        last: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Stream rows with offsets first..last (inclusive; None: to the end as of now)."""
         ...
 
 
