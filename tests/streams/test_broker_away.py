@@ -25,9 +25,11 @@ def own_broker(needs_java, make_settings):
     address = f"127.0.0.1:{free_port()}"
     settings = make_settings(kafka={"bootstrap": address, "embedded": True, "partitions": 1})
     broker = Broker(settings)
-    broker.start()
-    yield broker, settings
-    broker.stop()
+    try:
+        broker.start()
+        yield broker, settings
+    finally:
+        broker.stop()
 
 
 async def until(condition, seconds=60.0):
