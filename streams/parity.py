@@ -15,9 +15,10 @@ from typing import Final, NamedTuple
 
 from models.identity import text_hash
 from models.prompts import PROMPT_VERSION, render
-from models.schemas import Profile, ProfileRequest, Windows
+from models.schemas import ProfileRequest, Windows
 from models.settings import Settings
 from streams.event_log import SegmentLog
+from streams.event_log.columns import OK
 from streams.replay import NEVER, Replay, interactions, messages, partitions
 from streams.windows import History, to_windows, views, windows_hash
 
@@ -64,8 +65,7 @@ class _Pending:
     fingerprint: str  # of its windows without texts
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
+class _Claim(NamedTuple):
     """What a profile says of its request."""
 
     offset: int
@@ -108,19 +108,13 @@ class _PartitionCheck:
         self._check_windows(pending)
 
     def _claims(self) -> dict[str, list[_Claim]]:
+        """What all logged profiles say, by request id; their columns suffice."""
         claims: dict[str, list[_Claim]] = defaultdict(list)
-        for offset, kafka_time, profile in messages(self.log, "profiles", self.partition):
-            assert isinstance(profile, Profile)
-            claims[profile.request_id].append(
-                _Claim(
-                    offset,
-                    profile.user_id,
-                    kafka_time,
-                    profile.prompt_version,
-                    profile.prompt_hash,
-                    profile.windows_hash,
-                )
-            )
+        columns = ("status", "request_id", *_Claim._fields)
+        for row in self.log.rows("profiles", self.partition, columns=columns):
+            if row["status"] == OK:
+                claim = _Claim(*(row[name] for name in _Claim._fields))
+                claims[row["request_id"]].append(claim)
         return claims
 
     def _check_requests(
