@@ -1,8 +1,8 @@
 """Profile request → prompt: a pure function, byte for byte (architecture, property 3).
 
-An item is shown once, under the newest section that it belongs to, with the number of times it
-was had within the long window. Whatever a title says, it stays one shortened line of the list:
-`models.text.clean` leaves no line break and no chat markup in it.
+An item is shown once, under the newest section that it belongs to. Whatever a title says, it
+stays one shortened entry of a list: `models.text.clean` leaves no line break and no chat markup
+in it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -34,21 +33,12 @@ _LETTER: Final = re.compile(r"[A-Za-z ]")
 _OPEN: Final = "<|im_start|>"
 _CLOSE: Final = "<|im_end|>"
 
-# Measured on the untrained SmolLM2-135M (docs/profiles.md): few items, one line per heading in
-# the form of the answer, and no system turn give the most statements that are true.
+# Measured on the untrained SmolLM2-135M (docs/profiles.md): few items, lines in the form of the
+# answer, no counts and no system turn give the most statements that are true.
 _TASK: Final = (
     "Shorten every phrase of this list to its two or three main words. "
     "Write one line for each heading ({headings}) and keep the semicolons."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ShownItem:
-    """One line of the prompt's list."""
-
-    text: str
-    times: int  # events of the item within the long window
-    review: str
 
 
 def render(request: ProfileRequest) -> str:
@@ -67,11 +57,11 @@ def first_section(events: SectionEvents) -> Section:
     return _first(shown_items(events))
 
 
-def _first(shown: Mapping[Section, tuple[ShownItem, ...]]) -> Section:
+def _first(shown: Mapping[Section, tuple[str, ...]]) -> Section:
     return next(iter(shown), Section.STABLE)
 
 
-def shown_items(events: SectionEvents) -> dict[Section, tuple[ShownItem, ...]]:
+def shown_items(events: SectionEvents) -> dict[Section, tuple[str, ...]]:
     """The list by section, in the order of the answer; sections with nothing to show are absent.
 
     Now and Current hold the newest items of their windows, Stable the most frequent of those
@@ -85,7 +75,7 @@ def shown_items(events: SectionEvents) -> dict[Section, tuple[ShownItem, ...]]:
         Section.STABLE: _most_frequent(lasting(events), times, taken),
         Section.AVOIDS: _newest(events[Section.AVOIDS], set()),
     }
-    lists = {section: [_shown(event, times) for event in chosen[section]] for section in Section}
+    lists = {section: [_entry(event) for event in chosen[section]] for section in Section}
     return _within_cost({section: lines for section, lines in lists.items() if lines})
 
 
@@ -107,35 +97,27 @@ def _most_frequent(
     return ranked[:ITEMS_PER_SECTION]
 
 
-def _shown(event: Evidence, times: Counter[str]) -> ShownItem:
-    review = shorten(event.review, REVIEW_CHARS)
-    return ShownItem(shorten(event.text, ITEM_CHARS), times[event.item_id], review)
+def _entry(event: Evidence) -> str:
+    review = f" ({shorten(event.review, REVIEW_CHARS)})" if event.review else ""
+    return f"{shorten(event.text, ITEM_CHARS)}{review}".replace(";", ",")
 
 
 def _within_cost(
-    lists: dict[Section, list[ShownItem]],
-) -> dict[Section, tuple[ShownItem, ...]]:
+    lists: dict[Section, list[str]],
+) -> dict[Section, tuple[str, ...]]:
     """Drop the last line of the costliest section until the whole list is cheap enough."""
-    cost = {section: sum(map(_cost, map(_entry, lines))) for section, lines in lists.items()}
+    cost = {section: sum(map(_cost, lines)) for section, lines in lists.items()}
     while sum(cost.values()) > LIST_COST:
         costliest = max(cost, key=lambda section: cost[section])
-        cost[costliest] -= _cost(_entry(lists[costliest].pop()))
+        cost[costliest] -= _cost(lists[costliest].pop())
     return {section: tuple(lines) for section, lines in lists.items() if lines}
 
 
-def _cost(line: str) -> float:
+def _cost(text: str) -> float:
     """A high guess at tokens: .4 per ASCII letter or space, 1 per other UTF-8 byte."""
-    letters = len(_LETTER.findall(line))
-    return 0.4 * letters + (len(line.encode()) - letters)
+    letters = len(_LETTER.findall(text))
+    return 0.4 * letters + (len(text.encode()) - letters)
 
 
-def _listed(shown: Mapping[Section, tuple[ShownItem, ...]]) -> str:
-    return "\n".join(
-        f"{LABELS[section]}: {'; '.join(map(_entry, items))}" for section, items in shown.items()
-    )
-
-
-def _entry(item: ShownItem) -> str:
-    times = f" x{item.times}" if item.times > 1 else ""
-    review = f" ({item.review})" if item.review else ""
-    return f"{item.text}{times}{review}".replace(";", ",")
+def _listed(shown: Mapping[Section, tuple[str, ...]]) -> str:
+    return "\n".join(f"{LABELS[section]}: {'; '.join(items)}" for section, items in shown.items())

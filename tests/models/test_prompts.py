@@ -45,11 +45,11 @@ def test_hostile_titles_stay_shortened_entries_of_the_list() -> None:
         assert hostile.splitlines()[-2:] == plain.splitlines()[-2:]
 
 
-def test_an_item_is_shown_once_under_the_newest_section_with_its_count() -> None:
+def test_an_item_is_shown_once_under_the_newest_section_that_it_belongs_to() -> None:
     bag = [event(n, "Lunch bag", age) for n, age in enumerate((0.1, 30, 300))]
     prompt = render(request_of([*bag, event(9, "Cake tins", 200)]))
     assert "Stable: Cake tins\n" in prompt
-    assert "Now: Lunch bag x3\n" in prompt
+    assert "Now: Lunch bag\n" in prompt
     assert prompt.count("Lunch bag") == 1
 
 
