@@ -13,7 +13,8 @@ from models.schemas import Item
 from models.settings import Settings
 from models.text import item_text
 from streams.codec import Rejected, decode
-from streams.kafka import TopicFollower, consumer
+from streams.kafka import consumer
+from streams.topic_follower import TopicFollower
 
 
 @asynccontextmanager

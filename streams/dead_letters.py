@@ -22,7 +22,8 @@ from models.settings import Settings
 from streams.codec import Rejected, decode
 from streams.event_log import LOGGED_TOPICS, SegmentLog
 from streams.event_log.columns import INVALID
-from streams.kafka import consumer, deliver, existing_partitions, start_client
+from streams.kafka import consumer, deliver, start_client
+from streams.topics import existing_partitions
 
 PREFIX: Final = "palate-"
 REPLAYED_HEADER: Final = "palate-replayed"  # names the record that a replayed one stands for

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from ssl import SSLContext
 from typing import Any, Final, Protocol, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
@@ -22,7 +20,6 @@ log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES: Final = 12 * 2**20  # a 10 MB message arrives, to become a dead letter
 RETRY_S: Final = 0.5  # between tries while the broker is away
-POLL_MS: Final = 500
 
 
 class Client(Protocol):
@@ -135,7 +132,7 @@ async def until_answered(what: str, call: Callable[[], Awaitable[T]]) -> T:
         try:
             result = await call()
         except (KafkaError, OSError) as error:
-            if not _worth_another_try(error):
+            if not worth_another_try(error):
                 raise
             if not waited:
                 log.warning("%s: Kafka does not answer, trying again: %r", what, error)
@@ -177,7 +174,8 @@ async def _close(client: Any) -> None:
     await (client.close() if hasattr(client, "close") else client.stop())
 
 
-def _worth_another_try(error: Exception) -> bool:
+def worth_another_try(error: Exception) -> bool:
+    """Whether the broker is merely away or busy (what else fails would fail again)."""
     return isinstance(error, OSError) or bool(getattr(error, "retriable", False))
 
 
@@ -208,165 +206,3 @@ async def dead_letter_send(
     value, headers = dead_letter(record, rejected)
     topic = settings.topic("dead-letters")
     await deliver(producer, topic, value, key=record.key, headers=headers)
-
-
-async def existing_partitions(settings: Settings, topic: str) -> list[TopicPartition]:
-    """All partitions of a topic (full name), as soon as it exists."""
-    admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
-    announced = False
-    try:
-        while True:
-            [found] = await until_answered(topic, lambda: admin.describe_topics([topic]))
-            numbers = sorted(partition["partition"] for partition in found["partitions"])
-            if numbers:
-                return [TopicPartition(topic, number) for number in numbers]
-            if not announced:
-                log.warning("waiting for topic %s to exist", topic)
-            announced = True
-            await asyncio.sleep(RETRY_S)
-    finally:
-        await admin.close()
-
-
-class LowWatermark:
-    """Which offset may be committed while records are finished out of order.
-
-    Pure; one per consumer. `committable` is the lowest unfinished offset of a partition, or the
-    one after the highest begun if all are finished.
-    """
-
-    def __init__(self) -> None:
-        self._unfinished: dict[TopicPartition, set[int]] = {}
-        self._lowest: dict[TopicPartition, list[int]] = {}  # heaps; finished ones leave lazily
-        self._next: dict[TopicPartition, int] = {}
-
-    def start(self, partition: TopicPartition, offset: int) -> None:
-        """Work on this record begins; to begin it again makes it unfinished again."""
-        unfinished = self._unfinished.setdefault(partition, set())
-        if offset not in unfinished:
-            unfinished.add(offset)
-            heapq.heappush(self._lowest.setdefault(partition, []), offset)
-        self._next[partition] = max(self._next.get(partition, 0), offset + 1)
-
-    def done(self, partition: TopicPartition, offset: int) -> None:
-        """The record's effect is durable. Nothing if it is unknown, as after `forget`."""
-        self._unfinished.get(partition, set()).discard(offset)
-
-    def committable(self) -> dict[TopicPartition, int]:
-        """Per partition, the offset at which a restart must begin."""
-        return {partition: self._watermark(partition) for partition in self._next}
-
-    def unfinished(self) -> int:
-        """Records that are under way, over all partitions."""
-        return sum(map(len, self._unfinished.values()))
-
-    def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        """These partitions belong to another consumer now."""
-        for partition in partitions:
-            for kept in (self._unfinished, self._lowest, self._next):
-                kept.pop(partition, None)
-
-    def _watermark(self, partition: TopicPartition) -> int:
-        heap, unfinished = self._lowest[partition], self._unfinished[partition]
-        while heap and heap[0] not in unfinished:
-            heapq.heappop(heap)
-        return heap[0] if heap else self._next[partition]
-
-
-class TopicFollower:
-    """Reads all partitions of a topic from the beginning, without a group, and follows it.
-
-    `on_record` is called in the order of each partition, also for tombstones (value None).
-    """
-
-    def __init__(
-        self, settings: Settings, topic: str, on_record: Callable[[ConsumerRecord], None]
-    ) -> None:
-        self.settings = settings
-        self.topic = full_name(settings, topic)
-        self._on_record = on_record
-        self._caught_up = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._ends: dict[TopicPartition, int] = {}
-
-    async def start(self) -> None:
-        """Begin to read; waits for the broker and for the topic to exist."""
-        partitions = await existing_partitions(self.settings, self.topic)
-        self._consumer = await start_client(
-            lambda: consumer(self.settings, (), None, max_poll_records=2_000)
-        )
-        try:
-            self._consumer.assign(partitions)
-            await self._consumer.seek_to_beginning(*partitions)
-            self._ends = await self._end_offsets(partitions)
-        except BaseException:
-            await self._consumer.stop()
-            raise
-        self._task = asyncio.create_task(self._follow(), name=f"follow {self.topic}")
-
-    async def caught_up(self) -> None:
-        """Return once every record that was there at `start` has been given to `on_record`.
-
-        Raises what made following end, if it has.
-        """
-        assert self._task is not None, "caught_up before start"
-        waiter = asyncio.create_task(self._caught_up.wait())
-        await asyncio.wait({waiter, self._task}, return_when=asyncio.FIRST_COMPLETED)
-        waiter.cancel()
-        if not self._caught_up.is_set():
-            self._task.result()
-
-    @property
-    def not_ready(self) -> str | None:
-        """None while caught up and following; else why not (for /readyz)."""
-        if self._task is None:
-            return f"{self.topic}: not started"
-        if self._task.done():
-            error = None if self._task.cancelled() else self._task.exception()
-            return f"{self.topic}: no longer followed: {error!r}"
-        return None if self._caught_up.is_set() else f"{self.topic}: reading from the beginning"
-
-    async def failed(self) -> None:
-        """Wait until following ends, and raise what ended it; for a role to end with."""
-        assert self._task is not None, "failed before start"
-        await asyncio.shield(self._task)
-
-    async def stop(self) -> None:
-        """Stop reading; may be called twice."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        await self._consumer.stop()
-
-    async def _end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        return await until_answered(
-            f"reading {self.topic}", lambda: self._consumer.end_offsets(partitions)
-        )
-
-    async def _follow(self) -> None:
-        failing = False
-        while True:
-            try:
-                batches = await self._consumer.getmany(timeout_ms=POLL_MS)
-                for record in (r for records in batches.values() for r in records):
-                    self._on_record(record)
-                if not self._caught_up.is_set() and await self._at_ends():
-                    self._caught_up.set()
-                failing = False
-            except KafkaError as error:
-                if not _worth_another_try(error):
-                    raise
-                if not failing:
-                    log.warning(
-                        "topic %s: %r; reading goes on when Kafka answers", self.topic, error
-                    )
-                failing = True
-                await asyncio.sleep(RETRY_S)
-
-    async def _at_ends(self) -> bool:
-        """By position, not by last record: the last offsets may be markers or compacted away."""
-        for partition, end in self._ends.items():
-            if await self._consumer.position(partition) < end:
-                return False
-        return True

@@ -16,7 +16,14 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from models.errors import TopicError
 from models.settings import DAY_S, Settings
-from streams.kafka import MAX_MESSAGE_BYTES, client_options, consumer, start_client
+from streams.kafka import (
+    MAX_MESSAGE_BYTES,
+    RETRY_S,
+    client_options,
+    consumer,
+    start_client,
+    until_answered,
+)
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +108,24 @@ async def ensure_topics(settings: Settings, names: Iterable[str] = tuple(TOPICS)
     for name, spec in wanted.items():
         check_topic(name, spec, found[name].partitions, found[name].config, settings)
     return created
+
+
+async def existing_partitions(settings: Settings, topic: str) -> list[TopicPartition]:
+    """All partitions of a topic (full name), as soon as it exists."""
+    admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
+    announced = False
+    try:
+        while True:
+            [found] = await until_answered(topic, lambda: admin.describe_topics([topic]))
+            numbers = sorted(partition["partition"] for partition in found["partitions"])
+            if numbers:
+                return [TopicPartition(topic, number) for number in numbers]
+            if not announced:
+                log.warning("waiting for topic %s to exist", topic)
+            announced = True
+            await asyncio.sleep(RETRY_S)
+    finally:
+        await admin.close()
 
 
 async def describe_topics(settings: Settings, names: Iterable[str]) -> dict[str, TopicShape]:

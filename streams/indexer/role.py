@@ -23,7 +23,6 @@ from streams.indexer.first_release import announce_first, release_to_index
 from streams.indexer.snapshots import Snapshots
 from streams.indexer.tables import Table
 from streams.kafka import (
-    TopicFollower,
     consumer,
     dead_letter_send,
     group_id,
@@ -32,6 +31,7 @@ from streams.kafka import (
 )
 from streams.metrics import IndexerMetrics
 from streams.serving_release import ServingRelease
+from streams.topic_follower import TopicFollower
 from streams.topics import TOPICS as TOPIC_SPECS
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from aiokafka.errors import KafkaError
 
 from models.settings import Settings
 from streams.codec import Record
-from streams.kafka import LowWatermark, consumer, group_id, start_client
+from streams.kafka import consumer, group_id, start_client
+from streams.low_watermark import LowWatermark
 from streams.metrics import ProfilerMetrics
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from models.settings import Settings
-from streams.kafka import TopicFollower, producer, start_client
+from streams.kafka import producer, start_client
 from streams.metrics import ProfilerMetrics
 from streams.profiler.answering import Answering
 from streams.profiler.repaying import Repaying
@@ -19,6 +19,7 @@ from streams.profiler.stored import StoredProfiles
 from streams.profiler.writing import Deps, Writer
 from streams.service import HealthServer
 from streams.serving_release import ServingRelease
+from streams.topic_follower import TopicFollower
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,10 @@ from models.ports import VectorIndex
 from models.schemas import Interaction, Profile, ProfileEdit
 from models.settings import Settings
 from streams.codec import FORWARDED_HEADER, Misrouted, Rejected, decode, decode_interaction
-from streams.kafka import RETRY_S, TopicFollower, dead_letter_send, deliver, producer, start_client
+from streams.kafka import RETRY_S, dead_letter_send, deliver, producer, start_client
 from streams.metrics import TrackerMetrics
 from streams.service import HealthServer
+from streams.topic_follower import TopicFollower
 from streams.topics import ensure_topics
 from streams.tracker.app import (
     Row,

@@ -4,15 +4,16 @@ import asyncio
 import logging
 import os
 import signal
-import time
 
 import pytest
 from aiokafka import TopicPartition
 
 from deploy.broker import Broker, free_port
 from models.errors import StackError
-from streams.kafka import TopicFollower, consumer, deliver, group_id, producer, start_client
+from streams.kafka import consumer, deliver, group_id, producer, start_client
+from streams.topic_follower import TopicFollower
 from streams.topics import ensure_topics
+from tests.streams.clients import until
 
 pytestmark = pytest.mark.service
 
@@ -30,13 +31,6 @@ def own_broker(needs_java, make_settings):
         yield broker, settings
     finally:
         broker.stop()
-
-
-async def until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not reached: {condition.__code__}"
-        await asyncio.sleep(0.05)
 
 
 async def send(sender, topic, first, count):

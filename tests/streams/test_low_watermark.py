@@ -4,7 +4,7 @@ from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka import LowWatermark
+from streams.low_watermark import LowWatermark
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 
