@@ -57,15 +57,6 @@ def roles(settings: Settings) -> list[Role]:
     ]
 
 
-def model_threads(role: Role) -> int:
-    """Threads for torch: one core stays free for Kafka and the tracker.
-
-    A thread that has to wait for a busy core makes its siblings spin at every layer: with as many
-    threads as cores beside a busy tracker, a batch of profiles took 13 times as long.
-    """
-    return max(1, (os.cpu_count() or 1) - 1) if role.name == "profiler" else 1
-
-
 class Stack:
     """Start, watch and stop the processes that `settings` describe."""
 
@@ -80,11 +71,7 @@ class Stack:
         return Background(
             name=role.name,
             command=[sys.executable, "-m", role.module],
-            environment={
-                "PALATE_WORKER": str(role.worker),
-                "PYTHONPATH": path,
-                "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(model_threads(role))),
-            },
+            environment={"PALATE_WORKER": str(role.worker), "PYTHONPATH": path},
             pid_file=self.settings.data_dir / "run" / f"{role.name}.json",
             log_file=self.settings.data_dir / "logs" / f"{role.name}.log",
         )
