@@ -57,10 +57,15 @@ async def refuse_if_behind(admin: AIOKafkaAdminClient, settings: Settings, log: 
                 )
 
 
-async def read_changelog(settings: Settings, partition: int) -> dict[bytes, bytes]:
-    """The table's records of one partition; empty if there is no changelog yet."""
+async def read_changelog(
+    settings: Settings, partition: int, within_s: float | None = None
+) -> dict[bytes, bytes]:
+    """The table's records of one partition; empty if there is no changelog yet.
+
+    Raises StackError if Kafka does not answer `within_s` (None: waits).
+    """
     records: dict[bytes, bytes] = {}
-    async for key, value in _changes(settings, partition):
+    async for key, value in _changes(settings, partition, within_s):
         if value is None:
             records.pop(key, None)
         else:
@@ -68,8 +73,10 @@ async def read_changelog(settings: Settings, partition: int) -> dict[bytes, byte
     return records
 
 
-async def _changes(settings: Settings, partition: int) -> AsyncIterator[tuple[bytes, bytes | None]]:
-    reader = await start_client(lambda: consumer(settings, (), None))
+async def _changes(
+    settings: Settings, partition: int, within_s: float | None
+) -> AsyncIterator[tuple[bytes, bytes | None]]:
+    reader = await start_client(lambda: consumer(settings, (), None), within_s)
     place = TopicPartition(changelog_topic(settings), partition)
     try:
         if place.topic not in await reader.topics():
@@ -137,9 +144,9 @@ async def ensure_changelog(admin: AIOKafkaAdminClient, settings: Settings) -> No
     )
 
 
-async def admin_client(settings: Settings) -> AIOKafkaAdminClient:
-    """A started admin client."""
-    return await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
+async def admin_client(settings: Settings, within_s: float | None = None) -> AIOKafkaAdminClient:
+    """A started admin client. Raises StackError if Kafka does not answer `within_s`."""
+    return await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)), within_s)
 
 
 def reset_local_state(settings: Settings) -> None:

@@ -78,9 +78,14 @@ class Correction:
 # Reading.
 
 
-async def from_topic(settings: Settings) -> AsyncIterator[DeadLetter]:
-    """The dead letters that the topic holds now, each origin once, by partition and offset."""
-    reader = await start_client(lambda: consumer(settings, (), None))
+async def from_topic(
+    settings: Settings, within_s: float | None = None
+) -> AsyncIterator[DeadLetter]:
+    """The dead letters that the topic holds now, each origin once, by partition and offset.
+
+    Raises StackError if Kafka does not answer `within_s` (None: waits).
+    """
+    reader = await start_client(lambda: consumer(settings, (), None), within_s)
     seen: set[Origin] = set()  # a tracker that was killed may have sent one twice
     try:
         for place in await _places(settings, reader):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from deploy.console import JsonOption, print_json, run, terminal
+from deploy.console import KAFKA_WITHIN_S, JsonOption, print_json, run, terminal
 from models.errors import SettingsError
 from models.settings import Settings, load_settings
 
@@ -97,7 +97,7 @@ def read_letters(
     from streams.event_log import SegmentLog
 
     async def read() -> list[DeadLetter]:
-        return [letter async for letter in letters.from_topic(settings)]
+        return [letter async for letter in letters.from_topic(settings, KAFKA_WITHIN_S)]
 
     found = letters.from_log(SegmentLog(settings.log_dir)) if from_log else run(read())
     return list(letters.chosen(found, reasons, topics))
@@ -136,7 +136,7 @@ async def _replay(settings: Settings, found: Iterable[Correction | Outcome]) -> 
     from streams import dead_letters as letters
     from streams.kafka import producer, start_client
 
-    sender = await start_client(lambda: producer(settings))
+    sender = await start_client(lambda: producer(settings), KAFKA_WITHIN_S)
     try:
         replayed = letters.replayed_list(settings)
         return [outcome async for outcome in letters.replay(found, settings, sender, replayed)]

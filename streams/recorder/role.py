@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 
 from models.settings import Settings
 from streams.event_log import LOGGED_TOPICS, SegmentLog, compact
-from streams.kafka import consumer, group_id, start_client
+from streams.kafka import consumer, group_id, start_client, until_answered
 from streams.metrics import RecorderMetrics
 from streams.recorder.positions import check_position
 from streams.recorder.rows import Buffer, Judge
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 POLL_MS: Final = 200
 SLICE: Final = 500  # records decoded between two turns of the event loop: heartbeats go on
-RETRY_S: Final = 0.5
+COMMIT_WITHIN_S: Final = 5.0  # a broker that is away must not keep the role from stopping
 Batches = dict[TopicPartition, list[ConsumerRecord]]
 
 
@@ -102,16 +102,13 @@ class Recorder(ConsumerRebalanceListener):
     async def _ranges(
         self, partitions: Iterable[TopicPartition]
     ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        while True:
-            try:
-                asked = list(partitions)
-                beginnings = await self._consumer.beginning_offsets(asked)
-                return beginnings, await self._consumer.end_offsets(asked)
-            except KafkaError as error:
-                if not error.retriable:
-                    raise
-                log.warning("waiting for Kafka: %s", error)
-                await asyncio.sleep(RETRY_S)
+        asked = list(partitions)
+
+        async def ask() -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+            beginnings = await self._consumer.beginning_offsets(asked)
+            return beginnings, await self._consumer.end_offsets(asked)
+
+        return await until_answered("looking up offsets", ask)
 
     def _resume(self, partition: TopicPartition, beginning: int, end: int) -> int:
         logged = self._log.next_offset(*self._bare(partition))
@@ -134,14 +131,7 @@ class Recorder(ConsumerRebalanceListener):
     # Records into buffers.
 
     async def _poll(self) -> Batches:
-        try:
-            return await self._consumer.getmany(timeout_ms=POLL_MS)
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            log.warning("waiting for Kafka: %s", error)
-            await asyncio.sleep(RETRY_S)
-            return {}
+        return await until_answered("reading", lambda: self._consumer.getmany(timeout_ms=POLL_MS))
 
     async def _take(self, batches: Batches) -> None:
         for partition, records in batches.items():
@@ -219,9 +209,10 @@ class Recorder(ConsumerRebalanceListener):
 
     async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         try:
-            await self._consumer.commit(offsets)
-        except KafkaError as error:  # nothing rests on it: the log itself says where to resume
-            log.info("offsets not committed: %s", error)
+            async with asyncio.timeout(COMMIT_WITHIN_S):
+                await self._consumer.commit(offsets)
+        except (KafkaError, TimeoutError) as error:  # nothing rests on it: the log says where
+            log.info("offsets not committed: %r", error)
 
     # Small segments into larger ones.
 
