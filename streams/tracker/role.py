@@ -214,6 +214,8 @@ class TrackerRole:
         self._move_clocks(arrivals, rows, wall)
         for (partition, user_id), events in arrivals.items():
             user = self.users.get(partition, user_id)
+            if events[0].offset <= user.head.applied:  # delivered again
+                self.users.save_whole(partition, user)
             inserted = apply_interactions(user, events, self.settings.windows, outcomes)
             if inserted:
                 self.users.save(partition, user, inserted)
@@ -273,6 +275,8 @@ class TrackerRole:
             return
         record = ProfileRecord.of(profile)
         if user.profile is not None and user.profile.newness() >= record.newness():
+            if user.profile == record:  # perhaps delivered again
+                self.users.save_profile(row.partition, user, record)
             self.metrics.profiles_taken.labels(outcome="older").inc()
             return
         self.users.save_profile(row.partition, user, record)
@@ -294,6 +298,8 @@ class TrackerRole:
                 self.users.save(row.partition, user)
                 self.due.look_at(row.partition, user, self.clocks[row.partition].now(wall))
                 self.waiting.add((row.partition, edit.user_id))
+            else:  # delivered again
+                self.users.save_whole(row.partition, user)
             self.next_offsets[row.partition][1] = row.offset + 1
             self._save_clock(row.partition)
         await self.table.flushed()

@@ -56,6 +56,15 @@ class Users:
         self._entries += len(inserted)
         self._table.write(partition, store(user, inserted))
 
+    def save_whole(self, partition: int, user: User) -> None:
+        """Write head and history again.
+
+        A worker that died may have written them to RocksDB and not yet to the changelog. What led
+        to them is then delivered again, and changes nothing: without this the changelog would
+        never get them, and another machine not the history.
+        """
+        self._table.write(partition, store(user, [entry.key for entry in user.history]))
+
     def save_profile(self, partition: int, user: User, record: ProfileRecord | None) -> None:
         """Write (None: delete) the user's newest profile."""
         user.profile = record

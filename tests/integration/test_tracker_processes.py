@@ -1,0 +1,186 @@
+"""Tracker workers as processes of their own: killed, taken over from, back again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from deploy.observe import Sample, scrape, total
+from models.fakes import HashEmbedder
+from models.lance_index import LanceIndex
+from models.ports import VectorRow
+from models.schemas import (
+    Interaction,
+    Item,
+    ProfileRequest,
+    Recommendation,
+    ReleaseAnnouncement,
+)
+from models.settings import Settings
+from streams.kafka import deliver, producer
+from streams.topics import ensure_topics
+from tests.conftest import MakeSettings, role_environment
+from tests.integration.live import tracker_state, until
+from tests.records import records
+
+pytestmark = pytest.mark.service
+NOW = 1_300_000_000_000
+ITEMS = ("tea", "teapot", "spoon")
+USERS = [f"u{number}" for number in range(24)]
+
+WITHOUT_CHANGELOG = """
+import asyncio
+from streams.tracker import outbox, __main__
+outbox.Outbox._send = lambda self, queue: asyncio.Event().wait()
+__main__.main()
+"""
+
+
+@pytest.fixture
+def settings(kafka: str, make_settings: MakeSettings) -> Settings:
+    """Topics with a serving release and its items, as an indexer leaves them."""
+    made = make_settings(
+        workers=2, trigger={"calls_per_minute": 6_000, "burst_calls": 100, "min_interval_s": 0.0}
+    )
+    asyncio.run(ensure_topics(made))
+    vectors = HashEmbedder().embed(ITEMS)
+    writer = LanceIndex(made.lancedb_uri, writer=True)
+    rows = [
+        VectorRow(name, vector, name, 0, {"available": True})
+        for name, vector in zip(ITEMS, vectors, strict=True)
+    ]
+    writer.upsert("items@base-0", rows)
+    writer.close()
+    serving = ReleaseAnnouncement(release="base-0", status="serving", at=NOW)
+    send(made, "releases", {"base-0": serving.to_json()})
+    send(made, "items", {name: Item(item_id=name, title=name).to_json() for name in ITEMS})
+    return made
+
+
+def send(settings: Settings, topic: str, values: dict[str, bytes]) -> None:
+    async def produce() -> None:
+        async with producer(settings) as sender:
+            for key, value in values.items():
+                await deliver(sender, settings.topic(topic), value, key=key.encode())
+
+    asyncio.run(produce())
+
+
+def buy(settings: Settings, number: int, users: list[str]) -> None:
+    """One purchase of each user."""
+    values = {
+        user: Interaction(
+            event_id=f"{user}-{number}",
+            user_id=user,
+            item_id=ITEMS[number % 3],
+            type="purchase",
+            timestamp=NOW + number * 60_000,
+        ).to_json()
+        for user in users
+    }
+    send(settings, "interactions", values)
+
+
+@contextmanager
+def worker(
+    settings: Settings, number: int, program: tuple[str, ...] = ("-m", "streams.tracker")
+) -> Iterator[subprocess.Popen[bytes]]:
+    log = settings.data_dir / f"worker-{number}.log"
+    environment = {**os.environ, **role_environment(settings), "PALATE_WORKER": str(number)}
+    with log.open("ab") as output:
+        running = subprocess.Popen(
+            [sys.executable, *program], env=environment, stdout=output, stderr=output
+        )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+def count(settings: Settings, number: int, outcome: str) -> float:
+    """Events of this outcome in a worker's metrics."""
+    return total(samples(settings, number), "palate_events_total", outcome=outcome)
+
+
+def samples(settings: Settings, number: int) -> list[Sample]:
+    """A worker's metrics; none while it does not answer."""
+    port = settings.metrics.tracker_port + number
+    return scrape(f"http://{settings.metrics.host}:{port}")
+
+
+def lists(settings: Settings) -> dict[str, int]:
+    """User → the greatest offset that one of the user's lists takes into account."""
+    found = [
+        Recommendation.model_validate_json(record.value)
+        for record in records(settings, "recommendations")
+    ]
+    return {one.user_id: one.applied_offset for one in sorted(found, key=_applied)}
+
+
+def _applied(made: Recommendation) -> int:
+    return made.applied_offset
+
+
+def event_ids(settings: Settings) -> dict[str, list[str]]:
+    """User → events in the history, by the changelog."""
+    users = tracker_state(settings).users
+    return {name: [entry.event_id for entry in user.history] for name, user in users.items()}
+
+
+def test_the_surviving_worker_takes_over_users_with_their_state(settings: Settings) -> None:
+    with worker(settings, 1) as survivor:
+        with worker(settings, 0) as killed:
+            until(lambda: ready(settings, 0) and ready(settings, 1), "both workers ready")
+            buy(settings, 0, USERS)
+            until(lambda: lists(settings).keys() == set(USERS), "all users served")
+            shares = [count(settings, number, "applied") for number in (0, 1)]
+            assert min(shares) > 0
+            assert sum(shares) == len(USERS)
+            killed.kill()
+            buy(settings, 1, USERS)
+        expected = {user: [f"{user}-0", f"{user}-1"] for user in USERS}
+        until(lambda: event_ids(settings) == expected, lambda: f"taken over: {event_ids(settings)}")
+        applied = {n: u.head.applied for n, u in tracker_state(settings).users.items()}
+        until(lambda: lists(settings) == applied, "all users served by the survivor")
+        assert survivor.poll() is None
+        with worker(settings, 0):
+            until(lambda: ready(settings, 0), "the killed worker is back")
+            buy(settings, 2, USERS)
+            until(lambda: count(settings, 0, "applied") > 0, "the worker has its share again")
+            until(lambda: all(len(ids) == 3 for ids in event_ids(settings).values()), "all applied")
+    asked = [
+        ProfileRequest.model_validate_json(record.value)
+        for record in records(settings, "profile-requests")
+    ]
+    assert {one.user_id for one in asked} == set(USERS)
+
+
+def ready(settings: Settings, number: int) -> bool:
+    return total(samples(settings, number), "palate_table_version") > 0
+
+
+def served(settings: Settings, number: int) -> bool:
+    """Whether a list and a request have been sent, and nothing is owed."""
+    found = samples(settings, number)
+    sent = ("palate_recommendations_total", "palate_profile_requests_total")
+    owed = ("palate_waiting_users", "palate_profiles_due")
+    return all(total(found, name) > 0 for name in sent) and not any(
+        total(found, name) for name in owed
+    )
+
+
+def test_what_the_changelog_missed_when_the_worker_died_is_in_it_later(settings: Settings) -> None:
+    with worker(settings, 0, ("-c", WITHOUT_CHANGELOG)):
+        buy(settings, 0, ["ada"])
+        until(lambda: served(settings, 0), "applied, asked, served and marked so in RocksDB")
+    assert event_ids(settings) == {}
+    with worker(settings, 0):
+        until(lambda: count(settings, 0, "duplicate") == 1, "the event is delivered again")
+        until(lambda: event_ids(settings) == {"ada": ["ada-0"]}, "the state is in the changelog")
