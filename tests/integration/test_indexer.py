@@ -31,7 +31,7 @@ from tests.conftest import MakeSettings, role_environment
 from tests.records import records
 
 pytestmark = pytest.mark.service
-DEADLINE_S = 180.0
+DEADLINE_S = 120.0
 ITEMS, PROFILES = "items@base-0", "profiles@base-0"
 
 
