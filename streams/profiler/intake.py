@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from models.settings import Settings
 from streams.codec import Record
-from streams.kafka import consumer, group_id, start_client
+from streams.kafka import consumer, group_id, partition_lags, start_client, worth_another_try
 from streams.low_watermark import LowWatermark
 from streams.metrics import ProfilerMetrics
 
@@ -22,6 +23,7 @@ TOPIC: Final = "profile-requests"
 POLL_MS: Final = 200
 POLL_RECORDS: Final = 200
 RETRY_S: Final = 0.5
+REBALANCED: Final = (CommitFailedError, IllegalStateError)
 
 
 class Intake(ConsumerRebalanceListener):
@@ -56,11 +58,14 @@ class Intake(ConsumerRebalanceListener):
         """New records, begun; none while `full`, though the place in the group is kept."""
         client = self._client()
         own = client.assignment()
-        client.pause(*own) if full else client.resume(*own)
+        if full:
+            client.pause(*own)
+        else:
+            client.resume(*own)
         try:
             batches = await client.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
-        except KafkaError as error:
-            if not error.retriable:
+        except (KafkaError, OSError) as error:
+            if not worth_another_try(error):
                 raise
             log.warning("%s: %r; reading goes on when Kafka answers", self._topic, error)
             await asyncio.sleep(RETRY_S)
@@ -83,12 +88,14 @@ class Intake(ConsumerRebalanceListener):
             for place, offset in self._watermark.committable().items()
             if place in own and self._committed.get(place) != offset
         }
-        self._measure(client)
+        await self._measure(client)
         if not moved:
             return
         try:
             await client.commit(moved)
-        except KafkaError as error:  # a rebalance or an absent broker: the next round commits
+        except (KafkaError, OSError) as error:  # after a rebalance the next round commits
+            if not (isinstance(error, REBALANCED) or worth_another_try(error)):
+                raise
             log.warning("%s: offsets not committed yet: %r", self._topic, error)
             return
         self._committed |= moved
@@ -106,6 +113,8 @@ class Intake(ConsumerRebalanceListener):
         self._watermark.forget(revoked)
         for place in revoked:
             self._committed.pop(place, None)
+            with contextlib.suppress(KeyError):  # its lag was never known
+                self._metrics.lag.remove(TOPIC, str(place.partition))
         self._forget({place.partition for place in revoked})
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
@@ -119,9 +128,13 @@ class Intake(ConsumerRebalanceListener):
         assert self._consumer is not None, "used before start"
         return self._consumer
 
-    def _measure(self, client: AIOKafkaConsumer) -> None:
-        for place in client.assignment():
-            end, done = client.highwater(place), self._watermark.committable().get(place)
-            if end is not None and done is not None:
-                lag = self._metrics.lag.labels(topic=TOPIC, partition=place.partition)
-                lag.set(max(0, end - done))
+    async def _measure(self, client: AIOKafkaConsumer) -> None:
+        """Lag counts what is unfinished, too, unlike the consumer's own position."""
+        finished = self._watermark.committable()
+        lags: dict[TopicPartition, int] = {}
+        with contextlib.suppress(IllegalStateError):  # a rebalance in between; the next round
+            lags = await partition_lags(client)
+        for place, behind in lags.items():
+            end = client.highwater(place)
+            lag = end - finished[place] if place in finished and end is not None else behind
+            self._metrics.lag.labels(topic=TOPIC, partition=place.partition).set(max(0, lag))
