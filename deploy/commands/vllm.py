@@ -34,13 +34,8 @@ def vllm(
     Example: palate vllm --lora taste-1=var/releases/taste-1/adapter
     """
     settings, console = load_settings(), terminal()
-    options = options_of(
-        settings,
-        language_model(settings),
-        gpu=has_gpu(),
-        loras=_adapters(lora or []),
-        port=port,
-    )
+    adapters, gpu = _adapters(lora or []), has_gpu()
+    options = options_of(settings, language_model(settings), gpu=gpu, loras=adapters, port=port)
     server = VllmServer(settings, options)
     if print_:
         variables = [f"{name}={value}" for name, value in environment(options).items()]
