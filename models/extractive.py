@@ -25,6 +25,8 @@ OFTEN: Final = 3  # had this many times, an item is worth a sentence of its own
 # A shared pair of words tells more than a shared word, three more than two.
 _LENGTH_WEIGHT: Final = {1: 0.4, 2: 1.0, 3: 1.2}
 
+_LEAST_ITEMS: Final = {1: 3, 2: 2, 3: 2}  # that share it; two may share one word by chance
+
 _TOKEN: Final = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*|[^\w\s'’-]")
 
 _VERBS: Final[Mapping[InteractionType, tuple[str, str, str]]] = {
@@ -67,7 +69,7 @@ def _tastes(section: Section, events: Sequence[Evidence]) -> Iterator[Sentence]:
     if not found:
         yield from _listing(verb, _by_frequency(events))
         return
-    named = list(dict.fromkeys(_named(theme.events[0]) for theme in found))[:2]
+    named = [_named(theme.events[0]) for theme in found[:2]]
     text = f"{verb} {_series(theme.text for theme in found)}, such as {_series(named)}"
     yield sentence(text, [theme.events for theme in found], Origin.EXTRACTIVE)
     often = [group for group in _groups(events) if len(group) >= OFTEN][:MAX_ITEMS]
@@ -114,7 +116,7 @@ def _best(
 ) -> tuple[str, ...] | None:
     def worth(phrase: tuple[str, ...]) -> float:
         covered = sum(item in open_items for item in carriers[phrase])
-        return covered * _LENGTH_WEIGHT[len(phrase)] if covered > 1 else 0.0
+        return covered * _LENGTH_WEIGHT[len(phrase)] if covered >= _LEAST_ITEMS[len(phrase)] else 0
 
     best = min(carriers, key=lambda phrase: (-worth(phrase), phrase), default=None)
     return best if best and worth(best) > 0 else None
@@ -183,5 +185,5 @@ def _named(event: Evidence) -> str:
 
 
 def _series(parts: Iterable[str]) -> str:
-    listed = list(parts)
+    listed = list(dict.fromkeys(parts))
     return " and ".join(filter(None, (", ".join(listed[:-1]), listed[-1])))

@@ -15,18 +15,28 @@ from typing import Final
 from models.evidence import LABELS, Evidence
 from models.schemas import Origin, Section, Sentence
 from models.text import clean, stem, words
-from models.words import DISLIKING_WORDS, FUNCTION_WORDS, LIKING_WORDS
+from models.words import (
+    COLOUR_WORDS,
+    DISLIKING_WORDS,
+    FUNCTION_WORDS,
+    LIKING_WORDS,
+    PACKING_WORDS,
+)
 
 MAX_EVIDENCE: Final = 8  # event ids per sentence, the newest
 MAX_ANSWER_CHARS: Final = 4_000
 MAX_STATEMENT_CHARS: Final = 160
 
 _SECTION_OF: Final = {label.casefold(): section for section, label in LABELS.items()}
-_HEADING: Final = re.compile(rf"[\s*#-]*({'|'.join(_SECTION_OF)})[\s*]*:", re.IGNORECASE)
+_HEADING: Final = re.compile(
+    rf"[*#\s-]{{0,8}}\b(?:right )?({'|'.join(_SECTION_OF)})(?: taste| interests)?[* ]{{0,3}}:",
+    re.IGNORECASE,
+)
 _TURN_END: Final = re.compile(r"<\|im_(?:end|start)\|>|<\|endoftext\|>")
 _STATEMENT_END: Final = re.compile(r"[;!?]+|\.(?=\s|$)")
 _PHRASE_END: Final = re.compile(r"[,&+]|\b(?:and|or)\b", re.IGNORECASE)
 _COUNT: Final = re.compile(r"\bx\d+\b")  # "x5" is the prompt's own notation, not a claim
+_SAY_NOTHING: Final = FUNCTION_WORDS | LIKING_WORDS | DISLIKING_WORDS | PACKING_WORDS | COLOUR_WORDS
 _EDGES: Final = " -–•.,:;'\"()/"
 
 
@@ -37,12 +47,13 @@ def statements(answer: str, first: Section) -> Iterator[tuple[Section, str]]:
     its work. Nonsense gives few or no statements; nothing raises.
     """
     section: Section | None = first
-    for line in _TURN_END.split(answer[:MAX_ANSWER_CHARS].strip(), maxsplit=1)[0].splitlines():
-        if not line.strip():
-            section = None
-        while heading := _HEADING.match(line):
+    told = _TURN_END.split(answer[:MAX_ANSWER_CHARS].strip(), maxsplit=1)[0]
+    for line in _HEADING.sub(r"\n\1:", told).lstrip().splitlines():
+        if heading := _HEADING.match(line):
             section = _SECTION_OF[heading.group(1).casefold()]
             line = line[heading.end() :]
+        elif not line.strip():
+            section = None
         if section is None:
             continue
         for part in _STATEMENT_END.split(line):
@@ -66,9 +77,15 @@ def grounded(statement: str, section: Section, events: Sequence[Evidence]) -> Se
         if not support:
             return None
         cited.append(support)
-    if not any(character.isalpha() for character in statement) or not cited:
-        return None  # true of anyone, so it says nothing
+    if not any(telling(word) for word in words(statement)):
+        return None  # "likes sets of 6": true of too many to say anything
     return sentence(statement, cited, Origin.MODEL)
+
+
+def telling(word: str) -> bool:
+    """Whether a case-folded word can name what a taste is for: no count, size, colour or verb."""
+    letters = sum(character.isalpha() for character in word)
+    return letters > 1 and word not in _SAY_NOTHING
 
 
 def content_stems(text: str, section: Section) -> frozenset[str]:

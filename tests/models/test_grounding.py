@@ -72,6 +72,22 @@ def test_lines_of_an_answer_become_statements_of_their_sections() -> None:
     ]
 
 
+def test_headings_are_found_wherever_the_model_puts_them() -> None:
+    answer = "Lunch bags; Current: cake tins Right now: clocks\n## AVOIDS : mugs"
+    assert list(statements(answer, Section.STABLE)) == [
+        (Section.STABLE, "Lunch bags"),
+        (Section.CURRENT, "Cake tins"),
+        (Section.NOW, "Clocks"),
+        (Section.AVOIDS, "Mugs"),
+    ]
+
+
+@pytest.mark.parametrize("statement", ["Set/3", "Pack of 20", "red", "vintage sets"])
+def test_counts_sizes_and_colours_alone_say_nothing(statement: str) -> None:
+    events = bought("Set/3 red vintage tins pack of 20")
+    assert grounded(statement, Section.STABLE, events) is None
+
+
 @given(st.text(), st.sampled_from(Section), st.lists(st.sampled_from([BAG, MUG]), max_size=4))
 def test_any_answer_is_read_and_what_is_kept_is_supported_by_its_evidence(
     answer: str, first: Section, texts: list[str]
