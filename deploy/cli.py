@@ -45,6 +45,7 @@ COMMANDS: Final = (
     Entry("rebuild", "deploy.commands.rebuild", "rebuild", "Make the state again from the log."),
     Entry("rebuild-index", "deploy.commands.rebuild_index", "rebuild_index", "Make vectors again."),
     Entry("check", "deploy.commands.check", "app", "Check parity of what was made with the log."),
+    Entry("bench", "deploy.commands.bench", "bench", "Measure, beside alternatives."),
 )
 
 
@@ -74,7 +75,7 @@ def load_command(entry: Entry) -> Any:
     """Import the command's module and make the click command of its function or app."""
     target = getattr(import_module(entry.module), entry.attribute)
     if isinstance(target, typer.Typer):
-        command = typer.main.get_command(target)
+        command = typer.main.get_group(target)
         command.name = entry.name
         return command
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -14,29 +14,27 @@ T = TypeVar("T")
 POLL_S = 0.25
 
 
-def wait_for(look: Callable[[], T | None], within_s: float, what: str) -> T:
-    """The first thing that `look` returns other than None. Raises StackError at the deadline."""
+def first(look: Callable[[], T | None], within_s: float) -> T | None:
+    """The first thing that `look` returns other than None; None at the deadline."""
     deadline = time.monotonic() + within_s
     while True:
         found = look()
-        if found is not None:
+        if found is not None or time.monotonic() > deadline:
             return found
-        if time.monotonic() > deadline:
-            raise StackError(f"waited {within_s:.0f} s for {what}, in vain; see the demo's logs")
         time.sleep(POLL_S)
 
 
-def settled(
-    look: Callable[[], bool], within_s: float, meanwhile: Callable[[], None] = lambda: None
-) -> bool:
+def wait_for(look: Callable[[], T | None], within_s: float, what: str) -> T:
+    """As `first`. Raises StackError at the deadline."""
+    found = first(look, within_s)
+    if found is None:
+        raise StackError(f"waited {within_s:.0f} s for {what}, in vain; see the demo's logs")
+    return found
+
+
+def settled(look: Callable[[], bool], within_s: float) -> bool:
     """Wait until `look` is true, at most so long; whether it became true."""
-    deadline = time.monotonic() + within_s
-    while not look():
-        if time.monotonic() > deadline:
-            return False
-        meanwhile()
-        time.sleep(POLL_S)
-    return True
+    return bool(first(lambda: look() or None, within_s))
 
 
 def samples_of(stack: Stack, name: str) -> list[Sample]:
