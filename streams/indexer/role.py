@@ -93,8 +93,10 @@ class Indexer:
         await self._follower.start()
         await self._follower.caught_up()
         serving = self._serving.id
+        known = self._releases.ids()
         self.release = release_to_index(self._settings, self._releases, serving)
-        self._announced = serving is not None
+        # A release folder that was lost and made anew has another manifest: said again.
+        self._announced = serving is not None and self.release.id in known
         names = (items_table(self.release.id), profiles_table(self.release.id))
         self._tables = {
             topic: Table(name, self._index, self._embedder, self._settings.index, self._metrics)
@@ -147,7 +149,8 @@ class Indexer:
                 self._observe_lag(records)
             await self._look_whether_caught_up()
             for table in self._tables.values():
-                await asyncio.to_thread(table.optimize_when_due)
+                if table.due():
+                    await asyncio.to_thread(table.optimize)
 
     async def _next_batch(self, stop: asyncio.Event) -> list[ConsumerRecord]:
         """Up to micro_batch records, or what came within the linger of the first."""

@@ -62,12 +62,14 @@ class Table:
         self._metrics.embedding_latency.observe(time.perf_counter() - started)
         return [row_of(change, vector) for change, vector in zip(changes, vectors, strict=True)]
 
-    def optimize_when_due(self) -> None:
-        """After so many writes, or when the versions that a write left may go."""
+    def due(self) -> bool:
+        """Whether to optimize: after so many writes, or when versions left by a write may go."""
         waited = self._clock() - self._optimized_at
-        due = self._writes >= self._settings.optimize_every
-        if not due and not (self._writes and waited >= self._settings.keep_versions_s):
-            return
+        aged = self._writes > 0 and waited >= self._settings.keep_versions_s
+        return aged or self._writes >= self._settings.optimize_every
+
+    def optimize(self) -> None:
+        """Merge fragments, drop old versions and tombstones."""
         started = time.perf_counter()
         self._index.optimize(self.name)
         self._metrics.optimize_latency.labels(self._topic).observe(time.perf_counter() - started)
