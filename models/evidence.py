@@ -74,13 +74,14 @@ def section_events(request: ProfileRequest) -> SectionEvents:
 
 
 def _spoken_of(entries: Iterable[WindowEntry], forbidden: Forbidden) -> tuple[Evidence, ...]:
-    read = (_evidence(entry) for entry in entries)
+    read = (_evidence(entry, forbidden) for entry in entries)
     return tuple(event for event in read if event.text and not forbidden.found_in(event.text))
 
 
-def _evidence(entry: WindowEntry) -> Evidence:
+def _evidence(entry: WindowEntry, forbidden: Forbidden) -> Evidence:
     text = clean(entry.text, TITLE_CHARS)
     review = clean(entry.review, REVIEW_CHARS) if entry.review else ""
+    review = "" if forbidden.found_in(review) else review
     return Evidence(
         entry.event_id,
         entry.item_id,

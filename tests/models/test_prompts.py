@@ -62,10 +62,17 @@ def test_the_answer_begins_with_the_first_section_that_has_something_of_its_own(
 
 
 def test_items_named_by_a_forbidden_word_are_not_shown() -> None:
-    entries = [event(0, "Wine glass", 100), event(1, "Cake tins", 100)]
+    tins = event(1, "Cake tins", 100, review="good for Wine too")
+    entries = [event(0, "Wine glass", 100), tins]
     prompt = render(request_of(entries, edits=AppliedEdits(forbidden=("wines",))))
     assert "Wine" not in prompt
     assert "Cake tins" in prompt
+
+
+def test_the_start_of_a_review_stands_beside_its_item() -> None:
+    prompt = render(request_of([event(0, "Cake tins", 100, review="sturdy; " + "nice " * 50)]))
+    assert "Stable: Cake tins (sturdy, nice nice" in prompt
+    assert len(prompt) < len(render(request_of([event(0, "Cake tins", 100)]))) + 70
 
 
 def test_a_history_of_500_long_titles_costs_at_most_1000_tokens() -> None:
