@@ -93,10 +93,12 @@ class Recorder(ConsumerRebalanceListener):
             return
         beginnings, ends = await self._ranges(fresh)
         for partition in fresh & (self._assigned or set()):
-            resume = self._resume(partition, beginnings[partition], ends[partition])
-            self._consumer.seek(partition, resume)
-            self._buffers[partition] = Buffer(*self._bare(partition), start=resume)
-            self._metrics.lag.labels(*_labels(self._bare(partition))).set(ends[partition] - resume)
+            buffer = self._opened(partition, beginnings[partition], ends[partition])
+            self._consumer.seek(partition, buffer.next)
+            self._buffers[partition] = buffer
+            self._metrics.lag.labels(*_labels(self._bare(partition))).set(
+                ends[partition] - buffer.next
+            )
         log.info("recording %d partitions", len(self._buffers))
 
     async def _ranges(
@@ -110,9 +112,12 @@ class Recorder(ConsumerRebalanceListener):
 
         return await until_answered("looking up offsets", ask)
 
-    def _resume(self, partition: TopicPartition, beginning: int, end: int) -> int:
-        logged = self._log.next_offset(*self._bare(partition))
-        return self._checked(partition, logged, beginning, end)
+    def _opened(self, partition: TopicPartition, beginning: int, end: int) -> Buffer:
+        """A buffer that goes on where the log ends, or behind an accepted gap."""
+        topic, number = self._bare(partition)
+        buffer = Buffer(topic, number, start=self._log.next_offset(topic, number))
+        buffer.next = self._checked(partition, buffer.start, beginning, end)
+        return buffer
 
     def _checked(self, partition: TopicPartition, resume: int, beginning: int, end: int) -> int:
         return check_position(

@@ -254,3 +254,13 @@ def test_events_lost_before_they_were_logged_are_a_loud_refusal(
         assert running.ended() == 1
         assert message in running.output.read_text()
     assert logged(settings) == 5
+
+
+def test_an_accepted_gap_is_left_behind(settings: Settings) -> None:
+    asyncio.run(_send_to_first(settings, 15))
+    asyncio.run(_expire(settings, before=9))
+    accepting = settings.log.model_copy(update={"accept_gap": True})
+    with recorder(settings.model_copy(update={"log": accepting})):
+        wait_until(lambda: logged(settings) == 15, "recorded", settings)
+    rows = SegmentLog(settings.log_dir).rows("interactions", 0, columns=["offset"])
+    assert [row["offset"] for row in rows] == list(range(9, 15))
