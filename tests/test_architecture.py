@@ -24,9 +24,9 @@ HOMES = {
     "sentence_transformers": {"models.embedder"},
     "lancedb": {"models.lance_index"},
     "scipy": {"models.cooccurrence_build"},
-    "faust": {"streams.tracker"},
+    "faust": {"streams.tracker", "deploy.bench.contestants"},
     "rocksdict": {"streams.tracker"},
-    "uvloop": {"streams.service"},
+    "uvloop": {"streams.service", "deploy.bench.contestants"},
     "aiohttp": {"streams.service"},
     "duckdb": {"streams.event_log", "streams.indexer.evidence", "deploy.make_sample"},
 }

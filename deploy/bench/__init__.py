@@ -1,0 +1,1 @@
+"""Benchmarks: what Palate does in a second, beside what others do on the same machine."""

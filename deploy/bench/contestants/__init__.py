@@ -1,0 +1,1 @@
+"""Programs that race over the same topic, each a process of its own."""

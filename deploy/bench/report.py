@@ -1,0 +1,78 @@
+"""Results as files: one JSON per day, and a page with the newest of each benchmark."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from deploy.bench.rows import Row
+
+HEAD = """# Benchmarks
+
+Made by `make bench` (`palate bench --only NAME` measures one anew); `*.json` beside this page hold
+every single run. Contestants take turns on one machine and a broker of their own; a figure is the
+median of its runs. What misses its aim stays here with the reason.
+"""
+
+
+def store(folder: Path, day: str, measured: dict[str, Any]) -> Path:
+    """Put benchmarks (name → result) into the day's file, in place of earlier ones; the path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{day}.json"
+    known = orjson.loads(path.read_bytes()) if path.exists() else {}
+    _write(path, orjson.dumps(known | measured, option=orjson.OPT_INDENT_2) + b"\n")
+    _write(folder / "README.md", page(newest(folder)).encode())
+    return path
+
+
+def result(rows: Sequence[Row], **about: Any) -> dict[str, Any]:
+    """One benchmark's entry."""
+    return {**about, "rows": [asdict(row) for row in rows]}
+
+
+def newest(folder: Path) -> dict[str, Any]:
+    """The newest result of each benchmark in a folder."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.json")):
+        found |= orjson.loads(path.read_bytes())
+    return found
+
+
+def page(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    return "\n".join([HEAD, *(line for name in results for line in _section(name, results[name]))])
+
+
+def _section(name: str, found: dict[str, Any]) -> Iterator[str]:
+    yield f"## {name}\n\n{found['what']}\n"
+    yield "| figure | value | aim | met | notes |"
+    yield "|---|---:|---|---|---|"
+    for row in found["rows"]:
+        met = {True: "yes", False: "**no**", None: ""}[row["met"]]
+        value = f"{row['value']:,g} {row['unit']}"
+        yield f"| {row['name']} | {value} | {row['aim']} | {met} | {row['note']} |"
+    yield f"\n{_about(found)}\n"
+
+
+def _about(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    return (
+        f"`{found['command']}`, seed {found['seed']}, {found['at']}, commit {machine['commit']}. "
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load "
+        f"before {machine['load_before'][0]}; {machine['system']}, Python {machine['python']}, "
+        f"{machine['java']}, Kafka {machine['kafka']}, {packages}."
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        file.write(content)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
