@@ -8,7 +8,7 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -18,6 +18,9 @@ from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
 
 wait_without_spinning()  # also for the processes that tests start
+
+if TYPE_CHECKING:
+    from tests.vllm import Served
 
 MakeSettings = Callable[..., Settings]
 
@@ -32,10 +35,15 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever uses the broker is a service test, also where its author forgot to say so."""
+    """Whatever uses the broker or vLLM is marked so, also where its author forgot to."""
     for item in items:
-        if "kafka" in getattr(item, "fixturenames", ()):
+        needed = set(getattr(item, "fixturenames", ()))
+        if needed & {"kafka", "vllm"}:
             item.add_marker(pytest.mark.service)
+        if "vllm" in needed:
+            item.add_marker(pytest.mark.vllm)
+        if item.get_closest_marker("vllm"):
+            item.add_marker(pytest.mark.timeout(1_000))  # the first of them waits for the server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,6 +85,21 @@ def needs_java() -> None:
         pytest.skip("no Java for a broker of the test's own")
 
 
+@pytest.fixture(scope="session")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A vLLM server on CPU with a LoRA; one for the whole run, it takes a minute to start."""
+    from tests.vllm import vllm_server
+
+    with vllm_server(tmp_path_factory.mktemp("vllm"), models_dir()) as served:
+        yield served
+
+
+def models_dir() -> Path:
+    """Where all tests share one converted language model."""
+    default = Path(__file__).parent.parent / "var/models"
+    return Path(os.environ.get("PALATE_MODELS_DIR", default))
+
+
 @pytest.fixture
 def make_settings(tmp_path: Path, request: pytest.FixtureRequest) -> MakeSettings:
     """`make_settings(profile={"engine": "extractive"}, …)` → Settings of this test's own.
@@ -92,10 +115,9 @@ def make_settings(tmp_path: Path, request: pytest.FixtureRequest) -> MakeSetting
     metrics = {f"{role}_port": port for role, port in zip(roles, free_ports(4), strict=True)}
 
     def make(**overrides: Any) -> Settings:
-        models = os.environ.get("PALATE_MODELS_DIR", Path(__file__).parent.parent / "var/models")
         defaults: dict[str, Any] = {
             "data_dir": tmp_path / "data",
-            "models_dir": models,
+            "models_dir": models_dir(),
             "kafka": {"bootstrap": bootstrap, "embedded": False, "prefix": prefix},
             "metrics": metrics,
         }

@@ -1,4 +1,4 @@
-"""One suite for the port ProfileEncoder: transformers, an OpenAI-compatible server, the fake."""
+"""One suite for the port ProfileEncoder: transformers, OpenAI-compatible servers, the fake."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from models.fakes import FakeEncoder
 from models.ports import ProfileEncoder
 from tests.conftest import MakeSettings
 from tests.models.encoders.completion_server import CompletionServer
+from tests.vllm import Served
 
 PROMPT = "<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n"
 Opened = Callable[[], Any]  # → async context manager of a ProfileEncoder
@@ -24,15 +25,25 @@ async def fake() -> AsyncIterator[ProfileEncoder]:
 
 
 @asynccontextmanager
-async def openai_client(make_settings: MakeSettings) -> AsyncIterator[ProfileEncoder]:
+async def http_client(
+    make_settings: MakeSettings, base_url: str, served_model: str | None = None
+) -> AsyncIterator[ProfileEncoder]:
     from models.encoders.openai_encoder import OpenAIEncoder
     from models.model_files import language_model
 
-    async with CompletionServer().running() as server:
-        settings = make_settings(profile={"base_url": server.base_url})
-        encoder = OpenAIEncoder(settings.profile, language_model(settings))
+    settings = make_settings(profile={"base_url": base_url, "served_model": served_model})
+    encoder = OpenAIEncoder(settings.profile, language_model(settings))
+    yield encoder
+    await encoder.close()
+
+
+@asynccontextmanager
+async def scripted_server(make_settings: MakeSettings) -> AsyncIterator[ProfileEncoder]:
+    async with (
+        CompletionServer().running() as server,
+        http_client(make_settings, server.base_url) as encoder,
+    ):
         yield encoder
-        await encoder.close()
 
 
 @asynccontextmanager
@@ -49,15 +60,21 @@ async def transformers_model(make_settings: MakeSettings) -> AsyncIterator[Profi
 @pytest.fixture(
     params=[
         pytest.param("transformers", marks=pytest.mark.service),
-        pytest.param("openai", marks=pytest.mark.service),  # counts with the model's tokenizer
+        pytest.param("vllm", marks=[pytest.mark.service, pytest.mark.vllm]),
+        pytest.param("vllm lora", marks=[pytest.mark.service, pytest.mark.vllm]),
+        pytest.param("scripted", marks=pytest.mark.service),  # counts with the model's tokenizer
         "fake",
     ]
 )
 def opened(request: pytest.FixtureRequest, make_settings: MakeSettings) -> Opened:
     if request.param == "fake":
         return fake
-    make = transformers_model if request.param == "transformers" else openai_client
-    return lambda: make(make_settings)
+    if request.param in ("transformers", "scripted"):
+        make = transformers_model if request.param == "transformers" else scripted_server
+        return lambda: make(make_settings)
+    served: Served = request.getfixturevalue("vllm")
+    name = served.lora if request.param == "vllm lora" else served.model
+    return lambda: http_client(make_settings, served.base_url, name)
 
 
 def with_encoder(opened: Opened, use: Callable[[ProfileEncoder], Any]) -> Any:
