@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -15,18 +16,24 @@ from models.errors import EventLogError
 LOCK_TIMEOUT_S: Final = 60.0  # an append holds the lock for well under a second
 
 
-def publish(written: Path, final: Path) -> None:
-    """Make a written file durable, then visible under its final name."""
-    _sync(written)
-    os.replace(written, final)  # noqa: PTH105 (os.replace is what tests of crashes intercept)
-    _sync(final.parent)
+@contextmanager
+def replacing(final: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `final`, durably, when the block ends.
 
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Replace a file's content; readers see the old or the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    publish(temporary, path)
+    Readers see the old file or the new. Raises EventLogError if the disk does not take it.
+    """
+    temporary = final.with_name(f".{final.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, final)  # noqa: PTH105 (tests of crashes intercept os.replace)
+        _sync(final.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)  # it may be what fills the disk
+        raise EventLogError(
+            f"cannot write {final}: {error}; nothing is lost: with room to write, the recorder "
+            "goes on from the manifests"
+        ) from error
 
 
 def _sync(path: Path) -> None:
@@ -40,11 +47,18 @@ def _sync(path: Path) -> None:
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Only one process at a time changes what is in `folder`; freed when the process dies."""
+    lock = FileLock(folder / ".lock", timeout=LOCK_TIMEOUT_S)
     try:
-        with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT_S):
-            yield
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except Timeout:
         raise EventLogError(
             f"{folder} has been locked by another process for {LOCK_TIMEOUT_S:.0f} s; "
             "end the recorder that hangs (two may run, but not stand still while writing)"
         ) from None
+    except OSError as error:
+        raise EventLogError(f"cannot write to {folder}: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -13,7 +13,7 @@ import orjson
 
 from models.errors import EventLogError
 from models.ports import SegmentInfo
-from streams.event_log.disk import write_atomic
+from streams.event_log.disk import replacing
 
 FILE_NAME: Final = "manifest.json"
 VERSION: Final = 1
@@ -105,4 +105,5 @@ def save_manifest(folder: Path, manifest: Manifest) -> None:
         "segments": [asdict(segment) for segment in manifest.segments],
         "replaced": [asdict(file) for file in manifest.replaced],
     }
-    write_atomic(folder / FILE_NAME, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    with replacing(folder / FILE_NAME) as path:
+        path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))

@@ -6,7 +6,6 @@ manifest names; compaction sweeps it up.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from models.errors import EventLogError
 from models.ports import SegmentInfo
 from streams.event_log.columns import SCHEMAS
-from streams.event_log.disk import exclusive, publish
+from streams.event_log.disk import exclusive, replacing
 from streams.event_log.manifest import FILE_NAME, Manifest, load_manifest, save_manifest
 
 BATCH_ROWS: Final = 2_048  # rows decoded at once when streaming
@@ -63,7 +62,6 @@ class SegmentLog:
             return
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMAS[topic])
         folder = self.partition_folder(topic, partition)
-        folder.mkdir(parents=True, exist_ok=True)
         with exclusive(folder):
             self._add(folder, table)
 
@@ -77,7 +75,6 @@ class SegmentLog:
         EventLogError if offsets between the log's end and `start` would be left out.
         """
         folder = self.partition_folder(topic, partition)
-        folder.mkdir(parents=True, exist_ok=True)
         with exclusive(folder):
             known = load_manifest(folder).next_offset
             if start > known:
@@ -182,18 +179,19 @@ def write_segment(
 ) -> SegmentInfo:
     """Write tables as the row groups of one durable file, not yet named by the manifest."""
     final = folder / f"{first:020d}-{last:020d}.parquet"
-    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    with replacing(final) as path:
+        rows = _write_groups(path, groups, schema)
+    return SegmentInfo(final.name, first, last, rows, final.stat().st_size)
+
+
+def _write_groups(path: Path, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
     rows = 0
     dictionary = [name for name in _DICTIONARY if name in schema.names]
-    with pq.ParquetWriter(
-        temporary, schema, compression="zstd", use_dictionary=dictionary
-    ) as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=dictionary) as writer:
         for table in groups:
             writer.write_table(table, row_group_size=max(1, table.num_rows))
             rows += table.num_rows
-    size = temporary.stat().st_size
-    publish(temporary, final)
-    return SegmentInfo(final.name, first, last, rows, size)
+    return rows
 
 
 def _offsets(table: pa.Table | pa.RecordBatch) -> np.ndarray:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.errors import EventLogError
 from streams.event_log import SegmentLog, compact
 from streams.event_log.columns import SCHEMAS
 from tests.streams.event_log.rows import rows
@@ -81,7 +82,7 @@ actions = st.lists(
 
 
 @given(actions)
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_each_offset_is_logged_once_through_crashes_between_any_two_steps(
     tmp_path_factory: pytest.TempPathFactory, planned: list[tuple[str, int, DiesAt]]
 ) -> None:
@@ -114,3 +115,22 @@ def test_what_a_crash_leaves_behind_is_swept_up(tmp_path: Path, steps: int, afte
     folder = recorder.log.partition_folder(TOPIC, 0)
     named = {segment.file for segment in recorder.log.segments(TOPIC, 0)}
     assert {path.name for path in folder.iterdir()} == named | {"manifest.json", ".lock"}
+
+
+def test_a_full_disk_is_an_error_after_which_recording_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = ARecorder(tmp_path, end=40)
+    recorder.record(5)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(EventLogError, match="No space left"):
+            recorder.record(5)
+    folder = recorder.log.partition_folder(TOPIC, 0)
+    assert not list(folder.glob(".*.tmp"))
+    recorder.record(5)
+    assert recorder.logged() == list(range(10))
