@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria
 from transformers.utils import logging as transformers_logging
 
 from models.encoders.batcher import MicroBatcher
@@ -38,6 +39,7 @@ class TransformersEncoder:
         self._count = token_counter(source)
         self._tokenizer, self._network = _load(source)
         self._stop = _stop_tokens(self._tokenizer)
+        self._interrupt = _Interrupt()
         self._batcher: MicroBatcher[_Job, Completion] = MicroBatcher(self._continue, settings.batch)
 
     async def complete(self, prompt: str, *, max_new_tokens: int) -> Completion:
@@ -56,7 +58,8 @@ class TransformersEncoder:
         return True
 
     async def close(self) -> None:
-        """Stop after the batch under way."""
+        """Cut the batch under way and stop; its callers are cancelled."""
+        self._interrupt.now.set()
         await self._batcher.close()
 
     def _continue(self, jobs: Sequence[_Job]) -> list[Completion]:
@@ -88,6 +91,7 @@ class TransformersEncoder:
                     do_sample=sampling,
                     max_new_tokens=new_tokens,
                     max_time=self._settings.timeout_s,
+                    stopping_criteria=[self._interrupt],
                     repetition_penalty=self._settings.repetition_penalty,
                     eos_token_id=self._stop,
                     pad_token_id=self._tokenizer.pad_token_id,
@@ -103,6 +107,17 @@ class TransformersEncoder:
         end = next((n for n, token in enumerate(ids) if token in self._stop), len(ids))
         text = self._tokenizer.decode(ids[:end], skip_special_tokens=True)
         return Completion(text, prompt_tokens, end, latency_ms, self.model)
+
+
+class _Interrupt(StoppingCriteria):
+    """Ends generation at the next token once `now` is set, so that closing takes no batch long."""
+
+    def __init__(self) -> None:
+        self.now = threading.Event()
+
+    def __call__(self, ids: torch.Tensor, _scores: torch.Tensor, **_: object) -> torch.Tensor:
+        """[prompts]: whether each of them is done."""
+        return torch.full((len(ids),), self.now.is_set(), device=ids.device)
 
 
 def _load(source: ModelSource) -> tuple[AutoTokenizer, AutoModelForCausalLM]:

@@ -52,6 +52,8 @@ class Engine:
 
     async def ask(self, prompt: str) -> Completion | None:
         """The completion, or None if all tries failed or the engine is known to be down."""
+        if self._breaker.open:
+            return None
         try:
             async for attempt in self._tries():
                 with attempt:
@@ -112,8 +114,11 @@ class Engine:
 
     def _failed(self, kind: str) -> None:
         self._metrics.engine_failures.labels(kind=kind).inc()
+        was_open = self._breaker.open
         self._breaker.failed()
         self._metrics.engine_up.set(not self._breaker.open)
+        if self._breaker.open and not was_open:
+            log.warning("the language model is given up until it is well; profiles are extractive")
 
 
 def _kind(error: EngineError) -> str:

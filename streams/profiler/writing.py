@@ -19,6 +19,7 @@ from streams.profiler.engine import Engine
 from streams.profiler.marks import Position
 
 EXTRACTIVE: Final = "extractive"
+VECTOR_DIGITS: Final = 7  # what a 32-bit float holds; written out in full it is twice as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Writer:
         started = time.monotonic()
         vectors = await asyncio.to_thread(self._deps.embedder.embed, [text])
         self._metrics.embedding_latency.observe(time.monotonic() - started)
-        return tuple(vectors[0].tolist())
+        return tuple(round(value, VECTOR_DIGITS) for value in vectors[0].tolist())
 
 
 def count_written(profile: Profile, metrics: ProfilerMetrics) -> None:

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from models.embedder import SentenceEmbedder
 from models.encoders.openai_encoder import OpenAIEncoder
 from models.errors import EngineError, EngineUnavailable
 from models.model_files import embedder_model, language_model
@@ -33,6 +32,8 @@ def encoder_of(settings: Settings) -> OpenAIEncoder:
 def test_many_requests_become_profiles_written_by_the_lora(
     kafka: str, make_settings: MakeSettings, vllm: Served
 ) -> None:
+    from models.embedder import SentenceEmbedder  # torch, only if wanted
+
     settings = settings_for(make_settings, vllm, vllm.lora)
     embedder = SentenceEmbedder(embedder_model(settings), settings.embedder)
 
