@@ -37,7 +37,7 @@ _STATEMENT_END: Final = re.compile(r"[;!?]+|\.(?=\s|$)")
 _PHRASE_END: Final = re.compile(r"[,&+]|\b(?:and|or)\b", re.IGNORECASE)
 _COUNT: Final = re.compile(r"\bx\d+\b")  # "x5" is the prompt's own notation, not a claim
 _SAY_NOTHING: Final = FUNCTION_WORDS | LIKING_WORDS | DISLIKING_WORDS | PACKING_WORDS | COLOUR_WORDS
-_EDGES: Final = " -–•.,:;'\"()/"
+_EDGES: Final = " -–•.,:;'\"()/&+"
 
 
 def statements(answer: str, first: Section) -> Iterator[tuple[Section, str]]:
@@ -69,17 +69,32 @@ def _tidy(part: str) -> str:
 def grounded(statement: str, section: Section, events: Sequence[Evidence]) -> Sentence | None:
     """`statement` with its evidence, or None if `events` (oldest first) do not bear it out."""
     cited: list[list[Evidence]] = []
-    for phrase in _PHRASE_END.split(statement):
-        content = content_stems(phrase, section)
-        if not content:
-            continue
+    for content in _claims(statement, section):
         support = [event for event in reversed(events) if content <= event.stems]
         if not support:
             return None
         cited.append(support)
-    if not any(telling(word) for word in words(statement)):
-        return None  # "likes sets of 6": true of too many to say anything
-    return sentence(statement, cited, Origin.MODEL)
+    return sentence(statement, cited, Origin.MODEL) if cited else None
+
+
+def _claims(statement: str, section: Section) -> list[frozenset[str]]:
+    """Content stems of each phrase; none if no phrase names anything ("likes sets of 6").
+
+    A phrase that names nothing, such as a size or a colour, belongs to the one before it, or at
+    the start to the one after: "tins, 6 oz" needs tins of 6 oz.
+    """
+    claims: list[frozenset[str]] = []
+    unnamed: frozenset[str] = frozenset()
+    for phrase in _PHRASE_END.split(statement):
+        content = content_stems(phrase, section)
+        if any(telling(word) for word in words(phrase)):
+            claims.append(content | unnamed)
+            unnamed = frozenset()
+        elif claims:
+            claims[-1] |= content
+        else:
+            unnamed |= content
+    return claims
 
 
 def telling(word: str) -> bool:

@@ -88,6 +88,14 @@ def test_counts_sizes_and_colours_alone_say_nothing(statement: str) -> None:
     assert grounded(statement, Section.STABLE, events) is None
 
 
+def test_sizes_and_colours_belong_to_what_they_are_said_of() -> None:
+    events = bought("butter, 12 oz", "Red soap, 8 oz", "White lunch bag with red dots")
+    supported = ["butter, 12 oz", "soap and butter, 12 oz", "red and white lunch bag"]
+    blended = ["butter, 8 oz", "red and butter", "red, 12 oz soap"]
+    assert all(grounded(said, Section.STABLE, events) for said in supported)
+    assert not any(grounded(said, Section.STABLE, events) for said in blended)
+
+
 @given(st.text(), st.sampled_from(Section), st.lists(st.sampled_from([BAG, MUG]), max_size=4))
 def test_any_answer_is_read_and_what_is_kept_is_supported_by_its_evidence(
     answer: str, first: Section, texts: list[str]
