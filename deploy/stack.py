@@ -19,6 +19,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from deploy.broker import Broker
+from deploy.console import run
 from deploy.processes import Background
 from models.errors import StackError
 from models.settings import Settings
@@ -99,11 +100,9 @@ class Stack:
         return started
 
     def _ensure_topics(self) -> None:
-        import asyncio
-
         from streams.topics import ensure_topics
 
-        asyncio.run(ensure_topics(self.settings))
+        run(ensure_topics(self.settings))
 
     def _start_role(self, role: Role, say: Say) -> bool:
         background = self.background(role)

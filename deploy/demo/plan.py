@@ -14,9 +14,9 @@ from deploy.stack import Stack
 from models.settings import Settings, load_settings
 
 FOLDER = Path("var/demo")
-FIRST_PROFILES = 16  # customers whose history is long enough for a profile before the live part
+FIRST_PROFILES = 8  # customers whose past is long enough for one; about 20 more grow into it
 CALLS_PER_MINUTE = 30.0  # the embedded model writes about one profile a second on two cores
-BURST = 16.0
+BURST = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def _overrides(usual: Settings, sample: Sample) -> dict[str, str]:
         "LOG__SECONDS": "0.5",  # what the demo shows, it reads from the log
         "INDEX__COOCCURRENCE_EVERY_S": "5",  # a month passes in 20 seconds
         "TRIGGER__FIRST_EVIDENCE": f"{sample.evidence_of_rank(FIRST_PROFILES):g}",
-        "TRIGGER__EVIDENCE": "6",
+        "TRIGGER__EVIDENCE": "8",
         "TRIGGER__MIN_INTERVAL_S": "15",
         "TRIGGER__CALLS_PER_MINUTE": f"{CALLS_PER_MINUTE:g}",
         "TRIGGER__BURST_CALLS": f"{BURST:g}",

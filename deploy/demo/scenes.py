@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.rule import Rule
 
 from deploy.commands.up import live_parts
+from deploy.console import run
 from deploy.demo.plan import CALLS_PER_MINUTE, Plan
 from deploy.demo.sample import Sample
 from deploy.demo.traffic import bad_messages, choose_theme, send, send_bad, shopping_trip
@@ -28,9 +28,9 @@ from streams.importers.survey import Ready
 
 SHOWN: Final = 3  # customers
 THEMES: Final = ("GARDEN", "LUNCH", "SEWING", "BABY", "CAKE", "CANDLE", "CHRISTMAS", "TEA")
-TRIP_ITEMS: Final = 8
+TRIP_ITEMS: Final = 10
 CATCH_UP_S: Final = 240.0
-PROFILES_S: Final = 150.0  # after the stream has ended, at most
+PROFILES_S: Final = 75.0  # after the stream has ended, at most
 ANSWER_S: Final = 120.0
 
 
@@ -163,7 +163,7 @@ class Demo:
         texts = reader.texts(items)
         for message in trip:
             self.console.print(f"   {_action(message, texts)}", highlight=False)
-        asyncio.run(send(self.settings, "interactions", trip, lambda _: None))
+        run(send(self.settings, "interactions", trip, lambda _: None))
         list_after, profile_after = self._answers(user, before, old)
         self._show_changes(before, list_after, old, profile_after)
 
@@ -226,7 +226,7 @@ class Demo:
         """Broken messages, on purpose: each becomes a dead letter, nothing stops."""
         bad = bad_messages(user, self.sample.live[0].key.decode(), self.sample.ends)
         self._title(f"8  {len(bad)} broken messages: " + ", ".join(b.what for b in bad))
-        asyncio.run(send_bad(self.settings, bad))
+        run(send_bad(self.settings, bad))
         self.seen["bad_sent"] = len(bad)
         settled(lambda: self._kafka().dead_letters >= len(bad), 30.0)
         self.seen["dead_letters"] = self._kafka().dead_letters
@@ -249,7 +249,7 @@ class Demo:
         )
 
     def _kafka(self) -> KafkaState:
-        return asyncio.run(kafka_state(self.settings))
+        return run(kafka_state(self.settings))
 
     def _applied(self, samples: list[Any]) -> int:
         return int(total(samples, "palate_events_total", outcome="applied"))
@@ -281,7 +281,7 @@ class Demo:
                 look()
                 looked = time.monotonic()
 
-        asyncio.run(send(self.settings, topic, messages, moved, rate))
+        run(send(self.settings, topic, messages, moved, rate))
 
     @contextmanager
     def _progress(self) -> Iterator[Progress]:
