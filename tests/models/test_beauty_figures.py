@@ -17,7 +17,6 @@ import pytest
 
 from models.catalogue import Catalogue
 from models.cooccurrence_build import Evidence, build
-from models.embedder import SentenceEmbedder
 from models.model_files import embedder_model
 from models.neighbours import Neighbours, align
 from models.ports import VectorRow, Vectors
@@ -122,6 +121,8 @@ def vectors_of(texts: list[str]) -> Vectors:
     path = REPOSITORY / "var" / "beauty" / f"{name}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
+        from models.embedder import SentenceEmbedder  # torch takes seconds to import
+
         made = SentenceEmbedder(embedder_model(settings), settings.embedder).embed(texts)
         draft = path.with_suffix(".tmp.npy")
         np.save(draft, made.astype(np.float16))
