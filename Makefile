@@ -27,7 +27,7 @@ test: $(READY) java  ## all tests: real Kafka, language model, vLLM (at most 25 
 	@$(BIN)/python -m pytest
 
 test-fast: $(READY)  ## tests that need no service (at most 90 seconds)
-	@$(BIN)/python -m pytest -q -m "not service and not vllm"
+	@$(BIN)/python -m pytest -q -n 2 -m "not service and not vllm"
 
 check: $(READY)  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
