@@ -144,6 +144,14 @@ def test_forgotten_events_are_not_asked_for_again(log, settings):
     assert kinds(check(log, settings, asked)) == []
 
 
+def test_forgotten_events_take_no_room_in_a_full_history(log, make_settings):
+    settings = make_settings(kafka={"partitions": 1}, windows={"history_cap": 2})
+    late = EVENTS[3].model_copy(update={"timestamp": NOW - 1})
+    window = to_windows(views((entry_of(late, 3),), NOW + 100, settings.windows), lambda _: "")
+    asked = request(settings, 3, since=3, windows=window, windows_hash=windows_hash(window))
+    assert kinds(check(log, settings, [asked], events=[*EVENTS[:3], late])) == []
+
+
 def test_a_request_without_events_is_checked_too(log, settings):
     empty = Windows()
     nothing = {"windows": empty, "windows_hash": windows_hash(empty)}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.errors import EventLogError
 from models.ports import SegmentInfo
 from streams.event_log import SegmentLog, compact
 from streams.event_log.compaction import FAN_IN, FULL_ROWS, due
+from streams.event_log.manifest import Manifest, Replaced
 from tests.streams.event_log.rows import rows
 
 TOPIC = "interactions"
@@ -65,6 +68,30 @@ def test_replaced_files_stay_for_the_grace_period(log: SegmentLog) -> None:
     assert old < files(log)
     compact(log, TOPIC, 0, below_rows=100, grace_s=-1)
     assert files(log) == {log.segments(TOPIC, 0)[0].file}
+
+
+def test_the_grace_period_begins_when_a_file_is_replaced(log: SegmentLog) -> None:
+    for path in log.partition_folder(TOPIC, 0).glob("*.parquet"):
+        os.utime(path, (0, 0))
+    old = files(log)
+    compact(log, TOPIC, 0, below_rows=100, grace_s=3600)
+    assert old < files(log)
+
+
+def test_merging_leaves_the_segments_around_it_alone() -> None:
+    before = segments([10] * 5)
+    merged = SegmentInfo("m", 10, 29, 20, 2_000)
+    after = Manifest(before).merged(before[1:3], merged, at=5.0)
+    assert after.segments == (before[0], merged, *before[3:])
+    assert after.replaced == (Replaced("10", 5.0), Replaced("20", 5.0))
+
+
+def test_a_run_that_was_merged_meanwhile_is_not_merged_again() -> None:
+    before = segments([10] * 5)
+    merged = SegmentInfo("m", 10, 29, 20, 2_000)
+    after = Manifest(before).merged(before[1:3], merged, at=5.0)
+    with pytest.raises(EventLogError, match="replaced meanwhile"):
+        after.merged(before[1:3], merged, at=6.0)
 
 
 def test_a_merged_segment_has_few_row_groups(log: SegmentLog) -> None:
