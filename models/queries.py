@@ -21,6 +21,7 @@ class Recent(NamedTuple):
     item_id: str
     weight: float
     event_id: str
+    moment: int | None = None  # event time; what was had at one moment, a basket, has one age
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Tastes(NamedTuple):
 
 
 def shares_of(recent: Sequence[Recent], settings: RankingSettings) -> list[Share]:
-    """The newest distinct items, each with its strongest evidence, decayed by position."""
+    """The newest distinct items, each with its strongest evidence, decayed by age in moments."""
     strongest: dict[str, Recent] = {}
     for entry in recent:
         known = strongest.get(entry.item_id)
@@ -61,12 +62,24 @@ def shares_of(recent: Sequence[Recent], settings: RankingSettings) -> list[Share
         elif len(strongest) < settings.recent_items:
             strongest[entry.item_id] = entry
     entries = strongest.values()
-    decayed = [entry.weight * settings.recent_decay**age for age, entry in enumerate(entries)]
+    decayed = [
+        entry.weight * settings.recent_decay**age
+        for entry, age in zip(entries, _ages([entry.moment for entry in entries]), strict=True)
+    ]
     total = sum(decayed) or 1.0
     return [
         Share(entry.item_id, weight / total, entry.event_id)
         for entry, weight in zip(entries, decayed, strict=True)
     ]
+
+
+def _ages(moments: Sequence[int | None]) -> list[int]:
+    """How many moments lie between each entry and the newest; None is a moment of its own."""
+    ages: list[int] = []
+    for place, moment in enumerate(moments):
+        same = place > 0 and moment is not None and moment == moments[place - 1]
+        ages.append(ages[-1] + (not same) if ages else 0)
+    return ages
 
 
 def tastes_of(

@@ -7,10 +7,10 @@ recent        weight · Σ share(j) · cosine(recent item j, item); an item says
 cooccurrence  weight · Σ share(j) · co-occurrence(recent item j, item)
 popularity    weight · log(1 + count) / log(1 + largest count)
 
-share(j) is the evidence weight of the j-th newest distinct item times decay^j, scaled to sum to
-1 over a user's recent items. The best `candidates` by score are reordered by maximal marginal
-relevance. All of it is deterministic, alone or in a batch (see models/catalogue.GRID); ties go
-to the smaller item id.
+share(j) is the evidence weight of a recent distinct item times decay^age, scaled to sum to 1 over
+a user's recent items; age counts moments, so that a basket has one age. The best `candidates` by
+score are reordered by maximal marginal relevance. All of it is deterministic, alone or in a batch
+(see models/catalogue.GRID); ties go to the smaller item id.
 """
 
 from __future__ import annotations

@@ -187,8 +187,10 @@ class RankingSettings(Group):
     recent: float = Field(1 / 3, ge=0, description="Weight of recent-items similarity.")
     cooccurrence: float = Field(1.0, ge=0, description="Weight of item-to-item co-occurrence.")
     popularity: float = Field(0.02, ge=0, description="Weight of the popularity prior.")
-    recent_decay: float = Field(0.7, gt=0, le=1, description="Weight per step back in the history.")
-    recent_items: int = Field(20, ge=1, description="Newest positives looked at.")
+    recent_decay: float = Field(
+        0.7, gt=0, le=1, description="Weight per moment (basket, event time) back in the history."
+    )
+    recent_items: int = Field(40, ge=1, description="Newest distinct positives looked at.")
     diversity: float = Field(0.15, ge=0, le=1, description="0: none; MMR's share of novelty.")
     candidates: int = Field(100, ge=1, description="Best-scored items that diversity picks from.")
     exact_up_to: int = Field(

@@ -197,7 +197,9 @@ def query_of(
     newest = liked[: -_LOOKED_AT - 1 : -1]
     return Query(
         user_id=user.user_id,
-        recent=[Recent(e.item_id, spans.weights[e.type.value], e.event_id) for e in newest],
+        recent=[
+            Recent(e.item_id, spans.weights[e.type.value], e.event_id, e.timestamp) for e in newest
+        ],
         profile=vector,
         sentences=(*spoken.stable, *spoken.current, *spoken.now) if spoken else (),
         seen=frozenset(entry.item_id for entry in liked),

@@ -11,7 +11,7 @@ from models.errors import VectorIndexError
 from models.fakes import MemoryIndex
 from models.neighbours import Neighbours, align
 from models.ports import VectorRow, Vectors
-from models.queries import Query, Recent
+from models.queries import Query, Recent, shares_of
 from models.ranking import rank_batch
 from models.retrieval import search_candidates
 from models.schemas import ReasonKind, RecommendedItem, Sentence
@@ -136,8 +136,8 @@ def test_the_score_is_the_formula(seed: int, query: Query) -> None:
 def naive_scores(
     catalogue: Catalogue, neighbours: Neighbours, query: Query, settings: RankingSettings
 ) -> dict[str, float]:
-    order = list(dict.fromkeys(name for name, _, _ in query.recent))[: settings.recent_items]
-    strongest = {n: max(w for m, w, _ in query.recent if m == n) for n in order}
+    order = list(dict.fromkeys(entry.item_id for entry in query.recent))[: settings.recent_items]
+    strongest = {n: max(e.weight for e in query.recent if e.item_id == n) for n in order}
     decayed = {n: strongest[n] * settings.recent_decay**age for age, n in enumerate(order)}
     total = sum(decayed.values()) or 1.0
     vector = {name: catalogue.matrix[row].astype(float) for name, row in catalogue.row_of.items()}
@@ -256,6 +256,17 @@ def test_what_came_last_weighs_most_and_repeats_do_not_add_up() -> None:
     recent = [Recent("i00", 1.0, "e0"), *(Recent("i01", 1.0, f"e{n}") for n in range(1, 9))]
     (items,) = rank_batch(catalogue, align(None, catalogue), [Query("u", recent)], EXACT)
     assert ids(items).index("i20") < ids(items).index("i21")
+
+
+def test_what_was_had_at_one_moment_has_one_age() -> None:
+    settings = RankingSettings(recent_decay=0.5)
+    recent = [Recent("a", 1.0, "1", 9), Recent("b", 1.0, "2", 9), Recent("c", 1.0, "3", 5)]
+    shares = [share.share for share in shares_of(recent, settings)]
+    assert shares == pytest.approx([0.4, 0.4, 0.2])
+    apart = [entry._replace(moment=None) for entry in recent]
+    assert [share.share for share in shares_of(apart, settings)] == pytest.approx(
+        [4 / 7, 2 / 7, 1 / 7]
+    )
 
 
 def test_a_profile_of_another_dimension_is_refused() -> None:
