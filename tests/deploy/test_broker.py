@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -114,7 +115,7 @@ def test_a_taken_port_is_refused_with_who_has_it(java_found, own):
         host, port = settings.kafka.bootstrap.split(":")
         other.bind((host, int(port)))
         other.listen()
-        me = rf"{psutil.Process().name()} \(pid {os.getpid()}\)"
+        me = rf"{re.escape(psutil.Process().name())} \(pid {os.getpid()}\)"
         with pytest.raises(StackError, match=rf"port {port} is taken by ({me}|another program); "):
             Broker(settings).start()
 
