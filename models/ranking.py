@@ -49,8 +49,9 @@ def rank_batch(
     taste = tastes_of(catalogue, queries, shares, settings)
     text = _text_scores(catalogue, taste, shares, candidates, settings)
     together = _together(len(catalogue), neighbours, shares, settings)
-    scores = text + together + settings.popularity * neighbours.popularity
-    scores[:, ~catalogue.available] = -np.inf
+    scores = text + together
+    scores += settings.popularity * neighbours.popularity
+    scores[:, np.flatnonzero(~catalogue.available)] = -np.inf
     lists = []
     for user, query in enumerate(queries):
         pool = _pool(_without(scores[user], _left_out(catalogue, query, settings)), settings)

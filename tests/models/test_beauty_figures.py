@@ -138,6 +138,7 @@ def figures(beauty: Beauty, *, recent: float, cooccurrence: float) -> tuple[floa
         profile=0.0,
         popularity=0.0,
         diversity=0.0,
+        candidates=10,  # without diversity no more are looked at
         exclude_seen=True,
     )
     gains = []
