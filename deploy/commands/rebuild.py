@@ -31,8 +31,8 @@ def rebuild(
     """Make the tracker's state again from the event log, while no tracker runs.
 
     Writes the changelog of table `histories` and deletes the local copy, which trackers recover
-    from it. If it is interrupted, run it again before `palate up`. Vectors and co-occurrence are
-    the indexer's to rebuild. With --check, exit code 1 if a state differs.
+    from it. If it is interrupted, run it again before `palate up`. Vectors are made again by
+    `palate rebuild-index`. With --check, exit code 1 if a state differs.
 
     Example: palate rebuild --check
     """
