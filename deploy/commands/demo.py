@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def demo(
-    rate: Annotated[float, typer.Option(min=1, help="Events per second of the live part.")] = 150.0,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second of the live part.")] = 200.0,
     events: Annotated[
         int | None, typer.Option(min=1_000, help="Only the last so many events of the sample.")
     ] = None,

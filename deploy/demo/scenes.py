@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import orjson
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -157,6 +158,7 @@ class Demo:
         """The customer goes shopping; 'right now' and the list move."""
         reader = LogReader(self.settings)
         before, old = reader.recommendation(user), reader.profiles(user)[-1]
+        known = max(entry.offset for entry in reader.history(user))
         theme, items = self._theme(reader, user)
         trip = shopping_trip(user, items, self.sample.ends + 3_600_000)
         self._title(f"7  Customer {user} goes shopping: {theme.lower()}")
@@ -164,7 +166,9 @@ class Demo:
         for message in trip:
             self.console.print(f"   {_action(message, texts)}", highlight=False)
         run(send(self.settings, "interactions", trip, lambda _: None))
-        list_after, profile_after = self._answers(user, before, old)
+        list_after, profile_after = self._answers(
+            user, known, orjson.loads(trip[-1].value)["event_id"]
+        )
         self._show_changes(before, list_after, old, profile_after)
 
     def _theme(self, reader: LogReader, user: str) -> tuple[str, list[str]]:
@@ -182,20 +186,27 @@ class Demo:
         return choose_theme(titles, sold, known, THEMES, TRIP_ITEMS)
 
     def _answers(
-        self, user: str, before: Recommendation | None, old: Profile
+        self, user: str, known: int, last_event: str
     ) -> tuple[Recommendation, Profile | None]:
-        """The list that knows the trip, and the profile that describes it, if it came in time."""
-        newest = before.applied_offset if before else -1
+        """The list that knows the trip, and the profile that describes it, if it came in time.
+
+        `known`: offset of the customer's last interaction before the trip.
+        """
+
+        def trip_offset() -> int | None:
+            newest = LogReader(self.settings).history(user)[-1]
+            return newest.offset if newest.event_id == last_event else None
 
         def list_after() -> Recommendation | None:
             found = LogReader(self.settings).recommendation(user)
-            return found if found and found.applied_offset > newest else None
+            return found if found and found.applied_offset >= offset else None
 
         def profile_after() -> Profile | None:
             found = LogReader(self.settings).profiles(user)[-1]
-            return found if found.version > old.version else None
+            return found if found.applied_offset > known else None
 
         with self.console.status("waiting for the list and the profile …"):
+            offset = wait_for(trip_offset, ANSWER_S, "the trip to be recorded")
             wait_for(list_after, ANSWER_S, "a new list")
             profile = first(profile_after, ANSWER_S)
             self._settle_log()
@@ -225,7 +236,8 @@ class Demo:
     def send_bad(self, user: str) -> None:
         """Broken messages, on purpose: each becomes a dead letter, nothing stops."""
         bad = bad_messages(user, self.sample.live[0].key.decode(), self.sample.ends)
-        self._title(f"8  {len(bad)} broken messages: " + ", ".join(b.what for b in bad))
+        self._title(f"8  {len(bad)} broken messages, on purpose")
+        self.console.print("   " + ", ".join(b.what for b in bad))
         run(send_bad(self.settings, bad))
         self.seen["bad_sent"] = len(bad)
         settled(lambda: self._kafka().dead_letters >= len(bad), 30.0)
@@ -300,7 +312,5 @@ def _now(profile: Profile | None) -> str:
 
 
 def _action(message: Ready, texts: dict[str, str]) -> str:
-    import orjson
-
     event = orjson.loads(message.value)
     return f"{event['type']:<9} {texts.get(event['item_id'], event['item_id'])}"
