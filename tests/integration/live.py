@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 import psutil
 import pytest
+from rocksdict import AccessType, Options, Rdict
 
 from deploy.observe import Sample, scrape
 from deploy.stack import Role, Stack
@@ -106,17 +107,36 @@ def live(settings: Settings) -> Iterator[Live]:
 
 
 class TrackerState(NamedTuple):
-    """What another machine would read from the changelog of table `histories`."""
+    """What table `histories` holds."""
 
     users: dict[str, User]
     clocks: dict[int, PartitionClock]
 
 
 def tracker_state(settings: Settings) -> TrackerState:
-    """The tracker's state as the changelog holds it now."""
+    """The tracker's state as the changelog holds it now: what another machine would read."""
+    return _state(settings, lambda number: asyncio.run(read_changelog(settings, number)))
+
+
+def state_on_disk(settings: Settings) -> TrackerState:
+    """The state as worker 0 has it in RocksDB; it must not be running."""
+    tables = settings.data_dir / "state" / "worker-0" / "v1" / "tables"
+
+    def table(partition: int) -> dict[bytes, bytes]:
+        with Rdict(
+            str(tables / f"histories-{partition}.db"),
+            options=Options(raw_mode=True),
+            access_type=AccessType.read_only(),
+        ) as database:
+            return dict(database.items())
+
+    return _state(settings, table)
+
+
+def _state(settings: Settings, table_of: Callable[[int], dict[bytes, bytes]]) -> TrackerState:
     users, clocks = {}, {}
     for partition in range(settings.kafka.partitions):
-        table = asyncio.run(read_changelog(settings, partition))
+        table = table_of(partition)
         for user_id in [key[1:].decode() for key in table if key.startswith(HEAD)]:
             users[user_id] = load(user_id, table.get, settings.windows.history_cap)
         clocks[partition] = decode_clock(table.get(CLOCK_KEY))[0]
