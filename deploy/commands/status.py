@@ -106,13 +106,18 @@ def _show(states: list[RoleState], kafka: KafkaState | None, problem: str) -> No
 
 
 def _roles(states: list[RoleState]) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("role", "pid", "state", "up", "memory", show_edge=False)
     for state in states:
         colour = "green" if state.not_ready is None else "red"
         table.add_row(
-            *(state.name, str(state.pid or ""), f"[{colour}]{state.not_ready or 'ready'}[/]"),
+            *(
+                state.name,
+                str(state.pid or ""),
+                f"[{colour}]{escape(state.not_ready or 'ready')}[/]",
+            ),
             *(f"{state.up_s / 60:.0f} min", f"{state.memory_mib:.0f} MiB"),
         )
     return table

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from deploy.console import JsonOption, print_json, terminal
@@ -78,7 +79,7 @@ def live_parts(console: Console, quiet: bool = False) -> Iterator[Say]:
             states[part] = what
             table = Table.grid(padding=(0, 1))
             for name, state in states.items():
-                table.add_row(MARKS.get(state, "[yellow]◌[/]"), name, state)
+                table.add_row(MARKS.get(state, "[yellow]◌[/]"), name, escape(state))
             live.update(table)
 
         yield say

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import orjson
+import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -42,7 +45,7 @@ class Demo:
         self.plan, self.sample, self.console = plan, sample, console
         self.settings = plan.settings
         self.stack = Stack(plan.settings)
-        self.seen: dict[str, Any] = {"customers": sample.customers()}
+        self.seen: dict[str, Any] = {"machine": _machine(), "customers": sample.customers()}
         self._began = time.monotonic()
 
     def play(self) -> None:
@@ -303,6 +306,14 @@ class Demo:
 
     def _title(self, text: str) -> None:
         self.console.print(Rule(f"[bold]{text}[/]", align="left", style="cyan"))
+
+
+def _machine() -> dict[str, Any]:
+    memory = psutil.virtual_memory().total / 2**30
+    return {
+        **{"cores": os.cpu_count(), "memory_gib": round(memory, 1)},
+        **{"python": platform.python_version(), "system": platform.platform()},
+    }
 
 
 def _now(profile: Profile | None) -> str:

@@ -1,0 +1,57 @@
+"""Reading metrics, and which processes make a stack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.observe import Sample, by_label, mean, scrape, total
+from deploy.stack import Stack, roles
+from models.errors import StackError
+from models.settings import load_settings
+
+SAMPLES = [
+    Sample("events_total", {"type": "click", "outcome": "applied"}, 3.0),
+    Sample("events_total", {"type": "cart", "outcome": "applied"}, 2.0),
+    Sample("events_total", {"type": "cart", "outcome": "duplicate"}, 1.0),
+    Sample("wait_seconds_sum", {}, 6.0),
+    Sample("wait_seconds_count", {}, 4.0),
+]
+
+
+def test_totals_add_up_what_carries_the_labels() -> None:
+    assert total(SAMPLES, "events_total") == 6.0
+    assert total(SAMPLES, "events_total", outcome="applied") == 5.0
+    assert total(SAMPLES, "events_total", outcome="applied", type="cart") == 2.0
+    assert total(SAMPLES, "absent") == 0.0
+
+
+def test_sums_by_label_and_means() -> None:
+    assert by_label(SAMPLES, "events_total", "outcome") == {"applied": 5.0, "duplicate": 1.0}
+    assert mean(SAMPLES, "wait_seconds") == 1.5
+    assert mean(SAMPLES, "absent") is None
+
+
+def test_a_role_that_does_not_answer_has_no_samples() -> None:
+    assert scrape("http://127.0.0.1:9") == []
+
+
+def test_every_worker_has_a_port_and_a_name_of_its_own() -> None:
+    found = roles(load_settings(workers=3))
+    assert [role.name for role in found[:3]] == ["tracker-0", "tracker-1", "tracker-2"]
+    assert len({role.url for role in found}) == len(found) == 6
+
+
+def test_two_starts_at_once_are_refused(tmp_path: Path) -> None:
+    stack = Stack(load_settings(data_dir=tmp_path, kafka={"embedded": False}))
+    with stack._lock(), pytest.raises(StackError, match="another palate"):
+        stack.stop(lambda _part, _what: None)
+
+
+def test_stopping_what_never_ran_is_harmless(tmp_path: Path) -> None:
+    said: dict[str, str] = {}
+    stack = Stack(load_settings(data_dir=tmp_path, kafka={"embedded": False}))
+    stack.stop(said.__setitem__)
+    assert set(said.values()) == {"was not running"}
+    assert stack.running() == []
