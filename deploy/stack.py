@@ -162,6 +162,9 @@ class Stack:
         pause = {role.name: 1.0 for role in self.roles}
         due = dict.fromkeys(pause, 0.0)
         while True:
+            if self.broker and not self.broker.running():
+                say("kafka", "ended; starting")
+                self.broker.start()
             for role in self.roles:
                 if self.background(role).process():
                     continue

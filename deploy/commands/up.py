@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -60,6 +61,7 @@ def _say_where(stack: Stack, started: list[str], console: Console) -> None:
 
 def _stay(stack: Stack, console: Console) -> None:
     console.print("Watching over them; Ctrl-C stops everything.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a service manager stops us
     try:
         stack.supervise(lambda part, what: console.print(f"{part}: {what}"))
     except KeyboardInterrupt:
