@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import msgspec
@@ -95,16 +96,17 @@ def advance(history: History, entry: HistoryEntry, cap: int) -> History:
 
     An event id that is sent again with other content counts as known while it is held.
     """
-    if not history or entry.key > history[-1].key:
-        if any(entry.event_id == known.event_id for known in history):
-            return history
-        return (*history, entry)[-cap:]
-    if any(entry.event_id == known.event_id for known in history):
+    if entry.event_id in map(_event_id, history):
         return history
+    if not history or entry.key > history[-1].key:
+        return (*history, entry)[-cap:]
     place = bisect_left(history, entry.key, key=_key)
     if place == 0 and len(history) >= cap:
         return history
     return (*history[:place], entry, *history[place:])[-cap:]
+
+
+_event_id: Final = attrgetter("event_id")
 
 
 def _key(entry: HistoryEntry) -> tuple[int, str]:

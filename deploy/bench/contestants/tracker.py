@@ -12,8 +12,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from deploy.bench.progress import Progress
-from models.lance_index import LanceIndex
-from models.settings import Settings, load_settings
+from models.settings import load_settings
 from streams.metrics import TrackerMetrics
 from streams.service import run_role
 from streams.tracker.app import Row
@@ -33,7 +32,9 @@ class CountedTracker(TrackerRole):
 
 def main() -> None:
     """Run one worker until SIGTERM; the argument is the progress file."""
-    settings: Settings = load_settings()
+    from models.lance_index import LanceIndex  # after streams.tracker, which prepares numpy
+
+    settings = load_settings()
     registry = CollectorRegistry()
     role = CountedTracker(
         settings,
