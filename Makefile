@@ -14,7 +14,7 @@ help:  ## this list
 
 setup: $(READY)  ## install everything into .venv (once; repeated when requirements.lock changes)
 
-$(READY): requirements.lock pyproject.toml deploy/setup.sh
+$(READY): requirements.lock deploy/setup.sh
 	@VENV=$(VENV) deploy/setup.sh python
 
 java:
