@@ -1,0 +1,49 @@
+"""How many events an agent takes at once."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+from streams.tracker import app as tracker_app
+from streams.tracker.app import BATCH, BEHIND, _fill
+
+
+def event(offset: int) -> SimpleNamespace:
+    return SimpleNamespace(message=SimpleNamespace(tp=("interactions", 0), offset=offset))
+
+
+def worker(end: int) -> SimpleNamespace:
+    return SimpleNamespace(consumer=SimpleNamespace(highwater=lambda _tp: end))
+
+
+async def filled(end: int, ready: int, later: int) -> int:
+    """Size of a batch when `ready` events are there and `later` ones follow one by one."""
+    queue: asyncio.Queue = asyncio.Queue()
+    for offset in range(1, ready):
+        queue.put_nowait(event(offset))
+
+    async def follow() -> None:
+        for offset in range(ready, ready + later):
+            queue.put_nowait(event(offset))
+            await asyncio.sleep(0)
+
+    following = asyncio.create_task(follow())
+    events = [event(0)]
+    await _fill(worker(end), queue, events)
+    following.cancel()
+    return len(events)
+
+
+def test_up_to_date_a_batch_is_what_is_ready():
+    assert asyncio.run(filled(end=40, ready=3, later=30)) == 3
+
+
+def test_behind_a_batch_waits_for_more_but_not_for_ever(monkeypatch):
+    monkeypatch.setattr(tracker_app, "FILL_S", 0.5)
+
+    assert asyncio.run(filled(end=BEHIND + 2_000, ready=3, later=30)) == 33
+
+
+def test_a_batch_has_an_upper_limit():
+    assert asyncio.run(filled(end=10**6, ready=BATCH + 500, later=0)) == BATCH
