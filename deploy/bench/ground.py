@@ -37,6 +37,7 @@ class Ground:
     usual: Settings
     bootstrap: str
     quick: bool
+    runs: int = 1  # of each measurement that takes turns
 
     def settings(self, **overrides: Any) -> Settings:
         """Settings with topics, data_dir and ports of their own."""
@@ -107,7 +108,7 @@ class Process:
 
 
 @contextmanager
-def ground(*, quick: bool) -> Iterator[Ground]:
+def ground(*, quick: bool, runs: int = 3) -> Iterator[Ground]:
     """A broker that has nothing else to do; all is removed afterwards."""
     usual = load_settings()
     folder = Path(tempfile.mkdtemp(prefix="palate-bench-"))
@@ -124,7 +125,7 @@ def ground(*, quick: bool) -> Iterator[Ground]:
     )
     try:
         broker.start()
-        yield Ground(folder, usual, bootstrap, quick)
+        yield Ground(folder, usual, bootstrap, quick, 1 if quick else runs)
     finally:
         broker.stop()
         shutil.rmtree(folder, ignore_errors=True)

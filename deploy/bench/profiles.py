@@ -36,8 +36,8 @@ def profiles(ground: Ground) -> list[Row]:
 
     settings = ground.settings(profile={"engine": "transformers"})
     encoder = TransformersEncoder(language_model(settings), settings.profile)
-    count, turns = (2, 1) if ground.quick else (16, 3)
-    return asyncio.run(_side_by_side(ground, settings, encoder, "transformers", count, turns))
+    count = 2 if ground.quick else 16
+    return asyncio.run(_side_by_side(ground, settings, encoder, "transformers", count))
 
 
 def profiles_vllm(ground: Ground) -> list[Row]:
@@ -54,14 +54,14 @@ def profiles_vllm(ground: Ground) -> list[Row]:
     try:
         server.wait_ready()
         encoder = OpenAIEncoder(settings.profile, source)
-        count, turns = (4, 1) if ground.quick else (64, 3)
-        return asyncio.run(_side_by_side(ground, settings, encoder, "vLLM", count, turns))
+        count = 4 if ground.quick else 64
+        return asyncio.run(_side_by_side(ground, settings, encoder, "vLLM", count))
     finally:
         server.stop()
 
 
 async def _side_by_side(
-    ground: Ground, settings: Settings, encoder: ProfileEncoder, name: str, count: int, turns: int
+    ground: Ground, settings: Settings, encoder: ProfileEncoder, name: str, count: int
 ) -> list[Row]:
     """Raw and through the profiler in turns, after one turn of both that does not count."""
     await _announce(settings)
@@ -69,7 +69,7 @@ async def _side_by_side(
     raw, piped = [], []
     with ground.process(settings, "streams.profiler") as role:
         await asyncio.to_thread(role.wait, lambda: _serves(settings), READY_WITHIN_S)
-        for turn in range(turns + 1):
+        for turn in range(ground.runs + 1):
             raw.append(await _drive(encoder, prompts, settings))
             asked = requests(settings, count, suffix=f"-turn-{turn}")
             assert [render(request) for request in asked] == prompts, "not the same work"

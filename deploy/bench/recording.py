@@ -20,8 +20,8 @@ LINGER_S: Final = 0.25  # with the default of 2 s, most of the time would be wai
 
 def recording(ground: Ground) -> list[Row]:
     """A burst of events, timed until the last is durable in the log."""
-    count, turns = (6_000, 1) if ground.quick else (100_000, 3)
-    runs = [asyncio.run(_record(ground, count)) for _ in range(turns)]
+    count = 6_000 if ground.quick else 100_000
+    runs = [asyncio.run(_record(ground, count)) for _ in range(ground.runs)]
     note = f"{count:,} events in 4 partitions, decoded and judged as the tracker does; "
     note += f"segments of 20,000 rows or {LINGER_S} s"
     return [median_row("recorder", runs, "rows/s", note)]

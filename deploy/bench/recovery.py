@@ -29,9 +29,9 @@ WITHIN_S: Final = 120.0
 
 def recovery(ground: Ground) -> list[Row]:
     """200 events/s flow all the time; the tracker is killed and started again at once."""
-    kills, history = (1, 5) if ground.quick else (3, HISTORY)
+    history = 5 if ground.quick else HISTORY
     settings = ground.settings()
-    runs = asyncio.run(_kill_again_and_again(ground, settings, kills, history))
+    runs = asyncio.run(_kill_again_and_again(ground, settings, ground.runs, history))
     note = (
         f"{USERS} users of {history} events each, {PER_SECOND:.0f} events/s; of it up to "
         f"{settings.kafka.session_timeout_s:.0f} s until Kafka gives up the dead member"

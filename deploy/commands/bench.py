@@ -29,6 +29,7 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Small sizes, one run; nothing is stored.")
     ] = False,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each; the median counts.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,7 +44,7 @@ def bench(
 
     names = _chosen(only)
     measured = {}
-    with ground(quick=quick) as where:
+    with ground(quick=quick, runs=runs) as where:
         for name in names:
             measured[name] = _measure(name, where)
             if not quick:
