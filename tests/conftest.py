@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from deploy.broker import Broker, free_port
+from deploy.broker import Broker, free_port, listens
 from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
 
@@ -113,6 +113,7 @@ def make_settings(tmp_path: Path, request: pytest.FixtureRequest) -> MakeSetting
     prefix = f"t{uuid.uuid4().hex[:8]}-"
     roles = ("tracker", "profiler", "recorder", "indexer")
     metrics = {f"{role}_port": port for role, port in zip(roles, free_ports(4), strict=True)}
+    metrics["tracker_port"] = neighbouring_ports()  # a second worker takes the next one
 
     def make(**overrides: Any) -> Settings:
         defaults: dict[str, Any] = {
@@ -142,6 +143,16 @@ def free_ports(count: int) -> list[int]:
     while len(ports) < count:
         ports.add(free_port())
     return sorted(ports)
+
+
+def neighbouring_ports() -> int:
+    """A free port whose next one is free too, below those that systems give to clients."""
+    places = range(20_000, 30_000, 2)
+    return next(
+        port
+        for port in random.sample(places, len(places))
+        if not listens("127.0.0.1", port) and not listens("127.0.0.1", port + 1)
+    )
 
 
 def role_environment(settings: Settings) -> dict[str, str]:

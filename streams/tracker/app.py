@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import faust
-from faust.types import EventT, StreamT
+from faust.types import TP, EventT, StreamT
 
 from models.settings import Settings
 from streams.kafka import client_options
@@ -141,6 +141,25 @@ async def _fill(app: faust.App, queue: asyncio.Queue[EventT], events: list[Event
 def _is_behind(app: faust.App, event: EventT) -> bool:
     end = app.consumer.highwater(event.message.tp)
     return end is not None and end - event.message.offset > BEHIND
+
+
+def read_again_from_commits(app: faust.App) -> None:
+    """Let a rebalance take a partition without a commit back to its beginning.
+
+    Faust drops records that were fetched around a rebalance and goes back to the committed
+    offsets; aiokafka goes nowhere where there is none (or 0), and the dropped records are lost.
+    """
+    consumer, seek_to_committed = app.consumer, app.consumer.seek_to_committed
+
+    async def seek() -> Mapping[TP, int]:
+        offsets: Mapping[TP, int] = await seek_to_committed()
+        own = [tp for tp in offsets if tp.topic not in app.tables.changelog_topics]
+        uncommitted = [tp for tp in own if not offsets[tp]]
+        if uncommitted:
+            await consumer._thread.seek_to_beginning(*uncommitted)  # Faust has no public door
+        return offsets
+
+    consumer.seek_to_committed = seek
 
 
 def _is_current(app: faust.App, event: EventT) -> bool:

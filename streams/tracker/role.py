@@ -36,6 +36,7 @@ from streams.tracker.app import (
     batches,
     create_app,
     raw_topic,
+    read_again_from_commits,
     row_of,
     state_table,
 )
@@ -87,6 +88,7 @@ class TrackerRole:
         await self.health.start()
         followers = await self._follow()
         self.app.finalize()
+        read_again_from_commits(self.app)
         self.app.on_partitions_revoked.connect(self._on_revoked)
         await self.app.start()
         try:

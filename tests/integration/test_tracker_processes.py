@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,7 +47,8 @@ __main__.main()
 def settings(kafka: str, make_settings: MakeSettings) -> Settings:
     """Topics with a serving release and its items, as an indexer leaves them."""
     made = make_settings(
-        workers=2, trigger={"calls_per_minute": 6_000, "burst_calls": 100, "min_interval_s": 0.0}
+        workers=2,
+        trigger={"calls_per_minute": 6_000, "burst_calls": 100, "min_interval_s": 0.0},
     )
     asyncio.run(ensure_topics(made))
     vectors = HashEmbedder().embed(ITEMS)
@@ -184,3 +186,20 @@ def test_what_the_changelog_missed_when_the_worker_died_is_in_it_later(settings:
     with worker(settings, 0):
         until(lambda: count(settings, 0, "duplicate") == 1, "the event is delivered again")
         until(lambda: event_ids(settings) == {"ada": ["ada-0"]}, "the state is in the changelog")
+
+
+def test_a_suspended_worker_that_wakes_up_takes_nothing_back(settings: Settings) -> None:
+    with worker(settings, 1), worker(settings, 0) as suspended:
+        until(lambda: ready(settings, 0) and ready(settings, 1), "both workers ready")
+        buy(settings, 0, USERS)
+        until(lambda: lists(settings).keys() == set(USERS), "all users served")
+        suspended.send_signal(signal.SIGSTOP)
+        buy(settings, 1, USERS)
+        buy(settings, 2, USERS)
+        expected = {user: [f"{user}-{number}" for number in range(3)] for user in USERS}
+        until(lambda: event_ids(settings) == expected, lambda: f"applied: {event_ids(settings)}")
+        suspended.send_signal(signal.SIGCONT)
+        until(lambda: bool(samples(settings, 0)), "the worker is awake")
+        buy(settings, 3, USERS)
+        expected = {user: [f"{user}-{number}" for number in range(4)] for user in USERS}
+        until(lambda: event_ids(settings) == expected, lambda: f"applied: {event_ids(settings)}")
