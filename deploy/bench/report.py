@@ -66,7 +66,18 @@ def _about(found: dict[str, Any]) -> str:
         f"`{found['command']}`, seed {found['seed']}, {found['at']}, commit {machine['commit']}. "
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load "
         f"before {machine['load_before'][0]}; {machine['system']}, Python {machine['python']}, "
-        f"{machine['java']}, Kafka {machine['kafka']}, {packages}."
+        f"{machine['java']}, Kafka {machine['kafka']}, {packages}.{_others(machine)}"
+    )
+
+
+def _others(machine: dict[str, Any]) -> str:
+    """A reason for what misses its aim: other work on the machine."""
+    load = machine["load_before"][0]
+    if load < machine["cores"] / 2:
+        return ""
+    return (
+        f" **Other work kept this machine busy (load {load} on {machine['cores']} cores): rates "
+        "are lower and latencies higher than it would give alone.**"
     )
 
 
