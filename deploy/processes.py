@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +43,13 @@ class Background:
             return None
 
     def start(self) -> int:
-        """Start it in a session of its own, so that Ctrl-C here does not reach it. The pid."""
+        """Start it in a session of its own, so that Ctrl-C here does not reach it. The pid.
+
+        Ctrl-C and SIGTERM wait until the pid is noted: else nobody would know what to stop.
+        """
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_file.open("ab") as log:
+        with self.log_file.open("ab") as log, uninterrupted():
             log.write(f"--- {self.name} starts {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
             log.flush()
             child = subprocess.Popen(
@@ -56,7 +60,7 @@ class Background:
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-        self._note(child.pid)
+            self._note(child.pid)
         return child.pid
 
     def _note(self, pid: int) -> None:
@@ -91,3 +95,21 @@ class Background:
             lines = log.read().decode(errors="replace").splitlines()
         starts = [n for n, line in enumerate(lines) if line.startswith(f"--- {self.name} starts")]
         return lines[starts[-1] + 1 if starts else 0 :][-count:]
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the block has ended. They only ever reach the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda got, _frame: came.append(got)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for number in came:
+        signal.raise_signal(number)

@@ -118,3 +118,17 @@ def test_the_log_shows_only_the_last_start(make: Make) -> None:
     second.start()
     until(lambda: second.process() is None)
     assert second.last_lines() == ["second words"]
+
+
+def test_a_signal_during_a_start_waits_until_the_pid_is_noted(make, monkeypatch):
+    background = make(OBEDIENT)
+    note = Background._note
+
+    def interrupted(self: Background, pid: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        note(self, pid)
+
+    monkeypatch.setattr(Background, "_note", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        background.start()
+    assert background.process() is not None
