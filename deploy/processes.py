@@ -99,7 +99,7 @@ class Background:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block has ended. They only ever reach the main thread."""
+    """Hold SIGINT and SIGTERM back until the block has ended; they only reach the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -111,5 +111,5 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    for number in came:
-        signal.raise_signal(number)
+    for missed in came:
+        signal.raise_signal(missed)
