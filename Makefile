@@ -44,4 +44,4 @@ lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
 
 clean:  ## remove .venv, caches and the demo's data; what `palate up` keeps in var/ stays
 	rm -rf $(VENV) var/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find models streams deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find models streams trainer deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -39,14 +39,21 @@ This page is made by `python -m deploy.configuration > docs/configuration.md`.
 
 def page() -> str:
     """The whole page as Markdown."""
-    plain = {n: f for n, f in Settings.model_fields.items() if not _is_group(f)}
-    groups = {n: f for n, f in Settings.model_fields.items() if _is_group(f)}
-    parts = [HEAD, *_table(plain, "PALATE_")]
-    for name, field in groups.items():
-        group: type[BaseModel] = field.annotation  # type: ignore[assignment]
-        parts += [f"\n## {name}\n\n{group.__doc__}\n"]
-        parts += _table(group.model_fields, f"PALATE_{name.upper()}__")
-    return "\n".join(parts) + "\n"
+    return "\n".join([HEAD, *_group(Settings)]) + "\n"
+
+
+def _group(group: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[str]:
+    """The table of a group's own settings, then the groups in it, each under its heading."""
+    fields = group.model_fields
+    yield from _table(
+        {name: field for name, field in fields.items() if not _is_group(field)},
+        "PALATE_" + "".join(f"{part.upper()}__" for part in path),
+    )
+    for name, field in fields.items():
+        if _is_group(field):
+            inner: type[BaseModel] = field.annotation  # type: ignore[assignment]
+            yield f"\n## {'.'.join([*path, name])}\n\n{inner.__doc__}\n"
+            yield from _group(inner, (*path, name))
 
 
 def _table(fields: dict[str, FieldInfo], prefix: str) -> Iterator[str]:
@@ -68,6 +75,8 @@ def _type(annotation: Any) -> str:
     arguments = [a for a in get_args(annotation) if a is not type(None)]
     if get_origin(annotation) is dict:
         return "JSON object"
+    if get_origin(annotation) is tuple:
+        return "JSON list"
     if arguments and all(isinstance(a, str) for a in arguments):
         return " ".join(arguments)
     if arguments:
@@ -83,7 +92,7 @@ def _default(field: FieldInfo) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:g}"
-    return json.dumps(value) if isinstance(value, dict | bool) else str(value)
+    return json.dumps(value) if isinstance(value, dict | bool | tuple) else str(value)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from models.errors import SettingsError
+from models.training_settings import TrainSettings
 
 DAY_S = 86_400.0
 DEFAULT_WEIGHTS = {
@@ -258,6 +259,7 @@ class Settings(BaseSettings):
     ranking: RankingSettings = RankingSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    train: TrainSettings = TrainSettings()
 
     @classmethod
     def settings_customise_sources(

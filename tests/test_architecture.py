@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("models", "streams", "deploy")
+PACKAGES = ("models", "streams", "trainer", "deploy")
 
 # Where each heavy library may be imported: a module, or a package with all that is in it.
 HOMES = {
-    "torch": {"models.encoders", "deploy.vllm_server"},
-    "transformers": {"models.encoders"},
-    "peft": {"models.encoders"},
+    "torch": {"models.encoders", "deploy.vllm_server", "trainer.learning"},
+    "transformers": {"models.encoders", "trainer.learning"},
+    "peft": {"models.encoders", "trainer.learning"},
     "gguf": {"models.encoders"},
     "openai": {"models.encoders"},
-    "sentence_transformers": {"models.embedder"},
+    "sentence_transformers": {"models.embedder", "trainer.learning"},
     "lancedb": {"models.lance_index"},
     "scipy": {"models.cooccurrence_build"},
+    "matplotlib": {"trainer.evaluation.plots"},
     "faust": {"streams.tracker", "deploy.bench.contestants"},
     "rocksdict": {"streams.tracker"},
     "uvloop": {"streams.service", "deploy.bench.contestants"},

@@ -1,0 +1,124 @@
+"""Settings of the trainer, one group per stage; `models.settings.Settings.train` holds them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Group(BaseModel):
+    """Base of the setting groups: immutable, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SessionSettings(Group):
+    """How the log becomes sessions: a prompt's moment and what the user did next."""
+
+    seed: int = Field(0, description="Seed of every choice of users and sessions.")
+    gap_hours: float = Field(
+        1.0, ge=0, description="Positive events this close are one moment (basket, visit)."
+    )
+    min_history: int = Field(3, ge=1, description="Positive events before the first session.")
+    horizon: int = Field(10, ge=1, description="Most distinct next items of a session.")
+    per_user: int = Field(4, ge=1, description="Most sessions kept of one user, newest first.")
+    validation: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of events, by time, before test."
+    )
+    test: float = Field(0.1, gt=0, lt=0.5, description="Share of events, by time, at the end.")
+    min_new_events: int = Field(
+        1_000, ge=0, description="Fewer new events since the last release: nothing is trained."
+    )
+
+
+class PolicySettings(Group):
+    """The language model's adapter."""
+
+    rank: int = Field(8, ge=1, description="LoRA rank, on all linear layers.")
+    alpha: int = Field(16, ge=1, description="LoRA alpha.")
+    max_prompt_tokens: int = Field(768, ge=64, description="Longer prompts are left out.")
+    max_new_tokens: int = Field(96, ge=8, description="Most tokens of a rollout or target.")
+
+
+class WarmStartSettings(Group):
+    """Supervised training on grounded profiles made from histories."""
+
+    learning_rate: float = Field(1e-3, gt=0, description="Of AdamW.")
+    batch: int = Field(8, ge=1, description="Sessions per optimiser step.")
+    micro_batch: int = Field(4, ge=1, description="Sessions per forward pass.")
+    steps: int = Field(300, ge=0, description="Optimiser steps.")
+    seed: int = Field(0, description="Seed of order and initial weights.")
+
+
+class RlsoSettings(Group):
+    """Reinforcement learning on ranking quality (methods §1.5, §6.1)."""
+
+    objective: Literal["rebel", "rloo"] = Field("rebel", description="Loss.")
+    samples: int = Field(4, ge=2, description="Profiles per prompt (K).")
+    prompts: int = Field(8, ge=1, description="Prompts per round of rollouts.")
+    epochs: int = Field(2, ge=1, description="Passes over each round of rollouts.")
+    micro_batch: int = Field(4, ge=1, description="Prompts per optimiser step.")
+    rounds: int = Field(40, ge=0, description="Rounds of rollouts.")
+    learning_rate: float = Field(1e-4, gt=0, description="Of AdamW.")
+    eta: float = Field(1.0, gt=0, description="REBEL's η: reward differences count this much.")
+    kl: float = Field(0.02, ge=0, description="Weight of the KL term to the reference.")
+    temperature: float = Field(1.0, gt=0, description="Of the rollouts.")
+    similarity: float = Field(0.05, ge=0, description="Weight of the softmax-similarity reward.")
+    grounding: float = Field(0.1, ge=0, description="Weight of the grounding reward.")
+    length: float = Field(0.05, ge=0, description="Weight of the length plateau.")
+    seed: int = Field(0, description="Seed of prompts, order and sampling.")
+
+
+class ContrastiveSettings(Group):
+    """InfoNCE between profiles and next items (methods §1.6, §6.4)."""
+
+    learning_rate: float = Field(2e-5, gt=0, description="Of AdamW.")
+    batch: int = Field(64, ge=2, description="Pairs per optimiser step; the others are negatives.")
+    steps: int = Field(200, ge=0, description="Optimiser steps.")
+    temperature: float = Field(0.05, gt=0, description="τ of InfoNCE.")
+    logq: bool = Field(True, description="Correct for how often an item is a negative.")
+    symmetric: bool = Field(False, description="Also item → profile.")
+    hard_negatives: int = Field(0, ge=0, description="Filtered hard negatives per pair.")
+    hard_below: float = Field(
+        0.95, description="Kept only below this share of the positive's score."
+    )
+    matryoshka: tuple[int, ...] = Field((), description="Further dimensions trained, e.g. 128.")
+    seed: int = Field(0, description="Seed of order.")
+
+
+class GateSettings(Group):
+    """When a release may serve."""
+
+    metric: str = Field("ndcg@10", description="Metric compared by the paired bootstrap.")
+    margin: float = Field(
+        0.002, ge=0, description="Lower bound of the difference: above minus this."
+    )
+    anchor_margin: float = Field(0.004, ge=0, description="The same against the anchored baseline.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the one-sided bound.")
+    resamples: int = Field(2_000, ge=100, description="Bootstrap resamples over users.")
+    min_users: int = Field(100, ge=1, description="Fewer users in the gate's window: not promoted.")
+    grounding_drop: float = Field(0.02, ge=0, description="Most that grounding may fall.")
+    length_change: float = Field(0.5, ge=0, description="Most relative change of profile length.")
+
+
+class EvaluationSettings(Group):
+    """How systems are compared."""
+
+    ks: tuple[int, ...] = Field((5, 10, 20), description="Cut-offs of recall and NDCG.")
+    resamples: int = Field(1_000, ge=100, description="Bootstrap resamples over users.")
+    users: int = Field(400, ge=1, description="Test users for systems that generate profiles.")
+    seed: int = Field(0, description="Seed of ties, sampling of users and bootstrap.")
+
+
+class TrainSettings(Group):
+    """`palate train`: RLSO and CL on the event log."""
+
+    rounds: int = Field(1, ge=1, description="Alternations of CL and RLSO.")
+    sessions: SessionSettings = SessionSettings()
+    policy: PolicySettings = PolicySettings()
+    warm_start: WarmStartSettings = WarmStartSettings()
+    rlso: RlsoSettings = RlsoSettings()
+    contrastive: ContrastiveSettings = ContrastiveSettings()
+    gate: GateSettings = GateSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()

@@ -1,0 +1,1 @@
+"""Learning: replay the event log, train by RLSO and CL, evaluate, gate and write releases."""
