@@ -10,6 +10,7 @@ PalateError
 ├── VectorIndexError     the vector index is locked, missing or of another dimension
 ├── EventLogError        a manifest or segment of the event log is missing or inconsistent
 ├── ReleaseError         a release is unknown, incomplete or mutable where it must not be
+├── TrainingError        a training run cannot go on: checkpoint of another run, no data, bad loss
 └── ImportFailed         a file to be imported cannot be read as what it claims to be
 
 Every message says what happened, where (topic, partition, offset, user, file, line) and what
@@ -57,6 +58,10 @@ class EventLogError(PalateError):
 
 class ReleaseError(PalateError):
     """A release is unknown, incomplete, or was changed after it was published."""
+
+
+class TrainingError(PalateError):
+    """Training cannot go on: a checkpoint of another run, too little data, a loss that diverged."""
 
 
 class ImportFailed(PalateError):
