@@ -1,0 +1,1 @@
+"""Everything that needs torch: policies, losses, loops, and the systems that they make."""
