@@ -367,17 +367,30 @@ class ProfileEdit(Message):
 
 
 class ReleaseAnnouncement(Message):
-    """A step of a release's life. Topic `releases` (one partition), key: release id.
+    """A step of a release's life. Topic `releases` (one partition).
 
-    The last record with status `serving` names the release in force.
+    The last record with status `serving` names the release in force. The key is the release id
+    for serving and retired, and "id/status/by" for the other steps, so that compaction never
+    lets a later step take the place of `serving`.
     """
 
     release: Id = Field(description="Release id, for example base-0.")
-    status: Literal["published", "items-ready", "profiles-ready", "serving", "retired"] = Field(
-        description="published → items-ready → profiles-ready → serving; or retired."
+    status: Literal[
+        "published",
+        "items-ready",
+        "profiles-ready",
+        "engine-ready",
+        "refused",
+        "serving",
+        "retired",
+    ] = Field(
+        description="published (it is a candidate) → items-ready, profiles-ready (its tables are "
+        "whole) and engine-ready (by each profiler) → serving; refused: a role cannot serve it; "
+        "retired: its tables are gone."
     )
     manifest_sha256: str | None = Field(default=None, description="Hash of its manifest.")
     previous: str | None = Field(default=None, description="Release served before, if any.")
+    detail: str | None = Field(default=None, description="Why it was refused, or what was shown.")
     at: EpochMs = Field(description="Wall time of the step.")
     by: str = Field(default="", description="Role or person that made the step.")
 

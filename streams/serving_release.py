@@ -1,34 +1,116 @@
-"""Which release is in force: the last `serving` record of topic `releases`."""
+"""Which release is in force and which is being made ready: what topic `releases` says."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from typing import Final
 
 from models.schemas import ReleaseAnnouncement
 from streams.codec import Record, Rejected, decode
 
 log = logging.getLogger(__name__)
 
+_UNDER_ITS_ID: Final = frozenset({"serving", "retired"})
+
+
+def announcement_key(step: ReleaseAnnouncement) -> bytes:
+    """Key of a step's record, chosen so that a compacted topic tells the same as the whole one.
+
+    Were all steps under one key, a profiler that starts late and reports the serving release
+    ready would, in time, have compaction remove the record that says that it serves.
+    """
+    if step.status in _UNDER_ITS_ID:
+        return step.release.encode()
+    return f"{step.release}/{step.status}/{step.by}".encode()
+
 
 class ServingRelease:
-    """Follows topic `releases`; give `on_record` to a TopicFollower."""
+    """Follows topic `releases`; give `on_record` to a TopicFollower.
+
+    Whoever reads it must be of the follower's event loop, or be content with a value that has
+    just changed.
+    """
 
     def __init__(self) -> None:
-        self.id: str | None = None
-        self._known = asyncio.Event()
+        self.id: str | None = None  # the release in force
+        self.candidate: str | None = None  # last published; not serving, refused or retired since
+        self.previous: str | None = None  # in force before; None once it is retired
+        self._steps: dict[str, dict[tuple[str, str], ReleaseAnnouncement]] = {}
+        self._changed = asyncio.Event()
 
     def on_record(self, record: Record) -> None:
         """Take in one record."""
+        if record.value is None:
+            return
         found = decode(record.value, ReleaseAnnouncement)
         if isinstance(found, Rejected):
             log.warning("releases/%s@%s: %s", record.partition, record.offset, found.detail)
-        elif found.status == "serving":
-            self.id = found.release
-            self._known.set()
+            return
+        self.take(found)
+
+    def take(self, step: ReleaseAnnouncement) -> None:
+        """Take in one step."""
+        if step.status == "published":
+            self._steps[step.release] = {}
+        self._steps.setdefault(step.release, {})[step.status, step.by] = step
+        match step.status:
+            case "published":
+                self.candidate = step.release if step.release != self.id else self.candidate
+            case "serving":
+                self._serve(step)
+            case "refused":
+                self._no_longer_candidate(step.release)
+            case "retired":
+                self._retire(step.release)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _serve(self, step: ReleaseAnnouncement) -> None:
+        if step.release != self.id:
+            self.previous = self.id or (step.previous if step.previous != step.release else None)
+        self.id = step.release
+        self._no_longer_candidate(step.release)
+
+    def _retire(self, release: str) -> None:
+        self._no_longer_candidate(release)
+        if release == self.previous:
+            self.previous = None
+        del self._steps[release]
+
+    def _no_longer_candidate(self, release: str) -> None:
+        if release == self.candidate:
+            self.candidate = None
+
+    @property
+    def releases(self) -> frozenset[str]:
+        """All releases that were announced and are not retired."""
+        return frozenset(self._steps)
+
+    def steps(self, release: str) -> list[ReleaseAnnouncement]:
+        """The release's steps since it was last published, in the order of their first time."""
+        return list(self._steps.get(release, {}).values())
+
+    def has(self, release: str, status: str) -> bool:
+        """Whether the release took this step since it was last published, by anyone."""
+        return any(step.status == status for step in self.steps(release))
+
+    def by(self, release: str, status: str) -> frozenset[str]:
+        """Who made this step of the release since it was last published."""
+        return frozenset(step.by for step in self.steps(release) if step.status == status)
+
+    async def change(self) -> None:
+        """Wait for the next record."""
+        await self._changed.wait()
+
+    async def until(self, condition: Callable[[ServingRelease], bool]) -> None:
+        """Wait until `condition` of this holds; it is asked after every record."""
+        while not condition(self):
+            await self.change()
 
     async def known(self) -> str:
-        """The first release in force, as soon as there is one."""
-        await self._known.wait()
+        """The release in force, as soon as there is one."""
+        await self.until(lambda releases: releases.id is not None)
         assert self.id is not None
         return self.id

@@ -1,0 +1,45 @@
+"""Announcing a step of a release's life on topic `releases`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from models.ports import Release
+from models.schemas import ReleaseAnnouncement
+from models.settings import Settings
+from streams.kafka import deliver
+from streams.serving_release import announcement_key
+
+log = logging.getLogger(__name__)
+
+
+async def announce(
+    producer: AIOKafkaProducer,
+    settings: Settings,
+    release: Release,
+    status: str,
+    by: str,
+    **more: Any,
+) -> ReleaseAnnouncement:
+    """Send one step and await the broker's acknowledgement.
+
+    `more`: `previous` and `detail` of the announcement, where they apply.
+    """
+    step = ReleaseAnnouncement.model_validate(
+        {
+            "release": release.id,
+            "status": status,
+            "manifest_sha256": release.manifest_sha256,
+            "at": time.time_ns() // 1_000_000,
+            "by": by,
+            **more,
+        }
+    )
+    topic = settings.topic("releases")
+    await deliver(producer, topic, step.to_json(), key=announcement_key(step))
+    log.info("release %s: %s", release.id, status)
+    return step
