@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -65,8 +66,19 @@ class RlsoSettings(Group):
     kl: float = Field(0.02, ge=0, description="Weight of the KL term to the reference.")
     temperature: float = Field(1.0, gt=0, description="Of the rollouts.")
     similarity: float = Field(0.05, ge=0, description="Weight of the softmax-similarity reward.")
+    similarity_temperature: float = Field(
+        0.05, gt=0, description="τ of the softmax over cosine similarities to all items."
+    )
     grounding: float = Field(0.1, ge=0, description="Weight of the grounding reward.")
     length: float = Field(0.05, ge=0, description="Weight of the length plateau.")
+    min_tokens: int = Field(8, ge=0, description="Shorter answers get no length reward.")
+    max_tokens: int = Field(80, ge=1, description="Nor do longer ones, or those cut off.")
+    clip: float = Field(0.2, gt=0, description="RLOO: how far a ratio may leave 1.")
+    kl_estimator: Literal["k3", "plain"] = Field("k3", description="Of the KL term, per token.")
+    gradient_norm: float = Field(1.0, gt=0, description="Larger gradients are scaled to this.")
+    validate_every: int = Field(5, ge=1, description="Rounds between validations.")
+    validation_users: int = Field(64, ge=0, description="Held-out users of a validation.")
+    checkpoint_every: int = Field(1, ge=1, description="Rounds between checkpoints.")
     seed: int = Field(0, description="Seed of prompts, order and sampling.")
 
 
@@ -87,6 +99,24 @@ class ContrastiveSettings(Group):
     seed: int = Field(0, description="Seed of order.")
 
 
+class SasrecSettings(Group):
+    """The sequence model that profiles are compared with (SASRec, full softmax)."""
+
+    width: int = Field(128, ge=8, description="Of item vectors and hidden states.")
+    layers: int = Field(2, ge=1, description="Transformer blocks.")
+    heads: int = Field(2, ge=1, description="Attention heads; divides the width.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Of embeddings, attention and blocks.")
+    max_length: int = Field(50, ge=2, description="Newest items that are looked at.")
+    batch: int = Field(128, ge=1, description="Sequences per optimiser step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Of AdamW.")
+    epochs: int = Field(40, ge=1, description="Most passes over the sequences.")
+    patience: int = Field(5, ge=1, description="Epochs without a better validation: stop.")
+    products: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Precision of the products with all items while training."
+    )
+    seed: int = Field(0, description="Seed of weights, order and dropout.")
+
+
 class GateSettings(Group):
     """When a release may serve."""
 
@@ -100,6 +130,19 @@ class GateSettings(Group):
     min_users: int = Field(100, ge=1, description="Fewer users in the gate's window: not promoted.")
     grounding_drop: float = Field(0.02, ge=0, description="Most that grounding may fall.")
     length_change: float = Field(0.5, ge=0, description="Most relative change of profile length.")
+    copied_rise: float = Field(
+        0.15, ge=0, description="Most that the share of titles copied word for word may rise."
+    )
+    repeated_rise: float = Field(
+        0.1, ge=0, description="Most that the share of repeated phrases may rise."
+    )
+    commonest_rise: float = Field(
+        0.1, ge=0, description="Most that the share of the most common statement may rise."
+    )
+    entropy_drop: float = Field(
+        0.2, ge=0, description="Most relative fall of the entropy of profiles' words."
+    )
+    seed: int = Field(0, description="Seed of the bootstrap and of shuffled profiles.")
 
 
 class EvaluationSettings(Group):
@@ -115,10 +158,16 @@ class TrainSettings(Group):
     """`palate train`: RLSO and CL on the event log."""
 
     rounds: int = Field(1, ge=1, description="Alternations of CL and RLSO.")
+    dir: Path | None = Field(None, description="Folder of runs; default data_dir/training.")
+    metrics_file: Path | None = Field(
+        None, description="Metrics for a textfile collector; default dir/metrics.prom."
+    )
+    pushgateway: str = Field("", description="host:port of a Pushgateway; empty: none.")
     sessions: SessionSettings = SessionSettings()
     policy: PolicySettings = PolicySettings()
     warm_start: WarmStartSettings = WarmStartSettings()
     rlso: RlsoSettings = RlsoSettings()
     contrastive: ContrastiveSettings = ContrastiveSettings()
+    sasrec: SasrecSettings = SasrecSettings()
     gate: GateSettings = GateSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
