@@ -35,8 +35,8 @@ class ServingRelease:
 
     def __init__(self) -> None:
         self.id: str | None = None  # the release in force
-        self.candidate: str | None = None  # last published; not serving, refused or retired since
         self.previous: str | None = None  # in force before; None once it is retired
+        self._published: str | None = None  # last; None once it is refused, retired or serves
         self._steps: dict[str, dict[tuple[str, str], ReleaseAnnouncement]] = {}
         self._changed = asyncio.Event()
 
@@ -57,11 +57,11 @@ class ServingRelease:
         self._steps.setdefault(step.release, {})[step.status, step.by] = step
         match step.status:
             case "published":
-                self.candidate = step.release if step.release != self.id else self.candidate
+                self._published = step.release
             case "serving":
                 self._serve(step)
             case "refused":
-                self._no_longer_candidate(step.release)
+                self._end_candidacy(step.release)
             case "retired":
                 self._retire(step.release)
         self._changed.set()
@@ -69,19 +69,24 @@ class ServingRelease:
 
     def _serve(self, step: ReleaseAnnouncement) -> None:
         if step.release != self.id:
-            self.previous = self.id or (step.previous if step.previous != step.release else None)
+            self.previous = step.previous or self.id
         self.id = step.release
-        self._no_longer_candidate(step.release)
+        self._end_candidacy(step.release)
 
     def _retire(self, release: str) -> None:
-        self._no_longer_candidate(release)
+        self._end_candidacy(release)
         if release == self.previous:
             self.previous = None
         del self._steps[release]
 
-    def _no_longer_candidate(self, release: str) -> None:
-        if release == self.candidate:
-            self.candidate = None
+    def _end_candidacy(self, release: str) -> None:
+        if release == self._published:
+            self._published = None
+
+    @property
+    def candidate(self) -> str | None:
+        """The release last published, unless it was refused or retired since, or serves."""
+        return self._published if self._published != self.id else None
 
     @property
     def releases(self) -> frozenset[str]:
