@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,8 @@ from models.errors import (
     VectorIndexError,
 )
 from models.ports import Completion, Release, SegmentInfo, VectorRow, Vectors
-from models.releases import sealed
+from models.release_files import changed, sources
+from models.releases import with_files
 
 Answer = str | EngineError
 
@@ -170,17 +173,21 @@ class MemoryIndex:
 
 
 class MemoryReleaseStore:
-    """ReleaseStore in a dictionary."""
+    """ReleaseStore in a dictionary; `folder` lays a release's files out in a temporary folder."""
 
     def __init__(self) -> None:
         self._releases: dict[str, Release] = {}
+        self._files: dict[str, dict[str, bytes]] = {}
+        self._folders: dict[str, tempfile.TemporaryDirectory[str]] = {}
 
-    def publish(self, release: Release) -> Release:
+    def publish(self, release: Release, files: Mapping[str, Path] | None = None) -> Release:
         """See ReleaseStore."""
-        published = sealed(release)
+        found = sources(files or {})
+        published = with_files(release, found)
         known = self._releases.setdefault(release.id, published)
         if known != published:
             raise ReleaseError(f"release {release.id!r} exists with other content")
+        self._files[release.id] = {path: source.read_bytes() for path, source in found.items()}
         return published
 
     def get(self, release_id: str) -> Release:
@@ -193,6 +200,27 @@ class MemoryReleaseStore:
         """See ReleaseStore."""
         ordered = sorted(self._releases.values(), key=lambda found: (found.created_at, found.id))
         return [release.id for release in ordered]
+
+    def folder(self, release_id: str) -> Path:
+        """See ReleaseStore."""
+        self.get(release_id)
+        if release_id not in self._folders:
+            self._folders[release_id] = tempfile.TemporaryDirectory(prefix="release-")
+            self._lay_out(release_id, Path(self._folders[release_id].name))
+        return Path(self._folders[release_id].name)
+
+    def _lay_out(self, release_id: str, folder: Path) -> None:
+        for relative, content in self._files[release_id].items():
+            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+            (folder / relative).write_bytes(content)
+
+    def verify(self, release_id: str) -> Release:
+        """See ReleaseStore."""
+        release = self.get(release_id)
+        wrong = changed(release.files, self.folder(release_id))
+        if wrong:
+            raise ReleaseError(f"release {release_id!r}: {wrong} changed since it was published")
+        return release
 
 
 class MemoryLog:

@@ -18,6 +18,8 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from models.errors import EmbedderError, EngineError, PalateError, SettingsError
+from models.identity import digest
+from models.release_files import file_hash
 from models.settings import Settings
 
 ModelSource = Path | str  # a folder on this machine, or a hub id to be fetched
@@ -69,6 +71,20 @@ def weight_files(settings: Settings) -> list[Path]:
             found = source.rglob("*") if source.is_dir() else iter([source])
             files += sorted(path for path in found if path.suffix in WEIGHT_SUFFIXES)
     return files
+
+
+def base_model_hash(settings: Settings) -> str:
+    """Hex sha256 that names the weights of the language model; empty for a hub id.
+
+    The bundled model is named by the file that it is made from, which no conversion changes.
+    """
+    if settings.profile.model == BUNDLED_LANGUAGE_MODEL:
+        return file_hash(_packaged_gguf())
+    source = language_model(settings)
+    if not isinstance(source, Path):
+        return ""
+    weights = sorted(path for path in source.iterdir() if path.suffix in WEIGHT_SUFFIXES)
+    return digest({path.name: file_hash(path) for path in weights}, chars=64)
 
 
 def is_local(source: ModelSource) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -160,8 +161,25 @@ class EventLog(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryLine:
+    """A fixed text by which an engine shows that an adapter is on (models/canary.py).
+
+    Natural logarithms, summed over the tokens of `text` after `prompt`, without an end of turn.
+    """
+
+    prompt: str
+    text: str
+    logprob: float  # by the base model with the adapter
+    base_logprob: float  # by the base model alone
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
-    """One release as its manifest states it (models/releases.py reads and writes it)."""
+    """One release as its manifest states it (models/releases.py reads and writes it).
+
+    `adapter` is a path inside the release's folder; so is `embedder` where such a folder is
+    there, otherwise it is a bundled name, a folder or a hub id, as in the settings.
+    """
 
     id: str
     base_model: str
@@ -172,14 +190,25 @@ class Release:
     created_at: str  # RFC 3339
     metrics: Mapping[str, Any]
     manifest_sha256: str = ""  # filled in when it is published
-    hashes: Mapping[str, str] = field(default_factory=dict)  # sha256 of model files, by name
+    hashes: Mapping[str, str] = field(default_factory=dict)  # sha256 of base models, by file name
+    files: Mapping[str, str] = field(default_factory=dict)  # sha256 of its own, by relative path
+    data_range: Mapping[str, Any] = field(default_factory=dict)  # what it was trained on
+    base_model_hash: str = ""  # models.model_files.base_model_hash; empty: not known
+    canary: tuple[CanaryLine, ...] = ()
+    parent: str | None = None  # the release that training went on from
+    kind: str = "base"  # base, starter, trained
 
 
 class ReleaseStore(Protocol):
     """Immutable release folders."""
 
-    def publish(self, release: Release) -> Release:
-        """Write a new folder atomically; refuses an id that exists with other content."""
+    def publish(self, release: Release, files: Mapping[str, Path] | None = None) -> Release:
+        """Write a new folder with copies of `files` (relative path → source, a file or folder).
+
+        All of it appears at once or not at all. What is returned names every file's hash. The
+        same content twice is fine. Raises ReleaseError if the id exists with other content, or
+        if the disk cannot take it.
+        """
         ...
 
     def get(self, release_id: str) -> Release:
@@ -188,4 +217,12 @@ class ReleaseStore(Protocol):
 
     def ids(self) -> list[str]:
         """All published ids, oldest first."""
+        ...
+
+    def folder(self, release_id: str) -> Path:
+        """Where the release's files lie. Raises ReleaseError if it is unknown."""
+        ...
+
+    def verify(self, release_id: str) -> Release:
+        """The release, once every file of it was read and found as published; else ReleaseError."""
         ...

@@ -1,0 +1,53 @@
+"""Whether a release can serve under these settings: one question, asked before anything loads."""
+
+from __future__ import annotations
+
+from models.ports import Release
+from models.prompts import PROMPT_VERSION
+from models.releases import brings_embedder
+from models.settings import Settings
+
+
+def unfit(release: Release, settings: Settings, model_hash: str = "") -> str | None:
+    """Why the release cannot serve here, with what to do; None if nothing speaks against it.
+
+    `model_hash` is models.model_files.base_model_hash of the language model here; a hash that
+    either side does not know (empty) is not compared.
+    """
+    if release.prompt_version != PROMPT_VERSION:
+        return (
+            f"release {release.id!r} was made for prompts {release.prompt_version!r}, this is "
+            f"{PROMPT_VERSION!r}; train one for it"
+        )
+    if release.base_model != settings.profile.model:
+        return (
+            f"release {release.id!r} goes with the model {release.base_model!r}, profile.model is "
+            f"{settings.profile.model!r}; set it back, or train a release for it"
+        )
+    if release.base_model_hash and model_hash and release.base_model_hash != model_hash:
+        return (
+            f"release {release.id!r} was trained on other weights of {release.base_model!r} "
+            f"({release.base_model_hash[:12]}…, here {model_hash[:12]}…); an adapter fits only its "
+            "own"
+        )
+    if release.embedder != settings.embedder.model and not brings_embedder(release):
+        return (
+            f"release {release.id!r} embeds with {release.embedder!r}, embedder.model is "
+            f"{settings.embedder.model!r}; set it back, or train a release for it"
+        )
+    return _other_windows(release, settings)
+
+
+def _other_windows(release: Release, settings: Settings) -> str | None:
+    here = settings.windows.model_dump(mode="json")
+    other = sorted(
+        name
+        for name in here.keys() | release.window_spec.keys()
+        if here.get(name) != release.window_spec.get(name)
+    )
+    if not other:
+        return None
+    return (
+        f"release {release.id!r} was made for other windows ({', '.join(other)}); set them back, "
+        "or train a release for them"
+    )
