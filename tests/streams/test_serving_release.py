@@ -117,10 +117,9 @@ STATUSES = ["published", "items-ready", "engine-ready", "refused", "serving", "r
 def test_a_compacted_topic_tells_the_same_as_the_whole_one(raw):
     releases, steps = ServingRelease(), []
     for release, status, by in raw:
-        if release == releases.id and status in ("published", "retired"):
+        if release == releases.id and status in ("published", "serving", "retired"):
             continue  # nobody does that to the serving release
-        before = releases.id if release != releases.id else releases.previous
-        steps.append(step(release, status, by, previous=before))
+        steps.append(step(release, status, by, previous=releases.id))
         releases.take(steps[-1])
     assert pointers(after(*compacted(steps))) == pointers(releases)
     if releases.candidate:
