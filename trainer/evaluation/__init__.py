@@ -1,0 +1,1 @@
+"""How systems are compared: full-catalogue ranking, intervals over users, slices, reports."""
