@@ -1,0 +1,25 @@
+"""Users and items for the tests of learning: themes of items, and users who stay with theirs."""
+
+from __future__ import annotations
+
+from models.schemas import InteractionType
+from streams.windows import History, HistoryEntry
+from trainer.sessions import Session
+
+HOUR_MS = 3_600_000
+NOW_MS = 1_300_000_000_000
+_PURCHASE = tuple(InteractionType).index(InteractionType.PURCHASE)
+
+
+def history(items: tuple[str, ...]) -> History:
+    """Purchases an hour apart, oldest first, the last an hour before NOW_MS."""
+    first = NOW_MS - len(items) * HOUR_MS
+    return tuple(
+        HistoryEntry(first + n * HOUR_MS, f"event-{n}", item, _PURCHASE, n)
+        for n, item in enumerate(items)
+    )
+
+
+def session(user_id: str, bought: tuple[str, ...], targets: tuple[str, ...]) -> Session:
+    """A user who bought `bought` and goes on with `targets`."""
+    return Session(user_id, 0, NOW_MS, len(bought) - 1, history(bought), targets, NOW_MS, NOW_MS)
