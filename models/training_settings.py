@@ -59,7 +59,8 @@ class RlsoSettings(Group):
     samples: int = Field(4, ge=2, description="Profiles per prompt (K).")
     prompts: int = Field(8, ge=1, description="Prompts per round of rollouts.")
     epochs: int = Field(2, ge=1, description="Passes over each round of rollouts.")
-    micro_batch: int = Field(4, ge=1, description="Prompts per optimiser step.")
+    batch: int = Field(4, ge=1, description="Prompts per optimiser step.")
+    micro_batch: int = Field(1, ge=1, description="Prompts per forward pass.")
     rounds: int = Field(40, ge=0, description="Rounds of rollouts.")
     learning_rate: float = Field(1e-4, gt=0, description="Of AdamW.")
     eta: float = Field(1.0, gt=0, description="REBEL's η: reward differences count this much.")
@@ -151,6 +152,9 @@ class EvaluationSettings(Group):
     ks: tuple[int, ...] = Field((5, 10, 20), description="Cut-offs of recall and NDCG.")
     resamples: int = Field(1_000, ge=100, description="Bootstrap resamples over users.")
     users: int = Field(400, ge=1, description="Test users for systems that generate profiles.")
+    mask_seen: bool | None = Field(
+        None, description="Leave out items had before; unset: in leave-one-out, as papers do."
+    )
     seed: int = Field(0, description="Seed of ties, sampling of users and bootstrap.")
 
 

@@ -1,0 +1,192 @@
+"""Training of SASRec: every position of every sequence predicts its next item."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import torch
+from torch import Tensor
+
+from models.errors import TrainingError
+from models.identity import digest
+from models.training_settings import SasrecSettings
+from trainer.learning import checkpoints
+from trainer.learning.sasrec import ItemNumbers, Sasrec, padded
+from trainer.learning.softmax_loss import full_softmax_loss
+
+_POOL: Final = 16  # batches whose sequences are sorted by length together: little padding
+_LOG: Final = "epochs.jsonl"
+
+Validate = Callable[[Sasrec], Mapping[str, float]]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run has seen so far; all of it is in the checkpoint."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch
+    best_epoch: int = 0
+    best_value: float = float("-inf")
+
+    def take(self, network: Sasrec, line: dict[str, float], value: float) -> None:
+        """Note an epoch, and its weights if it is the best."""
+        self.epochs.append(line)
+        if value > self.best_value:
+            self.best_value, self.best_epoch = value, len(self.epochs)
+            self.best = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def finished(self, settings: SasrecSettings) -> bool:
+        """Whether the last epoch is done or validation has stopped to rise."""
+        done = len(self.epochs)
+        return done >= settings.epochs or done - self.best_epoch >= settings.patience
+
+
+def train_sasrec(
+    sequences: Sequence[ItemNumbers],
+    items: int,
+    validate: Validate,
+    settings: SasrecSettings,
+    folder: Path,
+    *,
+    metric: str = "ndcg@10",
+    device: str = "cpu",
+) -> Sasrec:
+    """Train until `metric` of `validate` stops to rise; returns the best epoch's network.
+
+    sequences: item numbers (0 ≤ number < items) per user, oldest first. `folder` takes the
+    checkpoint of each epoch, from which a killed run goes on exactly, and the log `epochs.jsonl`.
+    Raises TrainingError if nothing can be learned or the loss is not finite.
+    """
+    pieces = training_pieces(sequences, settings.max_length)
+    if not pieces:
+        raise TrainingError("no user has two items to learn an order from")
+    identity = _identity(pieces, items, settings)
+    torch.manual_seed(settings.seed)
+    network = Sasrec(items, settings).to(device)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=0, fused=True
+    )
+    progress = _resumed(folder, identity, network, optimiser)
+    while not progress.finished(settings):
+        line = _epoch(network, optimiser, pieces, settings, len(progress.epochs))
+        network.eval()
+        line |= validate(network)
+        progress.take(network, line, line[metric])
+        _keep(folder, identity, network, optimiser, progress)
+        logger.info("SASRec epoch %s", line)
+    network.load_state_dict(progress.best)
+    return network.eval()
+
+
+def training_pieces(sequences: Sequence[ItemNumbers], max_length: int) -> list[ItemNumbers]:
+    """Sequences cut into pieces of at most max_length + 1 items, each pair of neighbours once."""
+    return [
+        sequence[start : start + max_length + 1]
+        for sequence in sequences
+        for start in range(0, len(sequence) - 1, max_length)
+    ]
+
+
+def batches(
+    pieces: Sequence[ItemNumbers], size: int, rng: np.random.Generator
+) -> Iterator[list[ItemNumbers]]:
+    """All pieces in a random order, but pieces of like length together."""
+    order = rng.permutation(len(pieces))
+    groups: list[Any] = []
+    for start in range(0, len(order), size * _POOL):
+        pool = order[start : start + size * _POOL]
+        pool = pool[np.argsort([len(pieces[number]) for number in pool], kind="stable")]
+        groups += [pool[place : place + size] for place in range(0, len(pool), size)]
+    for number in rng.permutation(len(groups)):
+        yield [pieces[piece] for piece in groups[number]]
+
+
+def _epoch(
+    network: Sasrec,
+    optimiser: torch.optim.Optimizer,
+    pieces: Sequence[ItemNumbers],
+    settings: SasrecSettings,
+    number: int,
+) -> dict[str, float]:
+    began = time.perf_counter()
+    network.train()
+    rng = np.random.default_rng((settings.seed, number))
+    total, targets, steps = 0.0, 0, 0
+    for batch in batches(pieces, settings.batch, rng):
+        predicted = sum(len(piece) - 1 for piece in batch)
+        total += _step(network, optimiser, batch, settings) * predicted
+        targets += predicted
+        steps += 1
+    return {
+        "epoch": number + 1,
+        "steps": steps,
+        "loss": total / targets,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def _step(
+    network: Sasrec,
+    optimiser: torch.optim.Optimizer,
+    batch: Sequence[ItemNumbers],
+    settings: SasrecSettings,
+) -> float:
+    device = network.items.weight.device
+    sequences, lengths = padded(batch)
+    real = torch.arange(sequences.shape[1] - 1) < (lengths - 1).unsqueeze(1)  # [users, length - 1]
+    hidden = network(sequences[:, :-1].to(device))[real.to(device)]  # [positions, width]
+    targets = sequences[:, 1:][real].to(device)
+    products = getattr(torch, settings.products)
+    loss = full_softmax_loss(hidden, network.items.weight, targets, products)
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    if not torch.isfinite(loss):
+        raise TrainingError("SASRec's loss is not finite; lower sasrec.learning_rate")
+    return float(loss.detach())
+
+
+def _resumed(
+    folder: Path, identity: str, network: Sasrec, optimiser: torch.optim.Optimizer
+) -> Progress:
+    held = checkpoints.load(folder, identity)
+    if held is None:
+        return Progress()
+    network.load_state_dict(held["network"])
+    optimiser.load_state_dict(held["optimiser"])
+    checkpoints.set_random_state(held["random"])
+    return Progress(**held["progress"])
+
+
+def _keep(
+    folder: Path,
+    identity: str,
+    network: Sasrec,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    state = {
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "random": checkpoints.random_state(),
+        "progress": {name: getattr(progress, name) for name in Progress.__slots__},
+    }
+    checkpoints.save(folder, state, identity)
+    (folder / _LOG).write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in progress.epochs))
+
+
+def _identity(pieces: Sequence[ItemNumbers], items: int, settings: SasrecSettings) -> str:
+    """What a checkpoint must agree on; a run may be given more epochs or patience later."""
+    lasting = settings.model_dump(exclude={"epochs", "patience"})
+    content = digest(len(pieces), np.concatenate(pieces).tolist())
+    return digest("sasrec", lasting, items, content)
