@@ -117,6 +117,9 @@ class TriggerSettings(Group):
     )
     burst_calls: float = Field(20.0, ge=1, description="Calls that may be saved up.")
     tick_s: float = Field(0.25, gt=0, description="How often due users are looked at.")
+    settle_s: float = Field(
+        2.0, ge=0, description="Wall seconds without an event before a user is asked for."
+    )
     silent_check_s: float = Field(5.0, gt=0, description="How often the silent-user timer runs.")
     catch_up_lag: int = Field(
         5_000, description="Records behind at which a worker applies without sending."
@@ -310,6 +313,11 @@ class Settings(BaseSettings):
     def releases_dir(self) -> Path:
         """Folder of the immutable release folders."""
         return self.data_dir / "releases"
+
+    @property
+    def training_dir(self) -> Path:
+        """Folder of training runs: checkpoints, logs, metrics."""
+        return self.train.dir or self.data_dir / "training"
 
     @property
     def cooccurrence_dir(self) -> Path:

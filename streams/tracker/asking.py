@@ -60,8 +60,9 @@ class Asker:
         ]
         waiting = [await self._send(one.request) for one in asked]  # 1. produce
         await asyncio.gather(*waiting)  # 2. the broker acknowledges
-        for one in asked:  # 3. mark, where the partition is still ours
-            if one.place[0] in clocks:
+        for one in asked:
+            self._metrics.requests.labels(rule=one.request.rule).inc()
+            if one.place[0] in clocks:  # 3. mark, where the partition is still ours
                 self._mark(one)
         return len(asked)
 
@@ -88,7 +89,7 @@ class Asker:
             return []
         rested = now - self._settings.trigger.min_interval_s
         resting = sum(at > rested for at in self._asked_at.values())
-        stalest = self._due.stalest(calls + resting)
+        stalest = self._due.stalest(calls + resting, now)
         ready = [one for one in stalest if self._asked_at.get(one[0], rested) <= rested]
         self._asked_at = {place: at for place, at in self._asked_at.items() if at > rested}
         return ready[:calls]
@@ -105,7 +106,6 @@ class Asker:
 
     async def _send(self, request: ProfileRequest) -> asyncio.Future[object]:
         topic = self._settings.topic("profile-requests")
-        self._metrics.requests.labels(rule=request.rule).inc()
         return await self._producer.send(
             topic, request.to_json(), request.user_id.encode(), partition=request.partition
         )

@@ -6,14 +6,16 @@ After a restart or rebalance the states are scanned and the same entries appear 
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
-from typing import Literal
+from typing import Final, Literal
 
 from models.settings import TriggerSettings, WindowSettings
 from streams.tracker.state import Head, ProfileRecord, User
 from streams.tracker.users import Place
 from streams.triggers import NEVER, Due, next_emptying, staleness
+
+_LONGEST_UNSETTLED: Final = 10  # times `settle_s`
 
 Trigger = Literal["event", "profile", "release"]
 
@@ -87,56 +89,122 @@ class WaitingUsers:
 
 
 class DueUsers:
-    """Users to whom a profile is owed, and those to look at again when a window empties."""
+    """Users to whom a profile is owed, and those to look at again when a window empties.
+
+    A user who is still moving, in the middle of a visit or of an import, is asked for once no
+    event has come for `settle_s`, so that one profile tells the whole visit; after ten times as
+    long the user is asked for all the same.
+    """
 
     def __init__(self, spec: TriggerSettings, spans: WindowSettings) -> None:
         self._spec, self._spans = spec, spans
         self._due: dict[Place, Due] = {}
-        self._timers: list[tuple[int, Place]] = []
+        self._moving: dict[Place, tuple[float, float]] = {}  # due and moved at, monotonic seconds
+        self._timers = Timers()
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def look_at(self, partition: int, user: User, now: int) -> None:
-        """Note whether the user's profile is due at event time `now`."""
-        self.look_at_head((partition, user.user_id), user.head, user.newest, now)
+    def look_at(self, partition: int, user: User, now: int, moved_at: float | None = None) -> None:
+        """Note whether the user's profile is due at event time `now`.
 
-    def look_at_head(self, place: Place, head: Head, newest: int, now: int) -> None:
+        `moved_at` (monotonic seconds): an event of the user was applied then.
+        """
+        self.look_at_head((partition, user.user_id), user.head, user.newest, now, moved_at)
+
+    def look_at_head(
+        self, place: Place, head: Head, newest: int, now: int, moved_at: float | None = None
+    ) -> None:
         """The same from the head alone."""
         marks = head.marks(newest)
         found = staleness(marks, now, self._spec, self._spans)
         if found.rule is not None:
             self._due[place] = found
+            if moved_at is not None:
+                due_at, _ = self._moving.get(place, (moved_at, moved_at))
+                self._moving[place] = due_at, moved_at
             return
-        self._due.pop(place, None)
-        emptying = next_emptying(marks, self._spans)
-        if emptying is not None:
-            heapq.heappush(self._timers, (emptying, place))
+        self.settle(place)
+        self._timers.set(place, next_emptying(marks, self._spans))
 
     def silent(self, partition: int, now: int) -> Iterator[Place]:
         """Users of a partition one of whose windows has emptied by event time `now`."""
-        later = []
-        while self._timers and self._timers[0][0] <= now:
-            timer = heapq.heappop(self._timers)
-            if timer[1][0] == partition:
-                yield timer[1]
-            else:
-                later.append(timer)
-        for timer in later:
-            heapq.heappush(self._timers, timer)
+        return self._timers.run_out(partition, now)
 
-    def stalest(self, count: int) -> list[tuple[Place, Due]]:
-        """Up to `count` users, stalest first, ties by place."""
+    def stalest(self, count: int, now: float) -> list[tuple[Place, Due]]:
+        """Up to `count` users who have settled at monotonic `now`, stalest first, ties by place."""
         return heapq.nsmallest(
-            count, self._due.items(), key=lambda entry: (-entry[1].staleness, entry[0])
+            count,
+            ((place, due) for place, due in self._due.items() if self._settled(place, now)),
+            key=lambda entry: (-entry[1].staleness, entry[0]),
         )
 
+    def _settled(self, place: Place, now: float) -> bool:
+        if place not in self._moving:
+            return True
+        due_at, moved_at = self._moving[place]
+        rest = self._spec.settle_s
+        return now - moved_at >= rest or now - due_at >= _LONGEST_UNSETTLED * rest
+
     def settle(self, place: Place) -> None:
-        """The user's profile has been asked for."""
+        """The user's profile has been asked for, or is not due."""
         self._due.pop(place, None)
+        self._moving.pop(place, None)
 
     def drop_partitions_except(self, partitions: set[int]) -> None:
         """Forget users of other partitions."""
         self._due = {place: due for place, due in self._due.items() if place[0] in partitions}
-        self._timers = [timer for timer in self._timers if timer[1][0] in partitions]
-        heapq.heapify(self._timers)
+        self._moving = {place: at for place, at in self._moving.items() if place in self._due}
+        self._timers.drop_partitions_except(partitions)
+
+
+class Timers:
+    """One time per user at which to look again; setting it anew replaces it.
+
+    A user's later time does not enter the heap: the earlier entry, when it runs out, is put back
+    under the later time. So a heap holds one entry per user however many events come.
+    """
+
+    def __init__(self) -> None:
+        self._wanted: dict[Place, int] = {}  # event time, epoch ms
+        self._queued: dict[Place, int] = {}  # the entry of each user that counts
+        self._heaps: defaultdict[int, list[tuple[int, Place]]] = defaultdict(list)  # by partition
+
+    def __len__(self) -> int:
+        return sum(map(len, self._heaps.values()))
+
+    def set(self, place: Place, at: int | None) -> None:
+        """Look at the user at event time `at`; None: not any more."""
+        if at is None:
+            self._wanted.pop(place, None)
+            return
+        self._wanted[place] = at
+        if at < self._queued.get(place, at + 1):
+            self._push(place, at)
+
+    def run_out(self, partition: int, now: int) -> Iterator[Place]:
+        """Users of a partition whose time has come; each is named once."""
+        heap = self._heaps[partition]
+        while heap and heap[0][0] <= now:
+            at, place = heapq.heappop(heap)
+            if self._queued.get(place) != at:
+                continue  # an earlier time has taken its place
+            del self._queued[place]
+            wanted = self._wanted.get(place)
+            if wanted is not None and wanted > now:
+                self._push(place, wanted)
+            elif wanted is not None:
+                del self._wanted[place]
+                yield place
+
+    def _push(self, place: Place, at: int) -> None:
+        self._queued[place] = at
+        heapq.heappush(self._heaps[place[0]], (at, place))
+
+    def drop_partitions_except(self, partitions: set[int]) -> None:
+        """Forget users of other partitions."""
+        for partition in self._heaps.keys() - partitions:
+            del self._heaps[partition]
+        for times in (self._wanted, self._queued):
+            for place in [place for place in times if place[0] not in partitions]:
+                del times[place]

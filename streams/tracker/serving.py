@@ -11,6 +11,7 @@ from typing import Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from models.errors import VectorIndexError
 from models.identity import recommendation_id
 from models.queries import Query, Recent
 from models.ranking import rank_batch
@@ -61,13 +62,13 @@ class Server:
     async def serve(self, clocks: dict[int, PartitionClock]) -> int:
         """Serve one batch of waiting users; returns how many lists were sent."""
         shelf = self._derived.shelf
-        if shelf is None:
+        if shelf is None or not len(shelf.catalogue):  # an empty list would count as served
             return 0
         places = self._waiting.take(self._settings.ranking.batch, time.monotonic())
         orders = [order for place in places if (order := self._order(place, clocks, shelf))]
         if not orders:
             return 0
-        ranked = await asyncio.to_thread(self._rank, shelf, orders)
+        ranked = await self._ranked(shelf, orders)
         made = [
             self._recommendation(order, items, shelf)
             for order, items in zip(orders, ranked, strict=True)
@@ -101,6 +102,13 @@ class Server:
             ).staleness,
             query=query_of(user, self._settings, self._derived.texts.matching, shelf),
         )
+
+    async def _ranked(self, shelf: Shelf, orders: list[Order]) -> list[tuple[RecommendedItem, ...]]:
+        try:
+            return await asyncio.to_thread(self._rank, shelf, orders)
+        except (VectorIndexError, OSError, RuntimeError) as error:  # the library's own are bare
+            self._owe_again(orders)
+            raise VectorIndexError(f"users could not be ranked: {error}") from error
 
     def _rank(self, shelf: Shelf, orders: list[Order]) -> list[tuple[RecommendedItem, ...]]:
         started = time.monotonic()
@@ -142,9 +150,12 @@ class Server:
             ]
             await asyncio.gather(*sent)
         except KafkaError:
-            for order in orders:
-                self._waiting.add(order.place, at_once=True)
+            self._owe_again(orders)
             raise
+
+    def _owe_again(self, orders: list[Order]) -> None:
+        for order in orders:
+            self._waiting.add(order.place, at_once=True)
 
     async def _send(self, made: Recommendation, partition: int) -> asyncio.Future[object]:
         topic = self._settings.topic("recommendations")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.settings import TriggerSettings, WindowSettings
-from streams.tracker.owed import DueUsers, WaitingUsers, recommendation_trigger
+from streams.tracker.owed import DueUsers, Timers, WaitingUsers, recommendation_trigger
 from streams.tracker.state import Head, ProfileRecord
 from streams.triggers import Due
 
@@ -95,8 +95,8 @@ def test_the_stalest_are_asked_for_first_ties_by_place():
     due = due_users()
     for place, evidence in ((C, 2.0), (B, 8.0), (A, 2.0)):
         due.look_at_head(place, Head(evidence=evidence), NOW, NOW)
-    assert [place for place, _ in due.stalest(3)] == [B, A, C]
-    assert due.stalest(1)[0][1] == Due(3.0, "first")
+    assert [place for place, _ in due.stalest(3, now=0.0)] == [B, A, C]
+    assert due.stalest(1, now=0.0)[0][1] == Due(3.0, "first")
 
 
 def test_a_settled_user_is_not_due_until_there_is_a_reason_again():
@@ -114,3 +114,59 @@ def test_a_user_is_woken_when_a_window_empties_and_only_in_their_partition():
     assert list(due.silent(0, emptied - 1)) == []
     assert list(due.silent(1, emptied)) == []
     assert list(due.silent(0, emptied)) == [A]
+
+
+def test_a_user_in_the_middle_of_a_visit_is_asked_for_when_it_is_over():
+    due = due_users()
+    for moved_at in (0.0, 1.0, 2.5):
+        due.look_at_head(A, Head(evidence=4.0), NOW, NOW, moved_at)
+    assert due.stalest(1, now=4.4) == []
+    assert [place for place, _ in due.stalest(1, now=4.5)] == [A]
+
+
+def test_a_user_who_never_rests_is_asked_for_after_ten_times_as_long():
+    due = due_users()
+    for moved_at in range(21):
+        due.look_at_head(A, Head(evidence=4.0), NOW, NOW, float(moved_at))
+    assert due.stalest(1, now=19.9) == []
+    assert [place for place, _ in due.stalest(1, now=20.0)] == [A]
+
+
+def test_a_user_found_owed_after_a_restart_is_asked_for_at_once():
+    due = due_users()
+    due.look_at_head(A, Head(evidence=4.0), NOW, NOW)
+    assert [place for place, _ in due.stalest(1, now=0.0)] == [A]
+
+
+def test_a_user_keeps_one_timer_however_many_events_come():
+    timers = Timers()
+    for at in range(10_000):
+        timers.set(A, NOW + at)
+    assert len(timers) == 1
+    assert list(timers.run_out(0, NOW + 9_998)) == []
+    assert list(timers.run_out(0, NOW + 9_999)) == [A]
+    assert len(timers) == 0
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("set"), st.sampled_from([A, B, C]), st.none() | st.integers(0, 50)),
+            st.tuples(st.just("run out"), st.integers(0, 1), st.integers(0, 50)),
+        ),
+        max_size=60,
+    )
+)
+def test_timers_name_exactly_the_users_whose_last_set_time_has_come(steps):
+    timers, wanted, now = Timers(), {}, 0
+    for step, first, second in steps:
+        if step == "set":
+            wanted[first] = second
+            timers.set(first, second)
+            continue
+        now = max(now, second)
+        due = {p for p, at in wanted.items() if p[0] == first and at is not None and at <= now}
+        found = list(timers.run_out(first, now))
+        assert sorted(found) == sorted(due)
+        for place in due:
+            del wanted[place]
