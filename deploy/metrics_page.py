@@ -10,13 +10,16 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
 
-from streams.metrics import ROLES, Declared
+from streams.metrics import DECLARED, Declared
 
 HEAD = """# Metrics
 
 Each role serves Prometheus metrics at `/metrics`, `200 ok` at `/healthz` while it runs, and
 `200` or `503` with the reason at `/readyz`. Addresses are settings:
 `PALATE_METRICS__TRACKER_PORT` and so on; tracker worker *n* listens *n* ports higher.
+
+The trainer is a job: it pushes its metrics to a Pushgateway (`PALATE_TRAIN__PUSHGATEWAY`) and
+writes them to a file for the node exporter's textfile collector (`PALATE_TRAIN__METRICS_FILE`).
 
 Histograms have `_bucket`, `_sum` and `_count` as usual. Every role also has the client library's
 `process_…` metrics (memory, CPU, open files). Times are wall time unless event time is named.
@@ -28,7 +31,7 @@ This page is made by `python -m deploy.metrics_page > docs/metrics.md`.
 def page() -> str:
     """The whole page as Markdown."""
     parts = [HEAD]
-    for role, declare in ROLES.items():
+    for role, declare in DECLARED.items():
         metrics = declare(CollectorRegistry())
         parts += [f"\n## {role}\n\n{declare.__doc__}\n", *_table(metrics.declared)]
     return "\n".join(parts) + "\n"

@@ -40,16 +40,12 @@ class Declared:
     help: str
 
 
-class RoleMetrics:
-    """What every role measures; the others add theirs."""
+class Metrics:
+    """Metrics of one registry, and how the page lists them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self.declared: list[Declared] = []
-        ProcessCollector(registry=registry)
-        self.lag = self._gauge(
-            "palate_lag_records", "Records between the consumer and the end.", "topic", "partition"
-        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         self._declare(name, "counter", text, labels)
@@ -67,6 +63,22 @@ class RoleMetrics:
 
     def _declare(self, name: str, kind: str, text: str, labels: tuple[str, ...]) -> None:
         self.declared.append(Declared(name, kind, labels, text))
+
+
+class RoleMetrics(Metrics):
+    """What every role measures; the others add theirs."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        ProcessCollector(registry=registry)
+        self.lag = self._gauge(
+            "palate_lag_records", "Records between the consumer and the end.", "topic", "partition"
+        )
+        self.dead_letters_lost = self._counter(
+            "palate_dead_letters_lost_total",
+            "Refused records whose dead letter Kafka refused too; the log says which.",
+            "reason",
+        )
 
 
 class TrackerMetrics(RoleMetrics):
@@ -246,11 +258,54 @@ class RecorderMetrics(RoleMetrics):
         )
 
 
-ROLES: Final[dict[str, type[RoleMetrics]]] = {
+class TrainerMetrics(Metrics):
+    """The last training job; pushed or written to a file, for a job has no page to be scraped."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.last_success = self._gauge(
+            "palate_training_last_success_timestamp_seconds",
+            "When training last ended as it should: with a release, or skipped.",
+        )
+        self.last_run = self._gauge(
+            "palate_training_last_run_timestamp_seconds", "When the last run ended, however."
+        )
+        self.outcome = self._gauge(
+            "palate_training_outcome",
+            "1 for how the last run ended: passed, refused (by the gate), skipped, failed.",
+            "outcome",
+        )
+        self.stage_seconds = self._gauge(
+            "palate_training_stage_seconds", "Wall time of each stage of the last run.", "stage"
+        )
+        self.steps = self._gauge(
+            "palate_training_optimiser_steps", "Optimiser steps of each stage.", "stage"
+        )
+        self.loss = self._gauge("palate_training_loss", "Last loss of each stage.", "stage")
+        self.reward = self._gauge(
+            "palate_training_reward",
+            "Mean reward on held-out users: before and after RLSO.",
+            "when",
+        )
+        self.new_events = self._gauge(
+            "palate_training_new_events", "Events since the serving release's data."
+        )
+        self.gate = self._gauge(
+            "palate_training_gate_passed", "1 if the gate's rule was kept, 0 if not.", "rule"
+        )
+        self.gate_found = self._gauge(
+            "palate_training_gate_found",
+            "What the gate's rule found; its limit in the log.",
+            "rule",
+        )
+
+
+DECLARED: Final[dict[str, type[Metrics]]] = {
     "tracker": TrackerMetrics,
     "profiler": ProfilerMetrics,
     "indexer": IndexerMetrics,
     "recorder": RecorderMetrics,
+    "trainer": TrainerMetrics,
 }
 
 

@@ -7,12 +7,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from deploy.metrics_page import page
-from streams.metrics import ROLES, exposition
+from streams.metrics import DECLARED, exposition
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 SOURCES = [
     path
-    for package in ("streams", "deploy")
+    for package in ("streams", "trainer", "deploy")
     for path in (Path(__file__).parents[2] / package).rglob("*.py")
     if path.name != "metrics.py"
 ]
@@ -21,7 +21,7 @@ SOURCES = [
 def families(role):
     """Palate's own metric families of a role's registry, by name."""
     registry = CollectorRegistry()
-    ROLES[role](registry)
+    DECLARED[role](registry)
     return {f.name: f for f in registry.collect() if f.name.startswith("palate_")}
 
 
@@ -29,7 +29,7 @@ def test_the_page_shows_what_the_code_declares():
     assert DOCS.read_text() == page(), "run: python -m deploy.metrics_page > docs/metrics.md"
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", DECLARED)
 def test_the_page_lists_exactly_the_registry_with_types_and_help(role):
     section = DOCS.read_text().split(f"\n## {role}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*) \|$", section, re.MULTILINE)
@@ -38,9 +38,9 @@ def test_the_page_lists_exactly_the_registry_with_types_and_help(role):
     assert shown == {name: (f.type, f.documentation) for name, f in found.items()}
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", DECLARED)
 def test_names_follow_prometheus_conventions(role):
-    for metric in ROLES[role](CollectorRegistry()).declared:
+    for metric in DECLARED[role](CollectorRegistry()).declared:
         assert re.fullmatch(r"palate(_[a-z]+)+", metric.name)
         assert (metric.kind == "counter") == metric.name.endswith("_total")
         assert metric.help.endswith(".")
@@ -50,7 +50,7 @@ def test_names_follow_prometheus_conventions(role):
 
 def test_two_roles_of_one_process_do_not_collide():
     registries = [CollectorRegistry(), CollectorRegistry()]
-    first, second = (ROLES["tracker"](registry) for registry in registries)
+    first, second = (DECLARED["tracker"](registry) for registry in registries)
     first.recommendations.labels(trigger="event").inc()
     assert b'trigger="event"' in exposition(registries[0])[0]
     assert b'trigger="event"' not in exposition(registries[1])[0]
@@ -59,7 +59,7 @@ def test_two_roles_of_one_process_do_not_collide():
 
 def test_memory_and_cpu_of_the_role_are_served_too():
     registry = CollectorRegistry()
-    ROLES["recorder"](registry)
+    DECLARED["recorder"](registry)
     body, content_type = exposition(registry)
     assert b"process_resident_memory_bytes" in body
     assert content_type.startswith("text/plain")
@@ -69,7 +69,7 @@ def test_every_declared_metric_is_set_somewhere():
     text = "\n".join(path.read_text() for path in SOURCES)
     declared = {
         name
-        for role in ROLES.values()
+        for role in DECLARED.values()
         for name in vars(role(CollectorRegistry()))
         if name[0] != "_"
     } - {"declared"}

@@ -1,0 +1,154 @@
+"""The gate: may this release serve? A pure decision over figures measured side by side.
+
+All compared releases are measured on the same users, in a window after both training ranges, so
+differences are paired. Comparing with the anchored baseline beside the serving release keeps
+many small losses, each within its margin, from adding up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.training_settings import GateSettings
+from trainer.evaluation.bootstrap import lower_bound
+from trainer.hacking import WatchFigures
+
+PerUser = NDArray[np.float64]  # [users] the gated metric, one value per user, in one order
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one release did on the gate's users."""
+
+    release: str
+    ranking: PerUser  # as it would be served
+    profile_only: PerUser  # ranked by the profile's vector alone
+    shuffled: PerUser  # the same with another user's profile
+    grounding: float  # share of the model's statements that events bear out
+    tokens: float  # mean length of a profile
+    watch: WatchFigures
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One rule of the gate with what it found."""
+
+    name: str
+    passed: bool
+    found: float
+    limit: float
+    said: str  # for people; for one that failed, the reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.said} ({self.found:+.4f}, limit {self.limit:+.4f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the candidate may serve, and every rule's finding."""
+
+    candidate: str
+    serving: str
+    anchor: str
+    users: int
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """All rules are kept."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why not; empty if it passed."""
+        return tuple(str(check) for check in self.checks if not check.passed)
+
+
+def judge(
+    candidate: Measured, serving: Measured, anchor: Measured, settings: GateSettings
+) -> Verdict:
+    """Apply every rule; none is skipped because another failed."""
+    checks = (
+        _enough_users(candidate, settings),
+        *_not_worse(candidate, serving, anchor, settings),
+        _shuffled_falls(candidate, settings),
+        *_profiles_kept(candidate, serving, settings),
+        *_not_hacked(candidate, serving, settings),
+    )
+    users = len(candidate.ranking)
+    return Verdict(candidate.release, serving.release, anchor.release, users, checks)
+
+
+def _enough_users(candidate: Measured, settings: GateSettings) -> Check:
+    users = len(candidate.ranking)
+    return Check(
+        "users",
+        users >= settings.min_users,
+        users,
+        settings.min_users,
+        "users in the gate's window",
+    )
+
+
+def _not_worse(
+    candidate: Measured, serving: Measured, anchor: Measured, settings: GateSettings
+) -> Iterator[Check]:
+    rules = (("serving", serving, settings.margin), ("anchor", anchor, settings.anchor_margin))
+    for name, other, margin in rules:
+        bound = _bound(candidate.ranking - other.ranking, settings)
+        said = f"lower bound of {settings.metric} minus that of {other.release}"
+        yield Check(name, bound > -margin, bound, -margin, said)
+
+
+def _shuffled_falls(candidate: Measured, settings: GateSettings) -> Check:
+    """With another user's profile ranking must fall, or the profile says nothing of the user."""
+    bound = _bound(candidate.profile_only - candidate.shuffled, settings)
+    said = "lower bound of what is lost with another user's profile"
+    return Check("shuffled profile", bound > 0, bound, 0.0, said)
+
+
+def _profiles_kept(
+    candidate: Measured, serving: Measured, settings: GateSettings
+) -> Iterator[Check]:
+    fall = serving.grounding - candidate.grounding
+    yield Check(
+        "grounding",
+        fall <= settings.grounding_drop,
+        fall,
+        settings.grounding_drop,
+        f"grounding fell from {serving.grounding:.3f} to {candidate.grounding:.3f}",
+    )
+    change = abs(candidate.tokens - serving.tokens) / max(serving.tokens, 1.0)
+    yield Check(
+        "length",
+        change <= settings.length_change,
+        change,
+        settings.length_change,
+        f"profiles went from {serving.tokens:.0f} to {candidate.tokens:.0f} tokens",
+    )
+
+
+def _not_hacked(candidate: Measured, serving: Measured, settings: GateSettings) -> Iterator[Check]:
+    """What a policy does that has found a way to please the reward and nobody else."""
+    limits: tuple[tuple[str, float, Callable[[float, float], float]], ...] = (
+        ("copied", settings.copied_rise, lambda now, before: now - before),
+        ("repeated", settings.repeated_rise, lambda now, before: now - before),
+        ("commonest", settings.commonest_rise, lambda now, before: now - before),
+        ("entropy", settings.entropy_drop, lambda now, before: (before - now) / max(before, 1e-9)),
+    )
+    for name, limit, change_of in limits:
+        now, before = getattr(candidate.watch, name), getattr(serving.watch, name)
+        change = change_of(now, before)
+        said = f"{name} went from {before:.3f} to {now:.3f}"
+        yield Check(name, change <= limit, change, limit, said)
+
+
+def _bound(differences: PerUser, settings: GateSettings) -> float:
+    """One-sided lower bound; minus infinity for no users, so that nothing passes unseen."""
+    if not len(differences):
+        return float("-inf")
+    return lower_bound(differences, settings.confidence, settings.resamples, seed=settings.seed)

@@ -1,0 +1,52 @@
+"""A run's metrics for Prometheus, by the two usual ways for jobs: a text file and a Pushgateway."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, push_to_gateway, write_to_textfile
+
+from models.settings import Settings
+from streams.metrics import TrainerMetrics
+from trainer.outcome import Ending, Memory, Outcome
+
+log = logging.getLogger(__name__)
+
+JOB = "palate_trainer"
+
+
+def publish(settings: Settings, outcome: Outcome, memory: Memory) -> Path:
+    """Write the file and push, where a gateway is set; a gateway that is away is only logged."""
+    registry = CollectorRegistry()
+    fill(TrainerMetrics(registry), outcome, memory)
+    path = settings.train.metrics_file or settings.training_dir / "metrics.prom"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_to_textfile(str(path), registry)
+    if gateway := settings.train.pushgateway:
+        try:
+            push_to_gateway(gateway, job=JOB, registry=registry)
+        except OSError as error:
+            log.warning("metrics were not pushed to %s: %s; they are in %s", gateway, error, path)
+    return path
+
+
+def fill(metrics: TrainerMetrics, outcome: Outcome, memory: Memory) -> None:
+    """Set every metric that the outcome knows; others are absent, not 0."""
+    metrics.last_success.set(memory.last_success_ms / 1000)
+    metrics.last_run.set(memory.last_run_ms / 1000)
+    metrics.new_events.set(outcome.new_events)
+    for ending in get_args(Ending):
+        metrics.outcome.labels(outcome=ending).set(ending == outcome.ending)
+    for stage in outcome.stages:
+        metrics.stage_seconds.labels(stage=stage.name).set(stage.seconds)
+        metrics.steps.labels(stage=stage.name).set(stage.steps)
+        if stage.loss is not None:
+            metrics.loss.labels(stage=stage.name).set(stage.loss)
+    for when, reward in (("before", outcome.reward_before), ("after", outcome.reward_after)):
+        if reward is not None:
+            metrics.reward.labels(when=when).set(reward)
+    for check in outcome.verdict.checks if outcome.verdict else ():
+        metrics.gate.labels(rule=check.name).set(check.passed)
+        metrics.gate_found.labels(rule=check.name).set(check.found)

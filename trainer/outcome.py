@@ -1,0 +1,91 @@
+"""How a training run ended, and the little that is remembered from one run to the next."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from models.errors import TrainingError
+from trainer.gate import Verdict
+
+Ending = Literal["passed", "refused", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a run: wall time, optimiser steps and the last loss."""
+
+    name: str
+    seconds: float
+    steps: int = 0
+    loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to. `passed`: a release was made and the gate lets it serve."""
+
+    ending: Ending
+    said: str  # for people
+    release: str | None = None
+    new_events: int = 0
+    stages: Sequence[Stage] = ()
+    reward_before: float | None = None
+    reward_after: float | None = None
+    verdict: Verdict | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Kept beside the runs: when they ended, and the release that all are anchored to."""
+
+    last_success_ms: int = 0
+    last_run_ms: int = 0
+    anchor: str = ""  # the first release that served; the gate's second comparison
+    skipped_as: str = ""  # why the last run was skipped, if it was
+    endings: dict[str, int] = field(default_factory=dict)
+
+    def after(self, outcome: Outcome, at_ms: int) -> Memory:
+        """With one more run. A refused release is no success of the job, nor is a failure."""
+        good = outcome.ending in ("passed", "skipped")
+        return replace(
+            self,
+            last_run_ms=at_ms,
+            last_success_ms=at_ms if good else self.last_success_ms,
+            skipped_as=outcome.said if outcome.ending == "skipped" else "",
+            endings={
+                **self.endings,
+                outcome.ending: self.endings.get(outcome.ending, 0) + 1,
+            },
+        )
+
+
+def load_memory(folder: Path) -> Memory:
+    """What was kept in `folder`; empty at the first run. Raises TrainingError if unreadable."""
+    path = folder / "memory.json"
+    try:
+        return Memory(**orjson.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return Memory()
+    except (orjson.JSONDecodeError, TypeError) as error:
+        raise TrainingError(f"{path} cannot be read: {error}; remove it to begin anew") from error
+
+
+def save_memory(folder: Path, memory: Memory) -> None:
+    """Written beside and renamed: a crash leaves the old one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".memory-", delete=False) as draft:
+        draft.write(orjson.dumps(asdict(memory), option=orjson.OPT_INDENT_2))
+        draft.flush()
+        os.fsync(draft.fileno())
+    Path(draft.name).rename(folder / "memory.json")
