@@ -1,0 +1,86 @@
+"""SASRec as a system: trained on a corpus's training events, asked for its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import TrainingError
+from models.settings import Settings
+from trainer.corpus import Corpus
+from trainer.evaluation.context import Context
+from trainer.evaluation.evaluate import masks_seen
+from trainer.evaluation.systems import Scores
+from trainer.learning.sasrec import ItemNumbers, Sasrec
+from trainer.learning.sasrec_training import train_sasrec
+from trainer.learning.sasrec_validation import NextItems
+from trainer.sessions import Session
+
+
+class SequenceSystem:
+    """Scores of a trained sequence model."""
+
+    def __init__(self, name: str, network: Sasrec, reader: HistoryReader) -> None:
+        self.name = name
+        self._network, self._reader = network, reader
+
+    def scores(self, sessions: Sequence[Session]) -> Scores:
+        """Logits of the next item; items without a training event are below all others."""
+        found = self._network.scores([self._reader.rows(session) for session in sessions])
+        scores: Scores = found.cpu().numpy()
+        below = scores.min(axis=1, keepdims=True) - 1
+        return np.where(self._reader.trained, scores, below)
+
+
+class HistoryReader:
+    """Sessions → item numbers that a model of the corpus's training events knows."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self.trained: NDArray[np.bool_] = np.zeros(len(corpus.item_ids), bool)
+        self.trained[corpus.training_events.items] = True
+
+    def rows(self, session: Session) -> ItemNumbers:
+        """The items liked before the session, oldest first; unknown and untrained ones left out."""
+        row_of = self._corpus.row_of
+        rows = [row_of[item] for item in session.liked(self._corpus.spec) if item in row_of]
+        return np.array([row for row in rows if self.trained[row]], np.int64)
+
+
+def sasrec(context: Context) -> SequenceSystem:
+    """SASRec trained on the context's corpus, or read back from its cache folder."""
+    return fit_sasrec(context.corpus, context.settings, context.cache / "sasrec")
+
+
+def fit_sasrec(
+    corpus: Corpus, settings: Settings, folder: Path, *, device: str = "cpu"
+) -> SequenceSystem:
+    """Train on the training events, stop on the validation sessions' first targets.
+
+    `folder` keeps the checkpoint under the corpus's name: a finished run is read back, a killed
+    one goes on.
+    """
+    reader = HistoryReader(corpus)
+    network = train_sasrec(
+        [sequence.astype(np.int64) for sequence in corpus.training_events.sequences()],
+        len(corpus.item_ids),
+        _validation(corpus, reader, settings),
+        settings.train.sasrec,
+        folder / f"{corpus.name}-{corpus.protocol}",
+        device=device,
+    )
+    return SequenceSystem("sasrec", network, reader)
+
+
+def _validation(corpus: Corpus, reader: HistoryReader, settings: Settings) -> NextItems:
+    sessions = [s for s in corpus.sessions.validation if s.targets[0] in corpus.row_of]
+    if not sessions:
+        raise TrainingError(f"{corpus.name}: no validation session to stop SASRec's training on")
+    return NextItems(
+        [reader.rows(session) for session in sessions],
+        np.array([corpus.row_of[session.targets[0]] for session in sessions], np.int64),
+        mask_seen=masks_seen(settings.train.evaluation, corpus.protocol),
+    )
