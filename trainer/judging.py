@@ -73,7 +73,7 @@ class Judge:
         vectors = self._embedded([profile.text for profile in composed])
         return Judged(
             rewards=self._rewards(pairs, composed, vectors),
-            figures=watch([_written(prompt, answer) for prompt, answer in pairs]),
+            figures=watch([written(prompt, answer) for prompt, answer in pairs]),
             profiles=[profile.text for profile in composed],
             vectors=vectors,
         )
@@ -114,7 +114,7 @@ class Judge:
         return vectors[[row_of[text] for text in texts]]
 
 
-def _written(prompt: Prompted, answer: Answer) -> Written:
+def written(prompt: Prompted, answer: Answer) -> Written:
     events = section_events(prompt.request)
     return Written(
         statements=tuple(said for _, said in statements(answer.text, first_section(events))),

@@ -1,0 +1,102 @@
+"""What the gate compares: releases write profiles for the same users and rank with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from models.ports import Vectors
+from models.queries import Query
+from models.ranking import score_batch
+from models.settings import Settings
+from trainer.baselines.training_free import query_of
+from trainer.cases import Case, Prompted
+from trainer.evaluation.context import Context
+from trainer.evaluation.metrics import masked, ranks_of, session_metrics, tie_keys
+from trainer.gate import Measured, PerUser
+from trainer.hacking import watch
+from trainer.judging import Answer, Compose, written
+from trainer.rewards import grounding
+
+Write = Callable[[Sequence[str]], list[Answer]]  # prompts → greedy answers
+BATCH: Final = 256  # users ranked together
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A release, ready to write and to rank: its model, its embedder and items under it."""
+
+    release: str
+    write: Write
+    context: Context
+
+
+def measure(
+    contender: Contender,
+    cases: Sequence[Case],
+    asked: Sequence[Prompted],
+    compose: Compose,
+    settings: Settings,
+) -> Measured:
+    """Let a release write a profile for each case (one per user) and rank with it."""
+    answers = contender.write([one.prompt for one in asked])
+    composed = [
+        compose(one.request, answer.text) for one, answer in zip(asked, answers, strict=True)
+    ]
+    vectors = contender.context.embedder.embed([profile.text for profile in composed])
+    other_users = np.roll(vectors, 1, axis=0)
+    return Measured(
+        release=contender.release,
+        ranking=_served(contender.context, cases, vectors, settings),
+        profile_only=_profile_only(contender.context, cases, vectors, settings),
+        shuffled=_profile_only(contender.context, cases, other_users, settings),
+        grounding=float(np.mean([grounding(profile.counts) for profile in composed])),
+        tokens=float(np.mean([answer.tokens for answer in answers])),
+        watch=watch([written(one, a) for one, a in zip(asked, answers, strict=True)]),
+    )
+
+
+def _served(
+    context: Context, cases: Sequence[Case], vectors: Vectors, settings: Settings
+) -> PerUser:
+    """By the whole score, profile beside recent items, co-occurrence and popularity."""
+
+    def scores(start: int, batch: Sequence[Case]) -> np.ndarray:
+        queries = [
+            _query(context, case, vector)
+            for case, vector in zip(batch, vectors[start : start + BATCH], strict=True)
+        ]
+        return score_batch(context.catalogue, context.neighbours, queries, settings.ranking)
+
+    return _metric(scores, cases, settings)
+
+
+def _query(context: Context, case: Case, vector: Vectors) -> Query:
+    return replace(query_of(case.session, context.corpus.spec), profile=vector)
+
+
+def _profile_only(
+    context: Context, cases: Sequence[Case], vectors: Vectors, settings: Settings
+) -> PerUser:
+    def scores(start: int, _batch: Sequence[Case]) -> np.ndarray:
+        found: np.ndarray = vectors[start : start + BATCH] @ context.item_vectors.T
+        return found
+
+    return _metric(scores, cases, settings)
+
+
+def _metric(
+    scores: Callable[[int, Sequence[Case]], np.ndarray], cases: Sequence[Case], settings: Settings
+) -> PerUser:
+    """[cases] the gate's metric; what was seen is left out as the cases say."""
+    gate, found = settings.train.gate, []
+    for start in range(0, len(cases), BATCH):
+        batch = cases[start : start + BATCH]
+        ranked = masked(scores(start, batch), [case.target.seen for case in batch])
+        ties = tie_keys(ranked.shape[1], gate.seed)
+        ranks = ranks_of(ranked, [case.target.next for case in batch], ties)
+        found.append(session_metrics(ranks, settings.train.evaluation.ks)[gate.metric])
+    return np.concatenate(found) if found else np.empty(0)
