@@ -28,6 +28,9 @@ class SessionSettings(Group):
         0.1, gt=0, lt=0.5, description="Share of events, by time, before test."
     )
     test: float = Field(0.1, gt=0, lt=0.5, description="Share of events, by time, at the end.")
+    replay: float = Field(
+        1.0, ge=0, description="Older sessions trained on again, per new one, in a refresh."
+    )
     min_new_events: int = Field(
         1_000, ge=0, description="Fewer new events since the last release: nothing is trained."
     )
@@ -162,6 +165,9 @@ class TrainSettings(Group):
     """`palate train`: RLSO and CL on the event log."""
 
     rounds: int = Field(1, ge=1, description="Alternations of CL and RLSO.")
+    passes: float = Field(
+        1.0, gt=0, description="Passes over the sessions, within each stage's steps or rounds."
+    )
     dir: Path | None = Field(None, description="Folder of runs; default data_dir/training.")
     metrics_file: Path | None = Field(
         None, description="Metrics for a textfile collector; default dir/metrics.prom."
