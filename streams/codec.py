@@ -9,16 +9,19 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from aiokafka.partitioner import murmur2
 from pydantic import ValidationError
 
-from models.schemas import Interaction, Message
+from models.schemas import MAX_ID_CHARS, Interaction, Message
 
 MAX_VALUE_BYTES: Final = 1_000_000
 DEAD_LETTER_BYTES: Final = 256 * 1024
+KEY_BYTES: Final = 4 * MAX_ID_CHARS  # of an id in UTF-8; a longer key names nobody
+HEADER_BYTES: Final = 64 * 1024  # of names and values that are sent on with an event
 FORWARDED_HEADER: Final = "palate-forwarded"
+HEADERS_LEFT_OUT: Final = "palate-headers-left-out"  # how many were too long to be sent on
 
 REASONS: Final = {
     "empty": "no value where one is needed",
@@ -26,7 +29,7 @@ REASONS: Final = {
     "not_json": "value is not a UTF-8 JSON object",
     "invalid": "a field is missing or has the wrong type or an absurd value",
     "future": "event time too far after the record's own Kafka time",
-    "wrong_key": "key differs from the value's id, again after it was sent on once",
+    "wrong_key": "key is no id, or differs from the value's id again after it was sent on once",
     "failed": "valid, but the role failed with it: a defect, with its traceback in the role's log",
 }
 
@@ -118,13 +121,48 @@ def decode_interaction(
     home = _partition_of_user(decoded.user_id, partitions)
     if record.partition != home or record.key != decoded.user_id.encode():
         if any(name == FORWARDED_HEADER for name, _ in record.headers):
-            return Rejected("wrong_key", f"key {record.key!r:.80} for user {decoded.user_id:.80}")
+            found = (record.key or b"")[:KEY_BYTES]
+            return Rejected("wrong_key", f"key {found!r:.80} for user {decoded.user_id:.80}")
         return Misrouted(decoded, home)
     return decoded
 
 
-def dead_letter(record: Record, why: Rejected) -> tuple[bytes, list[tuple[str, bytes]]]:
-    """(value, headers) of the dead letter: the beginning of the original, and where it was."""
+def id_of(key: bytes | None) -> str | Rejected:
+    """The id that a key names; a record without a value has no other."""
+    if not key:
+        return Rejected("wrong_key", "the record has no key")
+    if len(key) > KEY_BYTES:
+        return Rejected("wrong_key", f"key of {len(key)} bytes; no id has more than {KEY_BYTES}")
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        return Rejected("wrong_key", f"key {key!r:.80} is not UTF-8")
+
+
+def forwarded_headers(headers: Headers) -> list[tuple[str, bytes]]:
+    """Headers of an event that is sent on: its own, as long as Kafka is sure to take them."""
+    kept, room = [], HEADER_BYTES
+    for name, value in headers:
+        size = len(name.encode()) + len(value or b"")
+        if size <= room:
+            kept.append((name, value))
+            room -= size
+    left_out = len(headers) - len(kept)
+    if left_out:
+        kept.append((HEADERS_LEFT_OUT, str(left_out).encode()))
+    return [*kept, (FORWARDED_HEADER, b"1")]
+
+
+class Letter(NamedTuple):
+    """What is published of a refused record: small enough for any broker to take."""
+
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def dead_letter(record: Record, why: Rejected) -> Letter:
+    """The beginnings of the original's key and value, why, and where it was."""
     original = record.value or b""
     headers = {
         "reason": why.reason,
@@ -135,7 +173,15 @@ def dead_letter(record: Record, why: Rejected) -> tuple[bytes, list[tuple[str, b
         "timestamp": str(record.timestamp),
         "size": str(len(original)),
         "sha256": hashlib.sha256(original).hexdigest(),
+        **_cut_key(record.key),
     }
-    return original[:DEAD_LETTER_BYTES], [
-        (f"palate-{name}", text.encode()) for name, text in headers.items()
-    ]
+    told = [(f"palate-{name}", text.encode(errors="replace")) for name, text in headers.items()]
+    key = None if record.key is None else record.key[:KEY_BYTES]
+    return Letter(key, original[:DEAD_LETTER_BYTES], told)
+
+
+def _cut_key(key: bytes | None) -> dict[str, str]:
+    """Size and digest of a key that is too long to be kept whole."""
+    if key is None or len(key) <= KEY_BYTES:
+        return {}
+    return {"key-size": str(len(key)), "key-sha256": hashlib.sha256(key).hexdigest()}

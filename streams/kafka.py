@@ -6,15 +6,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from ssl import SSLContext
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.helpers import create_ssl_context
 
 from models.errors import SettingsError, StackError
 from models.settings import KafkaSettings, Settings
 from streams.codec import Record, Rejected, dead_letter
+
+if TYPE_CHECKING:
+    from streams.metrics import RoleMetrics
 
 log = logging.getLogger(__name__)
 
@@ -200,9 +203,27 @@ async def deliver(
 
 
 async def dead_letter_send(
-    producer: AIOKafkaProducer, settings: Settings, record: Record, rejected: Rejected
+    producer: AIOKafkaProducer,
+    settings: Settings,
+    record: Record,
+    rejected: Rejected,
+    metrics: RoleMetrics,
 ) -> None:
-    """Publish the dead letter of `record` and await the broker's acknowledgement."""
-    value, headers = dead_letter(record, rejected)
+    """Publish the dead letter of `record` and await the broker's acknowledgement.
+
+    One that Kafka refuses for good is logged, counted and given up: the role goes on, and the
+    record itself is in the event log.
+    """
+    key, value, headers = dead_letter(record, rejected)
     topic = settings.topic("dead-letters")
-    await deliver(producer, topic, value, key=record.key, headers=headers)
+    try:
+        await deliver(producer, topic, value, key=key, headers=headers)
+    except ProducerClosed:
+        raise  # the role stops; it reads the record again when it starts
+    except KafkaError as error:
+        metrics.dead_letters_lost.labels(reason=rejected.reason).inc()
+        log.error(
+            "the dead letter of %s/%d@%d (%s: %s) is lost, Kafka refuses it: %r",
+            *(record.topic, record.partition, record.offset),
+            *(rejected.reason, rejected.detail, error),
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.ports import VectorRow
 from models.schemas import Item, Profile
 from models.text import embedding_text, item_text
-from streams.codec import Record, Rejected, decode
+from streams.codec import Record, Rejected, decode, id_of
 
 Vector = NDArray[np.float32]  # [dimension]
 
@@ -30,7 +30,7 @@ class Change:
 
 def item_change(record: Record, description_chars: int) -> Change | Rejected:
     """One record of topic `items`; a null value removes the item."""
-    key = _key(record)
+    key = id_of(record.key)
     if isinstance(key, Rejected) or record.value is None:
         return key if isinstance(key, Rejected) else Change(key, None)
     item = decode(record.value, Item)
@@ -42,9 +42,9 @@ def item_change(record: Record, description_chars: int) -> Change | Rejected:
     return Change(key, embedding_text(item, description_chars), attributes)
 
 
-def profile_change(record: Record, release: str) -> Change | Rejected:
-    """One record of topic `profiles`; its vector is taken over if it is of `release`."""
-    key = _key(record)
+def profile_change(record: Record, takes_over: Callable[[str], bool]) -> Change | Rejected:
+    """One record of topic `profiles`; its vector is kept if `takes_over` of its release."""
+    key = id_of(record.key)
     if isinstance(key, Rejected) or record.value is None:
         return key if isinstance(key, Rejected) else Change(key, None)
     profile = decode(record.value, Profile)
@@ -52,7 +52,7 @@ def profile_change(record: Record, release: str) -> Change | Rejected:
         return profile
     if profile.user_id != key:
         return Rejected("wrong_key", f"key {key!r:.80} for user {profile.user_id!r:.80}")
-    own = profile.vector_release == release and len(profile.vector) > 0
+    own = len(profile.vector) > 0 and takes_over(profile.vector_release)
     return Change(
         key,
         profile.text,
@@ -70,14 +70,6 @@ def _order(profile: Profile) -> list[int]:
         profile.version,
         int(not profile.fallback),
     ]
-
-
-def _key(record: Record) -> str | Rejected:
-    try:
-        key = (record.key or b"").decode()
-    except UnicodeDecodeError:
-        return Rejected("wrong_key", f"key {record.key!r:.80} is not UTF-8")
-    return key or Rejected("wrong_key", "the record has no key")
 
 
 def newest(changes: Iterable[Change]) -> list[Change]:

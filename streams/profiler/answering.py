@@ -161,5 +161,5 @@ class Answering:
         self.intake.finish(record)
 
     async def _dead_letter(self, record: Record, why: Rejected) -> None:
-        await dead_letter_send(self._producer, self._settings, record, why)
+        await dead_letter_send(self._producer, self._settings, record, why, self._metrics)
         self._drop(record, "failed" if why.reason == "failed" else "invalid")

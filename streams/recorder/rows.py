@@ -95,7 +95,8 @@ class Buffer:
             self.since = now
         self._records.append(record)
         self._verdicts.append(verdict)
-        self.bytes += ROW_BYTES + len(record.value or b"")
+        sent_along = sum(len(name) + len(value or b"") for name, value in record.headers)
+        self.bytes += ROW_BYTES + len(record.key or b"") + len(record.value or b"") + sent_along
         self.next = record.offset + 1
 
     def take(self) -> Buffer:

@@ -24,7 +24,14 @@ from prometheus_client import CollectorRegistry
 from models.ports import VectorIndex
 from models.schemas import Interaction, Profile, ProfileEdit
 from models.settings import Settings
-from streams.codec import FORWARDED_HEADER, Misrouted, Rejected, decode, decode_interaction
+from streams.codec import (
+    Misrouted,
+    Rejected,
+    decode,
+    decode_interaction,
+    forwarded_headers,
+    id_of,
+)
 from streams.kafka import RETRY_S, dead_letter_send, deliver, producer, start_client
 from streams.metrics import TrackerMetrics
 from streams.service import HealthServer
@@ -246,7 +253,7 @@ class TrackerRole:
     async def _refuse(self, row: Row, problem: Misrouted | Rejected) -> None:
         if isinstance(problem, Rejected):
             self.metrics.events.labels(type="unknown", outcome=problem.reason).inc()
-            await dead_letter_send(self.producer, self.settings, row, problem)
+            await self._dead_letter(row, problem)
             return
         self.metrics.events.labels(type=problem.interaction.type.value, outcome="forwarded").inc()
         await deliver(
@@ -255,27 +262,26 @@ class TrackerRole:
             row.value,
             key=problem.interaction.user_id.encode(),
             partition=problem.partition,
-            headers=[*row.headers, (FORWARDED_HEADER, b"1")],
+            headers=forwarded_headers(row.headers),
         )
+
+    async def _dead_letter(self, row: Row, why: Rejected) -> None:
+        await dead_letter_send(self.producer, self.settings, row, why, self.metrics)
 
     async def _on_profiles(self, rows: list[Row]) -> None:
         for row in rows:
-            if row.value is None:
-                self._take_profile(row, None)
-                continue
-            profile = decode(row.value, Profile)
-            if isinstance(profile, Rejected):
-                await dead_letter_send(self.producer, self.settings, row, profile)
-            else:
-                self._take_profile(row, profile)
+            found = decode(row.value, Profile) if row.value is not None else id_of(row.key)
+            if isinstance(found, Rejected):
+                await self._dead_letter(row, found)
+            elif isinstance(found, Profile):
+                self._take_profile(row, found)
+            else:  # a tombstone
+                user = self.users.get(row.partition, found)
+                self.users.save_profile(row.partition, user, None)
         await self.table.flushed()
 
-    def _take_profile(self, row: Row, profile: Profile | None) -> None:
-        user_id = profile.user_id if profile else (row.key or b"").decode(errors="replace")
-        user = self.users.get(row.partition, user_id)
-        if profile is None:
-            self.users.save_profile(row.partition, user, None)
-            return
+    def _take_profile(self, row: Row, profile: Profile) -> None:
+        user = self.users.get(row.partition, profile.user_id)
         record = ProfileRecord.of(profile)
         if user.profile is not None and user.profile.newness() >= record.newness():
             if user.profile == record:  # perhaps delivered again
@@ -287,14 +293,14 @@ class TrackerRole:
         if user.head.requests == record.number:
             waited = time.time_ns() // 1_000_000 - user.head.applied_time
             self.metrics.event_to_profile.observe(max(0, waited) / 1000)
-        self.waiting.add((row.partition, user_id), at_once=True)
+        self.waiting.add((row.partition, profile.user_id), at_once=True)
 
     async def _on_edits(self, rows: list[Row]) -> None:
         wall = time.time_ns() // 1_000_000
         for row in rows:
             edit = decode(row.value, ProfileEdit)
             if isinstance(edit, Rejected):
-                await dead_letter_send(self.producer, self.settings, row, edit)
+                await self._dead_letter(row, edit)
                 continue
             user = self.users.get(row.partition, edit.user_id)
             if apply_edit(user, edit, row.offset):

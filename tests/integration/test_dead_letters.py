@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner, Result
 
 from deploy.commands.dead_letters import app
@@ -14,6 +15,7 @@ from models.schemas import Interaction
 from models.settings import Settings
 from streams.codec import FORWARDED_HEADER, Rejected
 from streams.kafka import consumer, dead_letter_send, producer
+from streams.metrics import RoleMetrics
 from streams.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
 from tests.streams.logged import NOW, ARecord
@@ -44,10 +46,12 @@ async def _refuse_three(settings: Settings) -> None:
         ),
         (ARecord(topic, 0, 6, b"x" * 400_000, b"ann"), "too_large"),
     ]
+    metrics = RoleMetrics(CollectorRegistry())
     async with producer(settings) as sender:
         for record, reason in refused:
-            await dead_letter_send(sender, settings, record, Rejected(reason, "why"))
-        await dead_letter_send(sender, settings, refused[0][0], Rejected("not_json", "why"))
+            await dead_letter_send(sender, settings, record, Rejected(reason, "why"), metrics)
+        record, reason = refused[0]
+        await dead_letter_send(sender, settings, record, Rejected(reason, "why"), metrics)
 
 
 def palate(settings: Settings, *arguments: str) -> Result:

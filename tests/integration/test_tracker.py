@@ -25,7 +25,7 @@ from models.schemas import (
     to_rfc3339,
 )
 from models.settings import Settings
-from streams.codec import partition_for
+from streams.codec import KEY_BYTES, partition_for
 from streams.kafka import consumer, producer
 from streams.metrics import TrackerMetrics
 from streams.topics import ensure_topics
@@ -42,8 +42,13 @@ def interaction(number: int, user: str = "ada", item: str = "tea", **fields: obj
 
 
 def index_of(*titles: str) -> MemoryIndex:
-    index, embedder = MemoryIndex(), HashEmbedder()
-    vectors = embedder.embed(titles)
+    index = MemoryIndex()
+    put(index, *titles)
+    return index
+
+
+def put(index: MemoryIndex, *titles: str) -> None:
+    vectors = HashEmbedder().embed(titles)
     index.upsert(
         "items@base-0",
         [
@@ -51,7 +56,6 @@ def index_of(*titles: str) -> MemoryIndex:
             for n, (title, vector) in enumerate(zip(titles, vectors, strict=True))
         ],
     )
-    return index
 
 
 class Wire:
@@ -153,6 +157,23 @@ def test_events_become_a_request_and_recommendations_with_reasons(kafka, make_se
     run(scenario)
 
 
+def test_events_that_come_before_the_catalogue_get_their_list_when_it_is_there(
+    kafka, make_settings
+):
+    settings, index = make_settings(), MemoryIndex()
+
+    async def scenario() -> None:
+        async with wired(settings) as wire, tracking(settings, index):
+            await wire.interact(interaction(1))
+            await wire.until(lambda: wire.requests("ada"))
+            assert wire.recommendations("ada") == []
+            put(index, "tea", "teapot", "spoon")
+            await wire.until(lambda: wire.recommendations("ada"))
+            assert len(wire.recommendations("ada")[0].items) == 3
+
+    run(scenario)
+
+
 def profile_for(request: ProfileRequest, **fields: object) -> Profile:
     values = {
         "profile_id": "p1",
@@ -235,6 +256,35 @@ def test_bad_events_become_dead_letters_and_stop_nothing(kafka, make_settings):
             letters = [dict(row.headers) for row in wire.got["dead-letters"]]
             assert sorted(one["palate-reason"].decode() for one in letters) == sorted(bad)
             assert max(len(row.value or b"") for row in wire.got["dead-letters"]) == 256 * 1024
+
+    run(scenario)
+
+
+def test_keys_and_headers_as_long_as_a_batch_stop_nothing(kafka, make_settings):
+    """The broker's limit is on the compressed batch: what it takes may be much longer."""
+    settings = make_settings()
+    long = b"a" * 13 * 2**20
+
+    async def scenario() -> None:
+        async with wired(settings) as wire, tracking(settings, index_of("tea")):
+            compressing = producer(settings, compression_type="gzip", max_request_size=40 * 2**20)
+            async with compressing as other:
+                for topic in ("interactions", "profile-edits"):
+                    await other.send_and_wait(settings.topic(topic), b"not json", key=long)
+                await other.send_and_wait(settings.topic("profiles"), None, key=long)
+                await other.send_and_wait(
+                    settings.topic("interactions"),
+                    interaction(1).to_json(),
+                    key=b"somebody-else",
+                    headers=[("blob", long), ("trace", b"1")],
+                )
+            await wire.until(lambda: wire.recommendations("ada"))
+            await wire.until(lambda: len(wire.got["dead-letters"]) == 3)
+            letters = [(row.key, dict(row.headers)) for row in wire.got["dead-letters"]]
+            assert {key for key, _ in letters} == {long[:KEY_BYTES]}
+            assert {told["palate-key-size"] for _, told in letters} == {b"%d" % len(long)}
+            reasons = sorted(told["palate-reason"] for _, told in letters)
+            assert reasons == [b"not_json", b"not_json", b"wrong_key"]
 
     run(scenario)
 

@@ -12,7 +12,17 @@ from models.errors import EventLogError, ImportFailed
 from models.schemas import Interaction, Item
 from models.settings import Settings
 from streams import dead_letters as letters
-from streams.codec import DEAD_LETTER_BYTES, Rejected, dead_letter
+from streams.codec import (
+    DEAD_LETTER_BYTES,
+    FORWARDED_HEADER,
+    HEADER_BYTES,
+    HEADERS_LEFT_OUT,
+    KEY_BYTES,
+    Rejected,
+    dead_letter,
+    forwarded_headers,
+    id_of,
+)
 from streams.dead_letters import Correction, DeadLetter, Origin, Outcome, ReplayedList
 from streams.event_log import SegmentLog
 from tests.streams.logged import NOW, ARecord, record
@@ -28,8 +38,8 @@ def interaction(**fields: Any) -> Interaction:
 def letter_of(value: bytes | None, reason: str = "not_json") -> DeadLetter:
     """Through the tracker's door and back."""
     refused = ARecord("x-interactions", 1, 7, value, key=b"ann")
-    body, headers = dead_letter(refused, Rejected(reason, "why"))
-    told = ARecord("x-dead-letters", 0, 3, body, key=b"ann", headers=tuple(headers))
+    sent = dead_letter(refused, Rejected(reason, "why"))
+    told = ARecord("x-dead-letters", 0, 3, sent.value, key=sent.key, headers=tuple(sent.headers))
     return letters.parse(told, "x-")
 
 
@@ -45,6 +55,36 @@ def test_of_a_long_original_the_beginning_is_kept():
     outcome = letters.as_it_was(letter)
     assert isinstance(outcome, Outcome)
     assert (outcome.result, outcome.origin) == ("refused", HERE)
+
+
+def test_of_a_long_key_the_beginning_is_kept_with_size_and_digest_of_the_whole():
+    key = b"a" * 13_000_000
+    sent = dead_letter(ARecord("interactions", 0, 1, b"{", key), Rejected("not_json", "why"))
+    told = dict(sent.headers)
+    assert sent.key == key[:KEY_BYTES]
+    assert told["palate-key-size"] == b"13000000"
+    assert told["palate-key-sha256"] == hashlib.sha256(key).hexdigest().encode()
+
+
+def test_the_key_of_an_id_is_kept_as_it_is():
+    key = ("日" * 256).encode()
+    sent = dead_letter(ARecord("interactions", 0, 1, b"{", key), Rejected("not_json", "why"))
+    assert sent.key == key
+    assert not any(name.startswith("palate-key") for name, _ in sent.headers)
+
+
+def test_headers_too_long_to_be_sent_on_are_left_out_and_counted():
+    short, long = ("trace", b"1"), ("blob", b"x" * (HEADER_BYTES + 1))
+    assert forwarded_headers([short]) == [short, (FORWARDED_HEADER, b"1")]
+    assert forwarded_headers([long, short, long]) == [
+        *(short, (HEADERS_LEFT_OUT, b"2"), (FORWARDED_HEADER, b"1")),
+    ]
+    assert len(forwarded_headers([("n", b"x" * 1000)] * 12_000)) < 70
+
+
+@pytest.mark.parametrize("key", [None, b"", b"\xff", b"a" * (KEY_BYTES + 1)])
+def test_a_key_that_is_no_id_is_refused(key):
+    assert isinstance(id_of(key), Rejected)
 
 
 def test_a_record_without_headers_is_its_own_origin():

@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import ProducerClosed
+from prometheus_client import CollectorRegistry
 
 from streams.codec import DEAD_LETTER_BYTES, Rejected, decode_interaction, partition_for
 from streams.kafka import (
@@ -16,14 +18,17 @@ from streams.kafka import (
     partition_lags,
     producer,
 )
+from streams.metrics import RoleMetrics
 from streams.topics import ensure_topics
 from tests.streams.clients import make_topic, read, started
+from tests.streams.logged import ARecord
 
 pytestmark = pytest.mark.service
 
 
 def test_a_ten_megabyte_message_arrives_and_becomes_a_dead_letter(kafka, make_settings):
     settings = make_settings()
+    metrics = RoleMetrics(CollectorRegistry())
     huge = b"x" * 10_000_000
 
     async def run():
@@ -37,7 +42,7 @@ def test_a_ten_megabyte_message_arrives_and_becomes_a_dead_letter(kafka, make_se
             [event] = await read(reader, 1)
             rejected = decode_interaction(event, settings.kafka.partitions, 0)
             assert isinstance(rejected, Rejected)
-            await dead_letter_send(sender, settings, event, rejected)
+            await dead_letter_send(sender, settings, event, rejected, metrics)
             [letter] = await read(reader, 1)
             return event, letter
 
@@ -49,6 +54,25 @@ def test_a_ten_megabyte_message_arrives_and_becomes_a_dead_letter(kafka, make_se
     assert headers["palate-reason"] == b"too_large"
     assert headers["palate-topic"] == settings.topic("interactions").encode()
     assert headers["palate-offset"] == b"0"
+
+
+def test_a_dead_letter_that_kafka_refuses_is_counted_and_stops_nothing(kafka, make_settings):
+    settings = make_settings()
+    registry = CollectorRegistry()
+    metrics = RoleMetrics(registry)
+    rejected = Rejected("not_json", "why")
+    record = ARecord(settings.topic("interactions"), 0, 7, b"x" * 5_000, b"u")
+
+    async def run():
+        await make_topic(settings, "dead-letters", **{"max.message.bytes": "1000"})
+        async with started(lambda: producer(settings)) as sender:
+            await dead_letter_send(sender, settings, record, rejected, metrics)
+        with pytest.raises(ProducerClosed):  # it is not Kafka that refuses: read it again later
+            await dead_letter_send(sender, settings, record, rejected, metrics)
+
+    asyncio.run(run())
+    lost = registry.get_sample_value("palate_dead_letters_lost_total", {"reason": "not_json"})
+    assert lost == 1.0
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])

@@ -139,6 +139,12 @@ def test_a_taken_buffer_ends_where_the_rest_begins(jumps, first):
     assert buffer.start == buffer.next
 
 
+def test_long_keys_and_headers_count_for_the_size_of_a_segment():
+    buffer = Buffer("interactions", HOME, start=0)
+    buffer.add(ARecord(b"{", key=b"k" * 1_000, headers=[("name", b"v" * 1_000)]), JUDGE, now=0.0)
+    assert buffer.bytes > 2_000
+
+
 def test_statuses_are_counted_for_the_newest_rows():
     buffer = Buffer("interactions", HOME, start=0)
     for offset, value in enumerate([b"{", b"{", interaction().to_json()]):
