@@ -6,7 +6,7 @@ import asyncio
 import re
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,7 @@ from models.errors import (
     ReleaseError,
     VectorIndexError,
 )
-from models.ports import Completion, Release, SegmentInfo, VectorRow, Vectors
+from models.ports import Adapter, Completion, Release, SegmentInfo, VectorRow, Vectors
 from models.release_files import changed, sources
 from models.releases import with_files
 
@@ -33,6 +33,7 @@ class FakeEncoder:
 
     `answers` is used up in order, then `otherwise` answers. An error among the answers is
     raised. While `down`, every call raises EngineUnavailable. Calls wait while `gate` is clear.
+    Probabilities are made up from a hash of adapter and text; `deaf` ignores adapters.
     """
 
     def __init__(
@@ -43,23 +44,51 @@ class FakeEncoder:
     ) -> None:
         self.model = model
         self.prompts: list[str] = []
+        self.adapters: dict[str, Path] = {}  # those that are ready
         self.down = False
+        self.deaf = False
         self.gate = asyncio.Event()
         self.gate.set()
         self._answers = list(answers)
         self._otherwise = otherwise
 
-    async def complete(self, prompt: str, *, max_new_tokens: int) -> Completion:
+    async def complete(
+        self, prompt: str, *, max_new_tokens: int, adapter: str | None = None
+    ) -> Completion:
         """See ProfileEncoder; at most `max_new_tokens` words."""
         self.prompts.append(prompt)
         await self.gate.wait()
-        if self.down:
-            raise EngineUnavailable("the fake engine is down")
+        self._require(adapter)
         answer = self._answers.pop(0) if self._answers else self._otherwise(prompt)
         if isinstance(answer, EngineError):
             raise answer
         words = re.findall(r"\s*\S+", answer)[:max_new_tokens]
-        return Completion("".join(words), self.count_tokens(prompt), len(words), 1.0, self.model)
+        read, model = self.count_tokens(prompt), adapter or self.model
+        return Completion("".join(words), read, len(words), 1.0, model)
+
+    async def prepare(self, adapter: Adapter) -> None:
+        """See ProfileEncoder; only asks whether the folder is there."""
+        self._require(None)
+        if not adapter.folder.is_dir():
+            raise EngineError(f"{adapter.folder} is no adapter")
+        self.adapters[adapter.name] = adapter.folder
+
+    async def keep(self, adapters: Collection[str]) -> None:
+        """See ProfileEncoder."""
+        self.adapters = {n: folder for n, folder in self.adapters.items() if n in adapters}
+
+    async def log_prob(self, prompt: str, text: str, *, adapter: str | None = None) -> float:
+        """See ProfileEncoder; 0 to 10 per word, another value for another adapter."""
+        self._require(adapter)
+        heard = "" if self.deaf else adapter or ""
+        share = zlib.crc32(f"{heard}|{prompt}|{text}".encode()) / 2**32
+        return -10.0 * share * max(1, self.count_tokens(text))
+
+    def _require(self, adapter: str | None) -> None:
+        if self.down:
+            raise EngineUnavailable("the fake engine is down")
+        if adapter is not None and adapter not in self.adapters:
+            raise EngineUnavailable(f"adapter {adapter!r} was not prepared")
 
     def count_tokens(self, text: str) -> int:
         """Words."""

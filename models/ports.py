@@ -5,7 +5,7 @@ models/fakes.py ships a second implementation of each; tests/contracts runs one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,15 +27,43 @@ class Completion:
     model: str
 
 
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA to be put on the language model."""
+
+    name: str  # the release's id; what completions say as their model
+    folder: Path  # as PEFT writes it
+
+
 class ProfileEncoder(Protocol):
-    """A language model that continues prompts."""
+    """A language model that continues prompts, as it is or with an adapter on it.
+
+    All calls raise EngineUnavailable when another try may help, EngineError when it would not.
+    """
 
     model: str
 
-    async def complete(self, prompt: str, *, max_new_tokens: int) -> Completion:
+    async def complete(
+        self, prompt: str, *, max_new_tokens: int, adapter: str | None = None
+    ) -> Completion:
         """Continue one rendered prompt; many calls may be under way at once.
 
-        Raises EngineUnavailable when another try may help, EngineError when it would not.
+        `adapter` names one that was given to `prepare`; None asks the model as it is.
+        """
+        ...
+
+    async def prepare(self, adapter: Adapter) -> None:
+        """Make an adapter ready beside what is in use; nothing if it is."""
+        ...
+
+    async def keep(self, adapters: Collection[str]) -> None:
+        """Only these are asked for from now on; what others hold may be given back."""
+        ...
+
+    async def log_prob(self, prompt: str, text: str, *, adapter: str | None = None) -> float:
+        """Natural logarithm of the probability of `text` after `prompt`, summed over its tokens.
+
+        Without an end of turn, at temperature 1. Both are made into tokens apart.
         """
         ...
 

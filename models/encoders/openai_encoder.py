@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable
-from typing import Any, Final, TypeVar
+from collections.abc import Collection
+from typing import Any, Final
 
 import openai
 
-from models.encoders.tokens import token_counter
+from models.encoders.http_errors import within
+from models.encoders.server_adapters import ServerAdapters, served
+from models.encoders.tokens import token_counter, token_ids
 from models.errors import EngineError, EngineUnavailable
 from models.model_files import ModelSource
-from models.ports import Completion
+from models.ports import Adapter, Completion
 from models.settings import ProfileSettings
 
 END_OF_TURN: Final = "<|im_end|>"
-HEALTH_TIMEOUT_S: Final = 5.0
-REFUSED: Final = {400, 413, 422}  # this request will never do; any other status may pass
-
-T = TypeVar("T")
 
 
 class OpenAIEncoder:
     """ProfileEncoder over HTTP. Prompts go out as they are, without a chat template.
 
-    `settings.served_model` names the model or LoRA to ask for; without it the first model that
-    the server lists is used. Tries once: retries are the caller's.
+    Adapters are loaded into the server, which must be vLLM and see their folders. Where
+    `settings.served_model` names what to ask for, that is asked whatever the adapter: what the
+    server has under the name is the operator's business. Without either, the server is asked for
+    `settings.model`, or for the first model that it lists. Tries once: retries are the caller's.
     """
 
     def __init__(self, settings: ProfileSettings, tokenizer: ModelSource) -> None:
         self.model = settings.served_model or ""
-        self._settings = settings
+        self._settings, self._tokenizer = settings, tokenizer
         self._count = token_counter(tokenizer)
         self._client = openai.AsyncOpenAI(
             base_url=settings.base_url,
@@ -39,12 +38,45 @@ class OpenAIEncoder:
             timeout=settings.timeout_s,
             max_retries=0,
         )
+        self._adapters = ServerAdapters(self._client)
 
-    async def complete(self, prompt: str, *, max_new_tokens: int) -> Completion:
+    async def complete(
+        self, prompt: str, *, max_new_tokens: int, adapter: str | None = None
+    ) -> Completion:
         """See ProfileEncoder."""
         started = time.perf_counter()
-        answer = await _within(self._settings.timeout_s, self._ask(prompt, max_new_tokens))
-        return self._completion(answer, prompt, (time.perf_counter() - started) * 1000)
+        sampling = {
+            "max_tokens": max_new_tokens,
+            "temperature": self._settings.temperature,
+            "seed": self._settings.seed,
+            "stop": [END_OF_TURN],
+        }
+        extra = {"repetition_penalty": self._settings.repetition_penalty}
+        name, answer = await self._ask(adapter, prompt, sampling, extra)
+        return self._completion(answer, name, prompt, (time.perf_counter() - started) * 1000)
+
+    async def prepare(self, adapter: Adapter) -> None:
+        """See ProfileEncoder."""
+        if not self._settings.served_model:
+            await self._adapters.add(adapter)
+
+    async def keep(self, adapters: Collection[str]) -> None:
+        """See ProfileEncoder."""
+        await self._adapters.keep(adapters)
+
+    async def log_prob(self, prompt: str, text: str, *, adapter: str | None = None) -> float:
+        """See ProfileEncoder; by `prompt_logprobs`, which only vLLM knows."""
+        ids = token_ids(self._tokenizer)
+        read, measured = ids(prompt), ids(text)
+        sampling = {"max_tokens": 1, "temperature": 0.0}
+        extra = {"prompt_logprobs": 0}
+        _, answer = await self._ask(adapter, read + measured, sampling, extra)
+        try:
+            found = answer.choices[0].prompt_logprobs[len(read) :]
+            pairs = zip(measured, found, strict=True)
+            return float(sum(told[str(token)]["logprob"] for token, told in pairs))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise EngineError("the model server tells no probabilities of prompts") from error
 
     def count_tokens(self, text: str) -> int:
         """See ProfileEncoder."""
@@ -53,7 +85,7 @@ class OpenAIEncoder:
     async def healthy(self) -> bool:
         """Whether the server answers and has the model that is asked for."""
         try:
-            names = await _within(HEALTH_TIMEOUT_S, self._served())
+            names = await served(self._client)
         except EngineError:
             return False
         return bool(names) and (self._settings.served_model or names[0]) in names
@@ -62,66 +94,52 @@ class OpenAIEncoder:
         """Close the connections."""
         await self._client.close()
 
-    async def _ask(self, prompt: str, max_new_tokens: int) -> Any:
-        return await self._client.completions.create(
-            model=await self._name(),
-            prompt=prompt,
-            max_tokens=max_new_tokens,
-            temperature=self._settings.temperature,
-            seed=self._settings.seed,
-            stop=[END_OF_TURN],
-            extra_body={  # vLLM's additions to the API
-                "repetition_penalty": self._settings.repetition_penalty,
-                "add_special_tokens": False,
-            },
-        )
+    async def _ask(
+        self,
+        adapter: str | None,
+        prompt: str | list[int],
+        sampling: dict[str, Any],
+        extra: dict[str, Any],
+    ) -> tuple[str, Any]:
+        """(name that was asked, answer); `extra` are vLLM's additions to the API."""
+        named = None if self._settings.served_model else adapter
 
-    async def _name(self) -> str:
+        async def call() -> tuple[str, Any]:
+            name = named or await self._own_name()
+            answer = await self._client.completions.create(
+                model=name,
+                prompt=prompt,
+                extra_body={**extra, "add_special_tokens": False},
+                **sampling,
+            )
+            return name, answer
+
+        timeout_s = self._settings.timeout_s
+        return await self._adapters.using(named, lambda: within(timeout_s, call()))
+
+    async def _own_name(self) -> str:
         if not self.model:
-            names = await self._served()
+            names = await served(self._client)
             if not names:
                 raise EngineUnavailable(f"{self._settings.base_url} serves no model")
-            self.model = names[0]
+            self.model = self._settings.model if self._settings.model in names else names[0]
         return self.model
 
-    async def _served(self) -> list[str]:
-        listed = await self._client.models.list()
-        return [str(model.id) for model in getattr(listed, "data", None) or ()]
-
-    def _completion(self, answer: Any, prompt: str, latency_ms: float) -> Completion:
+    def _completion(self, answer: Any, name: str, prompt: str, latency_ms: float) -> Completion:
         try:
             text, usage = answer.choices[0].text, answer.usage
         except (AttributeError, IndexError, TypeError) as error:  # the client checks no types
-            raise self._unreadable(answer) from error
+            raise _unreadable(answer, name) from error
         if not isinstance(text, str):
-            raise self._unreadable(answer)
+            raise _unreadable(answer, name)
         return Completion(
             text=text,
             prompt_tokens=usage.prompt_tokens if usage else self._count(prompt),
             completion_tokens=usage.completion_tokens if usage else self._count(text),
             latency_ms=latency_ms,
-            model=self.model,
+            model=name,
         )
 
-    def _unreadable(self, answer: Any) -> EngineError:
-        return EngineError(f"{self.model} answered without a text: {str(answer)[:200]!r}")
 
-
-async def _within(timeout_s: float, call: Awaitable[T]) -> T:
-    """Await a call of the client; what goes wrong becomes an EngineError.
-
-    The time limit is on the whole call: the client's own is per read, which an answer that
-    never ends would pass.
-    """
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await call
-    except (TimeoutError, openai.APITimeoutError) as error:
-        raise EngineUnavailable(f"no answer from the model server in {timeout_s:.0f} s") from error
-    except openai.APIConnectionError as error:
-        raise EngineUnavailable(f"the model server cannot be reached: {error}") from error
-    except openai.APIStatusError as error:
-        kind = EngineError if error.status_code in REFUSED else EngineUnavailable
-        raise kind(f"the model server answered {error.status_code}: {error.message}") from error
-    except (openai.OpenAIError, ValueError) as error:  # ValueError: no JSON, no UTF-8
-        raise EngineError(f"the model server's answer cannot be read: {error}") from error
+def _unreadable(answer: Any, name: str) -> EngineError:
+    return EngineError(f"{name} answered without a text: {str(answer)[:200]!r}")

@@ -24,6 +24,16 @@ def token_counter(source: ModelSource) -> Callable[[str], int]:
     return count
 
 
+def token_ids(source: ModelSource) -> Callable[[str], list[int]]:
+    """`ids(text)`, otherwise as `token_counter`."""
+    tokenizer = _load(source)
+
+    def ids(text: str) -> list[int]:
+        return [int(token) for token in tokenizer.encode(text, add_special_tokens=False).ids]
+
+    return ids
+
+
 def _load(source: ModelSource) -> Tokenizer:
     try:
         if isinstance(source, Path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,7 +17,7 @@ from models.encoders.batcher import MicroBatcher
 from models.encoders.tokens import token_counter
 from models.errors import EngineError, EngineUnavailable
 from models.model_files import ModelSource, is_local
-from models.ports import Completion
+from models.ports import Adapter, Completion
 from models.settings import ProfileSettings
 
 END_OF_TURN = "<|im_end|>"
@@ -24,13 +26,16 @@ END_OF_TURN = "<|im_end|>"
 class _Job(NamedTuple):
     prompt: str
     max_new_tokens: int
+    model: str  # the adapter's name, if there is one
+    network: AutoModelForCausalLM
 
 
 class TransformersEncoder:
     """ProfileEncoder in this process, on a GPU if there is one.
 
     Up to `settings.batch` waiting prompts are continued together in one thread. A batch that
-    takes longer than `settings.timeout_s` is cut there: its texts end early.
+    takes longer than `settings.timeout_s` is cut there: its texts end early. Each adapter is a
+    copy of the model with the adapter's weights in it, which costs memory and no time.
     """
 
     def __init__(self, source: ModelSource, settings: ProfileSettings) -> None:
@@ -38,16 +43,54 @@ class TransformersEncoder:
         self._settings = settings
         self._count = token_counter(source)
         self._tokenizer, self._network = _load(source)
+        self._adapted: dict[str, AutoModelForCausalLM] = {}  # by the adapter's name
         self._stop = _stop_tokens(self._tokenizer)
         self._interrupt = _Interrupt()
         self._batcher: MicroBatcher[_Job, Completion] = MicroBatcher(self._continue, settings.batch)
 
-    async def complete(self, prompt: str, *, max_new_tokens: int) -> Completion:
+    async def complete(
+        self, prompt: str, *, max_new_tokens: int, adapter: str | None = None
+    ) -> Completion:
         """See ProfileEncoder."""
         tokens = self.count_tokens(prompt)
         if tokens + max_new_tokens > self._network.config.max_position_embeddings:
             raise EngineError(f"a prompt of {tokens} tokens is longer than {self.model} can read")
-        return await self._batcher.submit(_Job(prompt, max_new_tokens))
+        network = self._network_of(adapter)
+        job = _Job(prompt, max_new_tokens, adapter or self.model, network)
+        return await self._batcher.submit(job)
+
+    async def prepare(self, adapter: Adapter) -> None:
+        """See ProfileEncoder; takes a second or two for the default model."""
+        if adapter.name not in self._adapted:
+            network = await asyncio.to_thread(_merged, self._network, adapter.folder)
+            self._adapted[adapter.name] = network
+
+    async def keep(self, adapters: Collection[str]) -> None:
+        """See ProfileEncoder; jobs under way hold the network that they began with."""
+        for name in self._adapted.keys() - set(adapters):
+            del self._adapted[name]
+
+    async def log_prob(self, prompt: str, text: str, *, adapter: str | None = None) -> float:
+        """See ProfileEncoder."""
+        network = self._network_of(adapter)
+        return await asyncio.to_thread(self._log_prob, network, prompt, text)
+
+    def _network_of(self, adapter: str | None) -> AutoModelForCausalLM:
+        if adapter is None:
+            return self._network
+        if adapter not in self._adapted:
+            raise EngineUnavailable(f"adapter {adapter!r} is not loaded into {self.model}")
+        return self._adapted[adapter]
+
+    def _log_prob(self, network: AutoModelForCausalLM, prompt: str, text: str) -> float:
+        read, measured = (
+            self._tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, text)
+        )
+        ids = torch.tensor([read + measured], device=network.device)
+        with torch.inference_mode():
+            logits = network(input_ids=ids[:, :-1]).logits[0, len(read) - 1 :].float()
+        told = logits.log_softmax(-1).gather(-1, ids[0, len(read) :, None])
+        return float(told.sum())
 
     def count_tokens(self, text: str) -> int:
         """See ProfileEncoder."""
@@ -63,6 +106,15 @@ class TransformersEncoder:
         await self._batcher.close()
 
     def _continue(self, jobs: Sequence[_Job]) -> list[Completion]:
+        """Jobs for one network go together."""
+        done: dict[int, Completion] = {}
+        for model in dict.fromkeys(job.model for job in jobs):
+            places = [place for place, job in enumerate(jobs) if job.model == model]
+            answers = self._continue_together([jobs[place] for place in places])
+            done |= zip(places, answers, strict=True)
+        return [done[place] for place in range(len(jobs))]
+
+    def _continue_together(self, jobs: Sequence[_Job]) -> list[Completion]:
         started = time.perf_counter()
         prompts = self._tokenizer(
             [job.prompt for job in jobs],
@@ -70,7 +122,8 @@ class TransformersEncoder:
             padding=True,
             add_special_tokens=False,
         ).to(self._network.device)
-        written = self._generate(prompts, max(job.max_new_tokens for job in jobs))
+        longest = max(job.max_new_tokens for job in jobs)
+        written = self._generate(jobs[0].network, prompts, longest)
         latency_ms = (time.perf_counter() - started) * 1000
         read = prompts["attention_mask"].sum(dim=1).tolist()
         return [
@@ -78,14 +131,16 @@ class TransformersEncoder:
             for row, job, prompt_tokens in zip(written.tolist(), jobs, read, strict=True)
         ]
 
-    def _generate(self, prompts: dict[str, torch.Tensor], new_tokens: int) -> torch.Tensor:
+    def _generate(
+        self, network: AutoModelForCausalLM, prompts: dict[str, torch.Tensor], new_tokens: int
+    ) -> torch.Tensor:
         """[jobs, ≤ new_tokens] ids of what was written, padded on the right."""
         sampling = self._settings.temperature > 0
         chosen = {"temperature": self._settings.temperature} if sampling else {}
         torch.manual_seed(self._settings.seed)
         try:
             with torch.inference_mode():
-                ids = self._network.generate(
+                ids = network.generate(
                     **prompts,
                     **chosen,
                     do_sample=sampling,
@@ -106,7 +161,7 @@ class TransformersEncoder:
         ids = row[: job.max_new_tokens]
         end = next((n for n, token in enumerate(ids) if token in self._stop), len(ids))
         text = self._tokenizer.decode(ids[:end], skip_special_tokens=True)
-        return Completion(text, prompt_tokens, end, latency_ms, self.model)
+        return Completion(text, prompt_tokens, end, latency_ms, job.model)
 
 
 class _Interrupt(StoppingCriteria):
@@ -118,6 +173,12 @@ class _Interrupt(StoppingCriteria):
     def __call__(self, ids: torch.Tensor, _scores: torch.Tensor, **_: object) -> torch.Tensor:
         """[prompts]: whether each of them is done."""
         return torch.full((len(ids),), self.now.is_set(), device=ids.device)
+
+
+def _merged(network: AutoModelForCausalLM, adapter: Path) -> AutoModelForCausalLM:
+    from models.encoders.merging import merged  # peft takes seconds to import
+
+    return merged(network, adapter)
 
 
 def _load(source: ModelSource) -> tuple[AutoTokenizer, AutoModelForCausalLM]:
