@@ -61,6 +61,21 @@ def rank_batch(
     return lists
 
 
+def score_batch(
+    catalogue: Catalogue,
+    neighbours: Neighbours,
+    queries: Sequence[Query],
+    settings: RankingSettings,
+) -> Scores:
+    """[queries, items]: the scores that `rank_batch` ranks by, before anything is left out."""
+    shares = [shares_of(query.recent, settings) for query in queries]
+    taste = tastes_of(catalogue, queries, shares, settings)
+    scores = _text_scores(catalogue, taste, shares, None, settings)
+    scores += _together(len(catalogue), neighbours, shares, settings)
+    scores += settings.popularity * neighbours.popularity
+    return scores
+
+
 def _text_scores(
     catalogue: Catalogue,
     taste: Tastes,

@@ -52,6 +52,7 @@ class WarmStartSettings(Group):
     batch: int = Field(8, ge=1, description="Sessions per optimiser step.")
     micro_batch: int = Field(4, ge=1, description="Sessions per forward pass.")
     steps: int = Field(300, ge=0, description="Optimiser steps.")
+    checkpoint_every: int = Field(20, ge=1, description="Steps between checkpoints.")
     seed: int = Field(0, description="Seed of order and initial weights.")
 
 

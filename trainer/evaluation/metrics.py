@@ -9,7 +9,7 @@ For one target recall@k is the hit rate and NDCG@k is 1/log2(1 + rank) (methods 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -87,7 +87,7 @@ def mrr(ranks: Ranks) -> float:
 
 def metric_names(ks: Sequence[int]) -> tuple[str, ...]:
     """Names of the metrics of one session, as `session_metrics` gives them."""
-    return tuple(f"{kind}@{k}" for kind in ("recall", "ndcg") for k in ks) + ("mrr",)
+    return (*(f"{kind}@{k}" for kind in ("recall", "ndcg") for k in ks), "mrr")
 
 
 def session_metrics(ranks: Sequence[Ranks], ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
@@ -127,8 +127,3 @@ def _gini(counts: NDArray[np.int64]) -> float:
     return float(2 * (places * ordered).sum() / (len(ordered) * ordered.sum())) - (
         len(ordered) + 1
     ) / len(ordered)
-
-
-def mean_of(metrics: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
-    """Metric → mean over sessions."""
-    return {name: float(values.mean()) for name, values in metrics.items()}

@@ -1,0 +1,1 @@
+"""Systems without training: what everything that is learned has to beat."""

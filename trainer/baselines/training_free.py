@@ -1,0 +1,125 @@
+"""Text and co-occurrence without training, through the ranking that serves (methods §6.4, STAR).
+
+last-item-text   cosine to the last item's text
+history-text     cosine to the history's texts, weights 0.7^age
+cooccurrence     decayed, cosine-normalised co-occurrence with the history, the same weights
+star             text / 3 + co-occurrence: the weights that the tracker ships with
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from models.catalogue import Catalogue
+from models.cooccurrence_build import Evidence, build
+from models.neighbours import Neighbours, align
+from models.ports import VectorRow, Vectors
+from models.queries import Query, Recent
+from models.ranking import score_batch
+from models.settings import IndexSettings, RankingSettings, WindowSettings
+from streams.windows import split_by_liking
+from trainer.baselines.counted import newest_per_pair
+from trainer.corpus import Corpus
+from trainer.evaluation.systems import Scores
+from trainer.sessions import Session
+
+_LOOKED_AT: Final = 100  # newest positives among which ranking finds its distinct recent items
+_NOTHING: Final = {"profile": 0.0, "recent": 0.0, "cooccurrence": 0.0, "popularity": 0.0}
+
+
+class RankingSystem:
+    """`models.ranking` as a system, with some of its parts on."""
+
+    def __init__(
+        self,
+        name: str,
+        catalogue: Catalogue,
+        neighbours: Neighbours,
+        settings: RankingSettings,
+        spec: WindowSettings,
+        *,
+        by_moment: bool = True,
+    ) -> None:
+        self.name = name
+        self._catalogue, self._neighbours = catalogue, neighbours
+        self._settings, self._spec, self._by_moment = settings, spec, by_moment
+
+    def scores(self, sessions: Sequence[Session]) -> Scores:
+        """As the tracker would score at each session's moment."""
+        queries = [query_of(session, self._spec, self._by_moment) for session in sessions]
+        found = score_batch(self._catalogue, self._neighbours, queries, self._settings)
+        return found.astype(np.float32)
+
+
+def query_of(session: Session, spec: WindowSettings, by_moment: bool = True) -> Query:
+    """The tracker's query at the session's moment, without a profile.
+
+    `by_moment`: items had at one time have one age; else age counts positions.
+    """
+    liked, _ = split_by_liking(session.history, spec)
+    return Query(
+        user_id=session.user_id,
+        recent=[
+            Recent(
+                entry.item_id,
+                spec.weights[entry.type.value],
+                entry.event_id,
+                entry.timestamp if by_moment else None,
+            )
+            for entry in liked[: -_LOOKED_AT - 1 : -1]
+        ],
+    )
+
+
+def catalogue_of(corpus: Corpus, vectors: Vectors) -> Catalogue:
+    """The corpus's items with their vectors [items, dimension], as ranking holds them."""
+    rows = zip(corpus.item_ids, vectors, strict=True)
+    return Catalogue.of([VectorRow(item_id, vector, "", 0, {}) for item_id, vector in rows])
+
+
+def neighbours_of(corpus: Corpus, catalogue: Catalogue, settings: IndexSettings) -> Neighbours:
+    """The co-occurrence snapshot that the indexer would have made just before the test."""
+    snapshot = build(
+        evidence_of(corpus),
+        neighbours=settings.cooccurrence_neighbours,
+        half_life_days=settings.pair_half_life_days,
+        popularity_half_life_days=settings.popularity_half_life_days,
+    )
+    return align(snapshot, catalogue)
+
+
+def evidence_of(corpus: Corpus) -> Evidence:
+    """What was known before the test: one row per user and item."""
+    events = corpus.known_events
+    newest = newest_per_pair(events)
+    strongest = np.zeros(len(newest))
+    pair_of_row = np.searchsorted(
+        _pair_keys(events.users[newest], events.items[newest], len(corpus.item_ids)),
+        _pair_keys(events.users, events.items, len(corpus.item_ids)),
+    )
+    np.maximum.at(strongest, pair_of_row, events.weights)
+    return Evidence(
+        ids=corpus.item_ids,
+        users=events.users[newest].astype(np.int64),
+        items=events.items[newest].astype(np.int64),
+        weights=strongest,
+        timestamps=events.times[newest],
+    )
+
+
+def _pair_keys(users: np.ndarray, items: np.ndarray, size: int) -> np.ndarray:
+    return users.astype(np.int64) * size + items
+
+
+def parts(**weights: float) -> RankingSettings:
+    """Ranking with only these parts on."""
+    return RankingSettings(**{**_NOTHING, **weights})
+
+
+LAST_ITEM_TEXT: Final = parts(recent=1.0).model_copy(update={"recent_items": 1})
+HISTORY_TEXT: Final = parts(recent=1.0)
+COOCCURRENCE: Final = parts(cooccurrence=1.0)
+STAR: Final = parts(recent=RankingSettings().recent, cooccurrence=RankingSettings().cooccurrence)

@@ -1,0 +1,57 @@
+"""Systems by name; a system's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Final, NamedTuple
+
+from models.errors import TrainingError
+from trainer.evaluation.context import Context
+from trainer.evaluation.systems import System
+
+
+class Entry(NamedTuple):
+    """One system: `function` of `module` makes it from a Context."""
+
+    name: str
+    module: str
+    function: str
+    about: str
+    default: bool = True  # in the table unless systems are named
+
+
+_BASELINES: Final = "trainer.baselines.builders"
+ENTRIES: Final = (
+    Entry("random", _BASELINES, "random_order", "A seeded random order."),
+    Entry("popularity", _BASELINES, "popularity", "Items that most users had."),
+    Entry("recent-popularity", _BASELINES, "recent_popularity", "The same, older users less."),
+    Entry("last-item-text", _BASELINES, "last_item_text", "Text of the last item."),
+    Entry("history-text", _BASELINES, "history_text", "Texts of the history, weights 0.7^age."),
+    Entry("cooccurrence", _BASELINES, "cooccurrence", "What went together with the history."),
+    Entry("star", _BASELINES, "star", "Text / 3 + co-occurrence, training-free."),
+)
+
+
+def names() -> tuple[str, ...]:
+    """All systems there are."""
+    return tuple(entry.name for entry in ENTRIES)
+
+
+def build_systems(chosen: Sequence[str], context: Context) -> list[System]:
+    """The named systems (default: those of the plain table), in the table's order.
+
+    Raises TrainingError for a name that there is not.
+    """
+    unknown = sorted(set(chosen) - set(names()))
+    if unknown:
+        raise TrainingError(
+            f"no system is called {', '.join(unknown)}; there are {', '.join(names())}"
+        )
+    wanted = [e for e in ENTRIES if (e.name in chosen if chosen else e.default)]
+    return [_builder(entry)(context) for entry in wanted]
+
+
+def _builder(entry: Entry) -> Callable[[Context], System]:
+    found: Callable[[Context], System] = getattr(import_module(entry.module), entry.function)
+    return found

@@ -1,0 +1,43 @@
+"""Vectors of many texts, kept on disk: embedding a catalogue takes minutes on a small machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from models.identity import digest, text_hash
+from models.ports import TextEmbedder, Vectors
+
+logger = logging.getLogger(__name__)
+
+
+def cached_vectors(
+    texts: Sequence[str], embedder: Callable[[], TextEmbedder], identity: str, folder: Path
+) -> Vectors:
+    """[len(texts), dimension] by the embedder that `identity` names, from `folder` if known.
+
+    `identity` must change with the embedder's weights; `embedder` is only called when the
+    vectors have to be made.
+    """
+    path = folder / f"{digest(identity, [text_hash(text) for text in texts])}.npy"
+    if path.exists():
+        found: Vectors = np.load(path, allow_pickle=False)
+        return found
+    logger.info("embedding %d texts with %s", len(texts), identity)
+    made = embedder().embed(texts)
+    _write(path, made)
+    return made
+
+
+def _write(path: Path, vectors: Vectors) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        np.save(file, vectors)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)
