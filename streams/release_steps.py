@@ -20,20 +20,21 @@ log = logging.getLogger(__name__)
 async def announce(
     producer: AIOKafkaProducer,
     settings: Settings,
-    release: Release,
+    release: Release | str,
     status: str,
     by: str,
     **more: Any,
 ) -> ReleaseAnnouncement:
-    """Send one step and await the broker's acknowledgement.
+    """Send one step of a release (of its id, where the folder is gone), and await its arrival.
 
     `more`: `previous` and `detail` of the announcement, where they apply.
     """
+    known = release if isinstance(release, Release) else None
     step = ReleaseAnnouncement.model_validate(
         {
-            "release": release.id,
+            "release": known.id if known else release,
             "status": status,
-            "manifest_sha256": release.manifest_sha256,
+            "manifest_sha256": known.manifest_sha256 if known else None,
             "at": time.time_ns() // 1_000_000,
             "by": by,
             **more,
@@ -41,5 +42,5 @@ async def announce(
     )
     topic = settings.topic("releases")
     await deliver(producer, topic, step.to_json(), key=announcement_key(step))
-    log.info("release %s: %s", release.id, status)
+    log.info("release %s: %s", step.release, status)
     return step

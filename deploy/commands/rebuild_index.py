@@ -42,11 +42,12 @@ def _count() -> dict[str, object]:
 
 def _everything() -> dict[str, object]:
     from models.releases import FolderReleaseStore
-    from streams.indexer.__main__ import load_embedder, writer
+    from streams.indexer.__main__ import folder_loader, load_embedder, writer
     from streams.indexer.rebuild import rebuild_index as rebuild
 
     settings = load_settings()
     with closing(writer(settings)) as index:
         embedder = load_embedder(settings)
         releases = FolderReleaseStore(settings.releases_dir)
-        return asdict(run(rebuild(settings, index, embedder, releases)))
+        load = folder_loader(settings)
+        return asdict(run(rebuild(settings, index, embedder, releases, load)))

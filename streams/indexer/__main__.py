@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -13,6 +14,7 @@ from models.ports import TextEmbedder
 from models.releases import FolderReleaseStore
 from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
+from streams.indexer.embedders import Load
 from streams.indexer.role import Indexer
 from streams.metrics import IndexerMetrics
 from streams.service import HealthServer, run_role
@@ -32,7 +34,8 @@ async def index(settings: Settings, stop: asyncio.Event) -> None:
     with closing(writer(settings)) as vectors:
         embedder = await asyncio.to_thread(load_embedder, settings)
         releases = FolderReleaseStore(settings.releases_dir)
-        role = Indexer(settings, vectors, embedder, releases, IndexerMetrics(registry))
+        metrics = IndexerMetrics(registry)
+        role = Indexer(settings, vectors, embedder, releases, metrics, folder_loader(settings))
         port = settings.metrics.indexer_port
         health = HealthServer(settings.metrics.host, port, registry, role.not_ready)
         await health.start()
@@ -48,6 +51,17 @@ def load_embedder(settings: Settings) -> TextEmbedder:
     from models.embedder import SentenceEmbedder
 
     return SentenceEmbedder(embedder_model(settings), settings.embedder)
+
+
+def folder_loader(settings: Settings) -> Load:
+    """Loads the embedder of a release that brings one along."""
+
+    def load(folder: Path) -> TextEmbedder:
+        from models.embedder import SentenceEmbedder
+
+        return SentenceEmbedder(folder, settings.embedder)
+
+    return load
 
 
 def writer(settings: Settings) -> LanceIndex:

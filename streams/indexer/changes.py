@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,8 +42,8 @@ def item_change(record: Record, description_chars: int) -> Change | Rejected:
     return Change(key, embedding_text(item, description_chars), attributes)
 
 
-def profile_change(record: Record, release: str) -> Change | Rejected:
-    """One record of topic `profiles`; its vector is taken over if it is of `release`."""
+def profile_change(record: Record, takes_over: Callable[[str], bool]) -> Change | Rejected:
+    """One record of topic `profiles`; its vector is kept if `takes_over` of its release."""
     key = id_of(record.key)
     if isinstance(key, Rejected) or record.value is None:
         return key if isinstance(key, Rejected) else Change(key, None)
@@ -52,7 +52,7 @@ def profile_change(record: Record, release: str) -> Change | Rejected:
         return profile
     if profile.user_id != key:
         return Rejected("wrong_key", f"key {key!r:.80} for user {profile.user_id!r:.80}")
-    own = profile.vector_release == release and len(profile.vector) > 0
+    own = len(profile.vector) > 0 and takes_over(profile.vector_release)
     return Change(
         key,
         profile.text,

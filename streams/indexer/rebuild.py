@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from models.ports import ReleaseStore, TextEmbedder, VectorIndex
 from models.releases import items_table, profiles_table
 from models.settings import Settings
+from streams.indexer.embedders import Load
 from streams.indexer.role import Indexer
 from streams.indexer.snapshots import build_snapshot
 from streams.metrics import IndexerMetrics
@@ -28,14 +29,20 @@ class Rebuilt:
 
 
 async def rebuild_index(
-    settings: Settings, index: VectorIndex, embedder: TextEmbedder, releases: ReleaseStore
+    settings: Settings,
+    index: VectorIndex,
+    embedder: TextEmbedder,
+    releases: ReleaseStore,
+    load: Load | None = None,
 ) -> Rebuilt:
-    """Drop the serving release's tables, fill them from the topics, count the log again.
+    """Drop the tables of all releases kept, fill them from the topics, count the log again.
 
     `index` holds the writer's lock, so no indexer runs. Interrupted, it is finished by the next
     indexer: a table that is not there is read from the beginning of its topic.
     """
-    indexer = Indexer(settings, index, embedder, releases, IndexerMetrics(CollectorRegistry()))
+    indexer = Indexer(
+        settings, index, embedder, releases, IndexerMetrics(CollectorRegistry()), load
+    )
     stop = asyncio.Event()
     running = asyncio.create_task(indexer.run(stop, from_scratch=True))
     caught_up = asyncio.create_task(indexer.caught_up.wait())
@@ -48,7 +55,7 @@ async def rebuild_index(
             await caught_up
         await running
     snapshot = await asyncio.to_thread(build_snapshot, settings)
-    release = indexer.release.id
+    release = indexer.release_id
     return Rebuilt(
         release=release,
         items=len(index.ids(items_table(release))),

@@ -1,47 +1,52 @@
-"""The consume loop: records of `items` and `profiles` become rows, in micro-batches.
+"""The role that owns the vectors: it keeps the tables of every release that is wanted.
 
-Delivery is at least once and writes are by id, so a batch that is written twice changes nothing.
+Wanted are the serving release, the candidate and, so that going back takes no time, the one that
+served before. A candidate's tables are made beside the serving ones, and announced when they are
+whole. A release that is wanted no longer loses its tables.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
-from typing import Final
+from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer
 
+from models.errors import PalateError, ReleaseError
 from models.ports import Release, ReleaseStore, TextEmbedder, VectorIndex
 from models.releases import items_table, profiles_table
 from models.settings import Settings
-from streams.codec import Rejected
-from streams.indexer.changes import Change, item_change, profile_change
+from streams.codec import Record
+from streams.indexer.embedders import Embedders, Load
 from streams.indexer.first_release import announce_first, release_to_index
+from streams.indexer.keeping import TOPICS, Keeper, Shared
+from streams.indexer.rejects import Rejects
 from streams.indexer.snapshots import Snapshots
 from streams.indexer.tables import Table
-from streams.kafka import (
-    consumer,
-    dead_letter_send,
-    group_id,
-    producer,
-    start_client,
-)
+from streams.kafka import producer, start_client
 from streams.metrics import IndexerMetrics
+from streams.release_steps import announce
 from streams.serving_release import ServingRelease
 from streams.topic_follower import TopicFollower
-from streams.topics import TOPICS as TOPIC_SPECS
 
 log = logging.getLogger(__name__)
 
-POLL_MS: Final = 100
-TOPICS: Final = ("items", "profiles")
+READY = {"items": "items-ready", "profiles": "profiles-ready"}  # step by topic
+NAMES = {"items": items_table, "profiles": profiles_table}  # of the tables, by topic
+
+
+class Kept(NamedTuple):
+    """A release whose tables are being kept."""
+
+    keeper: Keeper
+    stop: asyncio.Event
+    running: asyncio.Task[None]
 
 
 class Indexer:
-    """Keeps the tables of the serving release as the topics say."""
+    """Keeps the tables of serving release, candidate and previous one as the topics say."""
 
     def __init__(
         self,
@@ -50,172 +55,219 @@ class Indexer:
         embedder: TextEmbedder,
         releases: ReleaseStore,
         metrics: IndexerMetrics,
+        load: Load | None = None,
     ) -> None:
-        self._settings = settings
-        self._index = index
-        self._embedder = embedder
-        self._releases = releases
-        self._metrics = metrics
-        self._serving = ServingRelease()
-        self._follower = TopicFollower(settings, "releases", self._serving.on_record)
-        self.release: Release
-        self._tables: dict[str, Table] = {}  # by topic
-        self._ends: dict[TopicPartition, int] = {}  # of the topics when the role started
-        self._announced = False
+        """`embedder` is the configured one; `load` loads one that a release brings along."""
+        self._settings, self._index, self._metrics = settings, index, metrics
+        self._store = releases
+        self._embedders = Embedders(settings, embedder, releases, load)
+        self._releases = ServingRelease()
+        self._follower = TopicFollower(settings, "releases", self._on_announcement)
+        self._news = asyncio.Event()  # something that `_arrange` or `_announce` looks at changed
+        self._first: Release | None = None  # to be announced once its tables are whole
+        self._kept: dict[str, Kept] = {}
+        self._from_scratch = False
         self.caught_up = asyncio.Event()  # all records that were there at the start are rows
-        self._consumer: AIOKafkaConsumer
+        self._shared: Shared
         self._producer: AIOKafkaProducer
+
+    @property
+    def release_id(self) -> str:
+        """The serving release, or the one that will be the first to serve."""
+        return self._releases.id or (self._first.id if self._first else "")
 
     async def run(self, stop: asyncio.Event, *, from_scratch: bool = False) -> None:
         """Index until `stop`; `from_scratch` drops the tables first.
 
         Raises ReleaseError or VectorIndexError if it cannot.
         """
-        await self._open(from_scratch)
+        self._from_scratch = from_scratch
+        await self._open()
         snapshots = asyncio.create_task(Snapshots(self._settings, self._metrics).keep_fresh())
-        consuming = asyncio.create_task(self._consume(stop))
+        keeping = asyncio.create_task(self._keep(stop))
         following = asyncio.create_task(self._follower.failed())
         try:
-            await _first_to_end(consuming, snapshots, following)
+            await _first_to_end(keeping, snapshots, following)
         finally:
-            for task in (snapshots, following, consuming):
+            for task in (snapshots, following, keeping):
                 task.cancel()
-            await asyncio.gather(snapshots, following, consuming, return_exceptions=True)
+            await asyncio.gather(snapshots, following, keeping, return_exceptions=True)
             await self._close()
 
     def not_ready(self) -> str | None:
         """None once a release serves and the topics are followed; else what is waited for."""
-        if not self._announced:
+        if self._first is not None or self._releases.id is None:
             return "items are being indexed for the first time"
         return self._follower.not_ready
 
-    async def _open(self, from_scratch: bool) -> None:
+    async def _open(self) -> None:
         await self._follower.start()
         await self._follower.caught_up()
-        serving = self._serving.id
-        known = self._releases.ids()
-        self.release = release_to_index(self._settings, self._releases, serving)
+        serving = self._releases.id
+        known = self._store.ids()
+        release = await asyncio.to_thread(release_to_index, self._settings, self._store, serving)
         # A release folder that was lost and made anew has another manifest: said again.
-        self._announced = serving is not None and self.release.id in known
-        names = (items_table(self.release.id), profiles_table(self.release.id))
-        self._tables = {
-            topic: Table(name, self._index, self._embedder, self._settings.index, self._metrics)
-            for topic, name in zip(TOPICS, names, strict=True)
-        }
-        if from_scratch:
-            for name in names:
-                await asyncio.to_thread(self._index.drop, name)
+        self._first = release if serving is None or release.id not in known else None
         self._producer = await start_client(lambda: producer(self._settings))
-        self._consumer = await start_client(self._new_consumer)
-        await self._place()
+        self._shared = Shared(
+            settings=self._settings,
+            metrics=self._metrics,
+            rejects=Rejects(self._settings, self._producer, self._metrics),
+            writing=asyncio.Lock(),
+            serving=lambda: self.release_id,
+            on_news=self._news.set,
+        )
 
-    def _new_consumer(self) -> AIOKafkaConsumer:
-        return consumer(self._settings, (), group_id(self._settings, "indexer"))
-
-    async def _place(self) -> None:
-        """Take all partitions: the index's lock, not the group, keeps a second indexer out.
-
-        What has no table is read from the beginning, and that is committed before anything is
-        written: a crash half way must not leave part of a table with the offsets of a whole one.
-        """
-        partitions = {topic: self._partitions(topic) for topic in TOPICS}
-        everything = [one for found in partitions.values() for one in found]
-        self._consumer.assign(everything)
-        for topic, mine in partitions.items():
-            if not await asyncio.to_thread(self._tables[topic].exists):
-                beginnings = await self._consumer.beginning_offsets(mine)
-                for partition, offset in beginnings.items():
-                    self._consumer.seek(partition, offset)
-                await self._consumer.commit(beginnings)
-        self._ends = await self._consumer.end_offsets(everything)
-
-    def _partitions(self, topic: str) -> list[TopicPartition]:
-        count = TOPIC_SPECS[topic].partition_count(self._settings)
-        return [TopicPartition(self._settings.topic(topic), number) for number in range(count)]
+    def _on_announcement(self, record: Record) -> None:
+        self._releases.on_record(record)
+        self._news.set()
 
     async def _close(self) -> None:
+        for release_id in list(self._kept):
+            await self._end(release_id)
         await self._follower.stop()
-        await self._consumer.stop()
         await self._producer.stop()
 
-    async def _consume(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            records = await self._next_batch(stop)
-            if records:
-                # 1. rows durable and visible  2. dead letters acknowledged  3. committed
-                for topic in TOPICS:
-                    await self._write(topic, records)
-                await self._commit()
-                self._observe_lag(records)
-            await self._look_whether_caught_up()
-            for table in self._tables.values():
-                if table.due():
-                    await asyncio.to_thread(table.optimize)
+    # -- which releases -------------------------------------------------------------------
 
-    async def _next_batch(self, stop: asyncio.Event) -> list[ConsumerRecord]:
-        """Up to micro_batch records, or what came within the linger of the first."""
-        limits = self._settings.index
-        batch: list[ConsumerRecord] = []
-        began = time.monotonic()
-        while len(batch) < limits.micro_batch and not stop.is_set():
-            room = limits.micro_batch - len(batch)
-            found = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=room)
-            if not batch:
-                began = time.monotonic()
-            batch += [record for records in found.values() for record in records]
-            if not batch or time.monotonic() - began >= limits.linger_s:
-                break
-        return batch
-
-    async def _write(self, topic: str, batch: Sequence[ConsumerRecord]) -> None:
-        records = [one for one in batch if one.topic == self._settings.topic(topic)]
-        decoded = [(record, self._change(topic, record)) for record in records]
-        changes = [change for _, change in decoded if isinstance(change, Change)]
-        if changes:
-            await asyncio.to_thread(self._tables[topic].write, changes)
-        for record, change in decoded:
-            if isinstance(change, Rejected):
-                await self._dead_letter(record, change)
-                self._metrics.rows.labels(topic, "invalid").inc()
-            else:
-                waited = time.time() - record.timestamp / 1000
-                self._metrics.publish_to_index.labels(topic).observe(max(waited, 0.0))
-
-    async def _dead_letter(self, record: ConsumerRecord, why: Rejected) -> None:
-        await dead_letter_send(self._producer, self._settings, record, why, self._metrics)
-
-    def _change(self, topic: str, record: ConsumerRecord) -> Change | Rejected:
-        if topic == "items":
-            return item_change(record, self._settings.embedder.description_chars)
-        return profile_change(record, self.release.id)
-
-    async def _commit(self) -> None:
+    async def _keep(self, stop: asyncio.Event) -> None:
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._news.set())
         try:
-            await self._consumer.commit()
-        except KafkaError as error:  # what is read again after a restart is written by id
-            log.warning("offsets not committed, the next commit includes them: %s", error)
+            while not stop.is_set():
+                self._news.clear()
+                await self._settle_ended()
+                await self._arrange()
+                await self._announce()
+                await self._news.wait()
+        finally:
+            stopping.cancel()
+        for kept in list(self._kept):
+            await self._end(kept)
 
-    def _observe_lag(self, records: Sequence[ConsumerRecord]) -> None:
-        reached = {(one.topic, one.partition): one.offset + 1 for one in records}
-        for (topic, partition), position in reached.items():
-            end = self._consumer.highwater(TopicPartition(topic, partition)) or position
-            self._metrics.lag.labels(topic, str(partition)).set(end - position)
+    def _wanted(self) -> list[str]:
+        """Ids of the releases to keep, the serving one first."""
+        releases = self._releases
+        wanted = (self.release_id, releases.candidate, releases.previous)
+        return list(dict.fromkeys(one for one in wanted if one))
 
-    async def _look_whether_caught_up(self) -> None:
-        """Items that were there before the first release serves are in it."""
-        if self.caught_up.is_set():
+    async def _arrange(self) -> None:
+        """Begin to keep what is wanted and is not kept yet; drop what is wanted no longer."""
+        for release_id in [one for one in self._kept if one not in self._wanted()]:
+            await self._end(release_id)
+        for release_id in self._wanted():
+            if release_id not in self._kept:
+                await self._try_to_begin(release_id)
+        self._from_scratch = False  # what is announced from now on has no tables yet
+        for release_id in sorted(self._releases.releases - set(self._wanted())):
+            await self._drop(release_id)
+
+    async def _try_to_begin(self, release_id: str) -> None:
+        try:
+            await self._begin(release_id)
+        except PalateError as error:
+            await self._give_up(release_id, error)
+
+    async def _begin(self, release_id: str) -> None:
+        release = self._store.get(release_id)
+        self._check_announced(release)
+        embedder = await self._embedders.of(release)
+        keeper = Keeper(
+            self._shared,
+            release_id,
+            {topic: self._table(topic, release_id, embedder) for topic in TOPICS},
+            takes_over=lambda other: self._embedders.same(release_id, other),
+        )
+        stop = asyncio.Event()
+        running = asyncio.create_task(keeper.run(stop, from_scratch=self._from_scratch))
+        running.add_done_callback(lambda _: self._news.set())
+        self._kept[release_id] = Kept(keeper, stop, running)
+        log.info("release %s: its tables are kept", release_id)
+
+    def _check_announced(self, release: Release) -> None:
+        """A folder of the same name with other content is another release."""
+        said = {step.manifest_sha256 for step in self._releases.steps(release.id)} - {None}
+        if release.id == self._releases.candidate and said - {release.manifest_sha256}:
+            raise ReleaseError(
+                f"release {release.id} was announced with another manifest than its folder has; "
+                "publish it under a new id"
+            )
+
+    def _table(self, topic: str, release_id: str, embedder: TextEmbedder) -> Table:
+        return Table(
+            NAMES[topic](release_id),
+            self._index,
+            embedder,
+            self._settings.index,
+            self._metrics,
+            alike=lambda: self._alike(topic, release_id),
+        )
+
+    def _alike(self, topic: str, release_id: str) -> Sequence[str]:
+        """The other kept tables of a topic whose vectors are as good as this release's own."""
+        others = [one for one in list(self._kept) if one != release_id]
+        return [NAMES[topic](one) for one in others if self._embedders.same(one, release_id)]
+
+    async def _end(self, release_id: str) -> None:
+        kept = self._kept.pop(release_id)
+        kept.stop.set()
+        await asyncio.gather(kept.running, return_exceptions=True)
+
+    async def _settle_ended(self) -> None:
+        """A keeper that has failed: the role ends with it, unless another release serves."""
+        for release_id in [one for one, kept in self._kept.items() if kept.running.done()]:
+            kept = self._kept.pop(release_id)
+            try:
+                kept.running.result()
+            except PalateError as error:
+                await self._give_up(release_id, error)
+
+    async def _give_up(self, release_id: str, error: PalateError) -> None:
+        """Say that a release cannot be kept; raises `error` if it is the serving one."""
+        if release_id == self.release_id:
+            raise error
+        log.error("release %s cannot be kept: %s", release_id, error)
+        status = "refused" if release_id == self._releases.candidate else "retired"
+        await self._say(release_id, status, detail=str(error))
+
+    async def _drop(self, release_id: str) -> None:
+        """1. the tables go  2. that is announced; a crash between is made good at the start."""
+        for name in NAMES.values():
+            await asyncio.to_thread(self._index.drop, name(release_id))
+        if not self._releases.has(release_id, "refused"):
+            await self._say(release_id, "retired", detail="neither serving, previous nor candidate")
+
+    # -- what is said ---------------------------------------------------------------------
+
+    async def _announce(self) -> None:
+        """The first release serves when its tables are whole; of a candidate it is said."""
+        candidate = self._releases.candidate
+        if candidate in self._kept:
+            for topic, step in READY.items():
+                whole = self._kept[candidate].keeper.has_caught_up(topic)
+                if whole and not self._releases.has(candidate, step):
+                    await self._say(candidate, step)
+        if not all(self._is_whole(one) for one in self._wanted()):
             return
-        for partition, end in self._ends.items():
-            if await self._consumer.position(partition) < end:
-                return
-        if not self._announced:
-            await announce_first(self._producer, self._settings, self.release)
-            self._announced = True
+        if self._first is not None:
+            for made in await announce_first(self._producer, self._settings, self._first):
+                self._releases.take(made)
+            self._first = None
         self.caught_up.set()
 
+    def _is_whole(self, release_id: str) -> bool:
+        kept = self._kept.get(release_id)
+        return kept is not None and all(kept.keeper.has_caught_up(topic) for topic in TOPICS)
 
-async def _first_to_end(consuming: asyncio.Task[None], *beside: asyncio.Task[None]) -> None:
-    """Until consuming ends or one of the tasks beside it fails; raises what it raised."""
-    done, _ = await asyncio.wait({consuming, *beside}, return_when=asyncio.FIRST_COMPLETED)
+    async def _say(self, release_id: str, status: str, detail: str | None = None) -> None:
+        step = await announce(
+            self._producer, self._settings, release_id, status, "indexer", detail=detail
+        )
+        self._releases.take(step)  # it is read back later, and changes nothing then
+
+
+async def _first_to_end(keeping: asyncio.Task[None], *beside: asyncio.Task[None]) -> None:
+    """Until keeping ends or one of the tasks beside it fails; raises what it raised."""
+    done, _ = await asyncio.wait({keeping, *beside}, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from models.ports import TextEmbedder, VectorIndex, VectorRow
 from models.settings import IndexSettings
@@ -21,9 +22,12 @@ class Table:
         embedder: TextEmbedder,
         settings: IndexSettings,
         metrics: IndexerMetrics,
+        alike: Callable[[], Sequence[str]] = tuple,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`alike`: names of tables with vectors of the same embedder, which may be copied."""
         self.name = name
+        self._alike = alike
         self._topic = name.partition("@")[0]
         self._index = index
         self._embedder = embedder
@@ -37,11 +41,17 @@ class Table:
         """Whether anything was ever written to it."""
         return self._index.version(self.name) > 0
 
+    def drop(self) -> None:
+        """Remove the table."""
+        self._index.drop(self.name)
+
     def write(self, changes: Sequence[Change]) -> None:
         """Make the changes durable and visible; what is there already is not written again."""
         known = self._index.get(self.name, [change.id for change in changes])
         planned = plan(changes, known)
-        rows = planned.rows + self._embedded(planned.to_embed)
+        copied = self._copied(planned.to_embed)
+        fresh = [change for change in planned.to_embed if change.id not in copied]
+        rows = [*planned.rows, *copied.values(), *self._embedded(fresh)]
         started = time.perf_counter()
         if rows:
             self._index.upsert(self.name, rows)
@@ -52,7 +62,22 @@ class Table:
             self._metrics.write_latency.labels(self._topic).observe(time.perf_counter() - started)
         self._metrics.rows.labels(self._topic, "upserted").inc(len(rows))
         self._metrics.rows.labels(self._topic, "removed").inc(len(planned.to_remove))
-        self._metrics.table_version.labels(self._topic).set(self._index.version(self.name))
+        self._metrics.table_version.labels(self.name).set(self._index.version(self.name))
+
+    def _copied(self, changes: Sequence[Change]) -> dict[str, VectorRow]:
+        """Rows, by id, whose text another table has a vector for."""
+        if not changes:
+            return {}
+        tables = (self._index.get(name, [one.id for one in changes]) for name in self._alike())
+        vectors = {
+            (row.id, row.text): row.vector
+            for row in chain.from_iterable(found.values() for found in tables)
+        }
+        return {
+            change.id: row_of(change, vectors[change.id, change.text or ""])
+            for change in changes
+            if (change.id, change.text) in vectors
+        }
 
     def _embedded(self, changes: Sequence[Change]) -> list[VectorRow]:
         if not changes:

@@ -15,6 +15,7 @@ from streams.indexer.tables import Table
 from streams.metrics import IndexerMetrics
 
 NOW = 1_300_000_000_000
+BASE = "base-0".__eq__
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def test_an_item_becomes_its_text_for_the_embedder_and_its_label_for_people() ->
 
 
 @pytest.mark.parametrize(
-    "make", [lambda row: item_change(row, 600), lambda row: profile_change(row, "r")]
+    "make", [lambda row: item_change(row, 600), lambda row: profile_change(row, BASE)]
 )
 def test_a_null_value_removes(make: object) -> None:
     assert make(Row(b"a", None)) == Change("a", None)  # type: ignore[operator]
@@ -91,7 +92,7 @@ def test_what_is_no_item_says_why(row: Row, reason: str) -> None:
 
 
 def test_the_vector_of_a_profile_is_taken_over_only_within_its_release() -> None:
-    own, other = profile_change(profile(), "base-0"), profile_change(profile(), "next")
+    own, other = profile_change(profile(), BASE), profile_change(profile(), "next".__eq__)
     assert isinstance(own, Change)
     assert isinstance(other, Change)
     assert own.vector is not None
@@ -104,8 +105,8 @@ def test_of_a_batch_the_newest_change_of_each_id_stays() -> None:
 
 
 def test_an_older_profile_does_not_replace_a_newer_one() -> None:
-    newer, older = profile_change(profile(9), "base-0"), profile_change(profile(5), "base-0")
-    stand_in = profile_change(profile(9, fallback=True), "base-0")
+    newer, older = profile_change(profile(9), BASE), profile_change(profile(5), BASE)
+    stand_in = profile_change(profile(9, fallback=True), BASE)
     assert isinstance(newer, Change)
     assert isinstance(older, Change)
     assert isinstance(stand_in, Change)
