@@ -67,6 +67,11 @@ def shown_items(events: SectionEvents) -> dict[Section, tuple[str, ...]]:
     Now and Current hold the newest items of their windows, Stable the most frequent of those
     that came back on another day or are older than Current; each oldest or most frequent first.
     """
+    return {section: tuple(map(_entry, shown)) for section, shown in shown_events(events).items()}
+
+
+def shown_events(events: SectionEvents) -> dict[Section, tuple[Evidence, ...]]:
+    """The events behind `shown_items`, one for each item of the list, in its order."""
     times = Counter(event.item_id for event in events[Section.STABLE])
     taken: set[str] = set()
     chosen = {
@@ -75,8 +80,7 @@ def shown_items(events: SectionEvents) -> dict[Section, tuple[str, ...]]:
         Section.STABLE: _most_frequent(lasting(events), times, taken),
         Section.AVOIDS: _newest(events[Section.AVOIDS], set()),
     }
-    lists = {section: [_entry(event) for event in chosen[section]] for section in Section}
-    return _within_cost({section: lines for section, lines in lists.items() if lines})
+    return _within_cost({section: chosen[section] for section in Section if chosen[section]})
 
 
 def _newest(events: tuple[Evidence, ...], taken: set[str]) -> list[Evidence]:
@@ -103,14 +107,14 @@ def _entry(event: Evidence) -> str:
 
 
 def _within_cost(
-    lists: dict[Section, list[str]],
-) -> dict[Section, tuple[str, ...]]:
-    """Drop the last line of the costliest section until the whole list is cheap enough."""
-    cost = {section: sum(map(_cost, lines)) for section, lines in lists.items()}
+    chosen: dict[Section, list[Evidence]],
+) -> dict[Section, tuple[Evidence, ...]]:
+    """Drop the last item of the costliest section until the whole list is cheap enough."""
+    cost = {section: sum(_cost(_entry(e)) for e in shown) for section, shown in chosen.items()}
     while sum(cost.values()) > LIST_COST:
         costliest = max(cost, key=lambda section: cost[section])
-        cost[costliest] -= _cost(lists[costliest].pop())
-    return {section: tuple(lines) for section, lines in lists.items() if lines}
+        cost[costliest] -= _cost(_entry(chosen[costliest].pop()))
+    return {section: tuple(shown) for section, shown in chosen.items() if shown}
 
 
 def _cost(text: str) -> float:
