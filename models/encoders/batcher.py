@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
@@ -14,15 +15,19 @@ R = TypeVar("R")
 class MicroBatcher(Generic[T, R]):
     """Calls `run(batch)` in one thread with at most `size` waiting jobs, oldest first.
 
-    `run` returns one result per job, in order; what it raises is raised to each caller of that
-    batch. A caller that is cancelled while waiting drops out of the queue. The worker task lives
-    on the event loop of the first `submit`.
+    A batch that is not full waits `linger_s` for jobs that come just behind its first. `run`
+    returns one result per job, in order; what it raises is raised to each caller of that batch. A
+    caller that is cancelled while waiting drops out of the queue. The worker task lives on the
+    event loop of the first `submit`.
     """
 
-    def __init__(self, run: Callable[[Sequence[T]], Sequence[R]], size: int) -> None:
+    def __init__(
+        self, run: Callable[[Sequence[T]], Sequence[R]], size: int, linger_s: float = 0.0
+    ) -> None:
         self._run = run
-        self._size = size
-        self._queue: asyncio.Queue[tuple[T, asyncio.Future[R]]] = asyncio.Queue()
+        self._size, self._linger_s = size, linger_s
+        self._queue: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._some = asyncio.Event()  # whether the queue holds a job
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
@@ -32,7 +37,8 @@ class MicroBatcher(Generic[T, R]):
         if self._closed:
             raise RuntimeError("the batcher is closed")
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((job, result))
+        self._queue.append((job, result))
+        self._some.set()
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         return await result
@@ -43,8 +49,8 @@ class MicroBatcher(Generic[T, R]):
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
-        while not self._queue.empty():
-            self._queue.get_nowait()[1].cancel()
+        while self._queue:
+            self._queue.popleft()[1].cancel()
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _work(self) -> None:
@@ -54,9 +60,12 @@ class MicroBatcher(Generic[T, R]):
                 await self._answer(batch)
 
     async def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
-        batch = [await self._queue.get()]
-        while len(batch) < self._size and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
+        await self._some.wait()
+        if len(self._queue) < self._size:
+            await asyncio.sleep(self._linger_s)
+        batch = [self._queue.popleft() for _ in range(min(self._size, len(self._queue)))]
+        if not self._queue:
+            self._some.clear()
         return [(job, result) for job, result in batch if not result.done()]
 
     async def _answer(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:

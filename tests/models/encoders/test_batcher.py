@@ -96,3 +96,37 @@ def test_closing_cancels_who_still_waits() -> None:
             await batcher.submit(9)
 
     asyncio.run(submit())
+
+
+def test_a_batch_that_is_not_full_waits_for_what_comes_just_behind() -> None:
+    run = Recorded()
+    run.go.set()
+
+    async def submit() -> list[int]:
+        batcher: MicroBatcher[int, int] = MicroBatcher(run, 3, linger_s=0.2)
+        tasks = [asyncio.create_task(batcher.submit(0))]
+        for _ in range(5):  # the worker has seen the first job by now
+            await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(batcher.submit(1)))
+        answers = await asyncio.gather(*tasks)
+        await batcher.close()
+        return answers
+
+    assert asyncio.run(submit()) == [0, 2]
+    assert run.batches == [[0, 1]]
+
+
+def test_closing_cancels_who_waits_for_others_to_come() -> None:
+    run = Recorded()
+
+    async def submit() -> None:
+        batcher: MicroBatcher[int, int] = MicroBatcher(run, 2, linger_s=3600)
+        task = asyncio.create_task(batcher.submit(0))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await batcher.close()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(submit())
+    assert run.batches == []
