@@ -33,7 +33,11 @@ log = logging.getLogger(__name__)
 
 
 class Answering:
-    """Up to `settings.profile.in_flight` users at once, one request of each."""
+    """Up to `settings.profile.in_flight` users at the engine, one request of each.
+
+    As many again may be past the engine, being checked, embedded and stored: the engine is not
+    kept short of work by what comes after it.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Answering:
         self._settings, self._writer, self._metrics = settings, writer, metrics
         self._stored, self._release, self._producer = stored, release, producer
         self._backlog = Backlog()
+        self._past_engine: set[str] = set()  # those of the users worked on
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self.intake = Intake(settings, metrics, self._backlog.forget)
@@ -84,7 +89,10 @@ class Answering:
     async def written(self, request: ProfileRequest, position: Position) -> Profile:
         """The profile that answers `request`, not produced yet."""
         release = await self._release.known()
-        return await self._writer.write(request, position, release)
+        answer = await self._writer.ask(request)
+        self._past_engine.add(request.user_id)
+        self.dispatch()
+        return await self._writer.write(request, position, release, answer)
 
     async def publish(self, profile: Profile, request: ProfileRequest) -> None:
         """Make a profile durable; returns once the broker has it."""
@@ -98,7 +106,8 @@ class Answering:
     @property
     def room(self) -> int:
         """How many more requests may be worked on."""
-        return self._settings.profile.in_flight - self._backlog.working
+        most = self._settings.profile.in_flight
+        return most + min(len(self._past_engine), most) - self._backlog.working
 
     @property
     def waiting(self) -> int:
@@ -129,6 +138,7 @@ class Answering:
 
     def _end(self, user_id: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._past_engine.discard(user_id)
         self._backlog.release(user_id)
         if not task.cancelled() and task.exception() is not None:
             self._failure = task.exception()

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from models.identity import fallback_profile_id, profile_id, text_hash
 from models.ports import Completion, ProfileEncoder, TextEmbedder
@@ -31,6 +31,13 @@ class Deps:
     count_tokens: Callable[[str], int]
 
 
+class Answer(NamedTuple):
+    """What the engine was asked and said; None: no engine, or all its tries failed."""
+
+    prompt: str
+    completion: Completion | None
+
+
 class Writer:
     """Writes profiles; knows nothing of users beyond the request in hand."""
 
@@ -40,13 +47,19 @@ class Writer:
         encoder = deps.encoder
         self.engine = Engine(encoder, settings.profile, metrics) if encoder else None
 
-    async def write(self, request: ProfileRequest, position: Position, release: str) -> Profile:
-        """The profile that answers `request`: the model's, or a stand-in marked `fallback`.
+    async def ask(self, request: ProfileRequest) -> Answer:
+        """What the engine answers; without one nothing, at once.
 
-        It is the same whatever was written before it: only the request enters the prompt.
+        It is the same whatever was asked before: only the request enters the prompt.
         """
         prompt = render(request)
-        completion = await self.engine.ask(prompt) if self.engine else None
+        return Answer(prompt, await self.engine.ask(prompt) if self.engine else None)
+
+    async def write(
+        self, request: ProfileRequest, position: Position, release: str, answer: Answer
+    ) -> Profile:
+        """The profile made of `answer`: the model's, or a stand-in marked `fallback`."""
+        completion = answer.completion
         text = completion.text if completion else None
         composed = compose(request, text, self._deps.count_tokens, self._max_tokens)
         fallback = self.engine is not None and completion is None
@@ -60,7 +73,7 @@ class Writer:
             release=release,
             fallback=fallback,
             prompt_version=PROMPT_VERSION,
-            prompt_hash=text_hash(prompt),
+            prompt_hash=text_hash(answer.prompt),
             vector=await self._embedded(composed.text),
             vector_release=release,
             created_at=time.time_ns() // 1_000_000,

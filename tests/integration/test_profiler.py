@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from models.fakes import FakeEncoder, HashEmbedder
 from models.identity import text_hash
+from models.ports import Vectors
 from models.prompts import render
 from models.schemas import Profile, ProfileRequest, ReleaseAnnouncement
 from models.settings import Settings
@@ -151,6 +153,18 @@ class Gated(FakeEncoder):
         self.gate.clear()
 
 
+class GatedEmbedder(HashEmbedder):
+    """Embeds nothing until `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        assert self.go.wait(DEADLINE_S)
+        return super().embed(texts)
+
+
 @pytest.fixture
 def settings(kafka: str, make_settings: MakeSettings) -> Settings:
     return make_settings(
@@ -209,6 +223,22 @@ def test_many_users_are_worked_on_at_once(settings: Settings) -> None:
             encoder.gate.set()
             await wire.until(lambda: len(wire.profiles) == 12)
         assert {profile.user_id for profile in wire.profiles} == {f"u{n}" for n in range(12)}
+
+    run(settings, scenario)
+
+
+def test_the_engine_gets_the_next_requests_while_answers_wait_to_be_embedded(
+    settings: Settings,
+) -> None:
+    async def scenario(wire: Wire) -> None:
+        encoder, embedder = FakeEncoder(otherwise=lambda _: GROUNDED), GatedEmbedder()
+        async with profiler(settings, encoder, embedder=embedder) as running:
+            await wire.ask(*(request(f"u{n}") for n in range(20)))
+            most = 2 * settings.profile.in_flight
+            await wire.until(lambda: len(encoder.prompts) == most)
+            await wire.until(lambda: running.count("palate_requests_waiting") == 20 - most)
+            embedder.go.set()
+            await wire.until(lambda: len(wire.profiles) == 20)
 
     run(settings, scenario)
 

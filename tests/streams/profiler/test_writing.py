@@ -25,7 +25,12 @@ def write(
     deps = Deps(encoder, HashEmbedder(), lambda text: len(text.split()))
     metrics = ProfilerMetrics(CollectorRegistry())
     writer = Writer(settings or load_settings(), deps, metrics)
-    return asyncio.run(writer.write(request(**fields), Position(3, 77), "base-0"))
+    asked = request(**fields)
+
+    async def written() -> Profile:
+        return await writer.write(asked, Position(3, 77), "base-0", await writer.ask(asked))
+
+    return asyncio.run(written())
 
 
 def sentences(profile: Profile) -> list:
