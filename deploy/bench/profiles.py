@@ -23,6 +23,7 @@ from models.ports import ProfileEncoder
 from models.prompts import render
 from models.schemas import ProfileRequest, ReleaseAnnouncement
 from models.settings import Settings
+from models.threads import wait_without_spinning
 from streams.kafka import consumer, producer
 
 AIM: Final = 0.9
@@ -36,6 +37,7 @@ WITHIN_S: Final = 600.0
 
 def profiles(ground: Ground) -> list[Row]:
     """The embedded engine."""
+    wait_without_spinning()  # as the profiler does; a raw engine that spins is another engine
     from models.encoders.transformers_encoder import TransformersEncoder
 
     settings = ground.settings(profile={"engine": "transformers"})
@@ -79,12 +81,15 @@ async def _side_by_side(
             assert [render(request) for request in asked] == prompts, "not the same work"
             piped.append(await _ask(settings, role, asked))
     await encoder.close()
-    return _rows(name, count, raw[1:], piped[1:])
+    work = (
+        f"{count} prompts of the sample's customers at once; greedy, at most "
+        f"{settings.profile.max_new_tokens} new tokens"
+    )
+    return _rows(name, work, raw[1:], piped[1:])
 
 
-def _rows(name: str, count: int, raw: Sequence[float], piped: Sequence[float]) -> list[Row]:
+def _rows(name: str, note: str, raw: Sequence[float], piped: Sequence[float]) -> list[Row]:
     ratio = statistics.median(piped) / statistics.median(raw)
-    note = f"{count} prompts of the sample's customers at once; greedy, at most 160 new tokens"
     checked = f"{note}; with Kafka, grounding check and embedding"
     return [
         at_least(f"profiler / raw engine, {name}", [ratio], AIM, "×", SHARED),
