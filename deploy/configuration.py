@@ -18,8 +18,8 @@ from models.settings import Settings
 HEAD = """# Configuration
 
 Every setting, its environment variable and its default. Sources, strongest first: the
-environment, then `palate.toml` in the working directory (or the file that `PALATE_CONFIG`
-names), then the defaults. In the file the groups are tables:
+environment, then the short form `KAFKA_BOOTSTRAP`, then `palate.toml` in the working directory
+(or the file that `PALATE_CONFIG` names), then the defaults. In the file the groups are tables:
 
 ```toml
 data_dir = "/srv/palate"
@@ -31,7 +31,9 @@ partitions = 12
 ```
 
 `KAFKA_BOOTSTRAP=host:port` is short for `PALATE_KAFKA__BOOTSTRAP=host:port` with
-`PALATE_KAFKA__EMBEDDED=false`. A wrong setting stops a command with its name and exit code 2.
+`PALATE_KAFKA__EMBEDDED=false`; where `PALATE_KAFKA__BOOTSTRAP` names another cluster, that one is
+used, with a warning. A wrong setting, and a variable `PALATE_…` that is none, stops a command with
+its name and exit code 2.
 
 This page is made by `python -m deploy.configuration > docs/configuration.md`.
 """

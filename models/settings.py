@@ -1,8 +1,8 @@
 """All settings, read in one place.
 
 Sources, strongest first: environment (`PALATE_` + section + `__` + name, for example
-`PALATE_KAFKA__BOOTSTRAP`), then `palate.toml` in the working directory (or the file that
-`PALATE_CONFIG` names), then the defaults below. `KAFKA_BOOTSTRAP` is accepted as a short form.
+`PALATE_KAFKA__BOOTSTRAP`), then the short form `KAFKA_BOOTSTRAP`, then `palate.toml` in the
+working directory (or the file that `PALATE_CONFIG` names), then the defaults below.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from models.errors import SettingsError
+from models.setting_sources import ShortForms, unknown_names
 from models.training_settings import TrainSettings
 
 DAY_S = 86_400.0
@@ -273,18 +274,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then environment, then the TOML file."""
+        """Arguments, then environment, then the short form, then the TOML file."""
         toml = Path(os.environ.get("PALATE_CONFIG", "palate.toml"))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_forms(cls, values: Any) -> Any:
-        bootstrap = os.environ.get("KAFKA_BOOTSTRAP")
-        if bootstrap and "bootstrap" not in dict(values.get("kafka") or {}):
-            own = {"bootstrap": bootstrap, "embedded": False}
-            values = {**values, "kafka": {**own, **dict(values.get("kafka") or {})}}
-        return values
+        short_forms = ShortForms(settings_cls, env_settings)
+        file = TomlConfigSettingsSource(settings_cls, toml)
+        return init_settings, env_settings, short_forms, file
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
@@ -338,6 +332,9 @@ def load_settings(**overrides: Any) -> Settings:
     from pydantic import ValidationError
     from pydantic_settings import SettingsError as SourceError
 
+    unknown = unknown_names(os.environ, Settings.model_fields)
+    if unknown:
+        raise SettingsError("settings are wrong; correct these: " + "; ".join(unknown))
     try:
         return Settings(**overrides)
     except ValidationError as error:

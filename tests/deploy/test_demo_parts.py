@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from deploy.demo.plan import make_plan
 from deploy.demo.sample import load_sample
 from deploy.demo.traffic import bad_messages, choose_theme, shopping_trip
 from models.errors import StackError
@@ -14,6 +17,22 @@ from streams.codec import Rejected, decode_interaction, partition_for
 
 NOW = 1_323_431_940_000
 PARTITIONS = 4
+
+
+@pytest.mark.parametrize("own_cluster", [True, False])
+def test_the_demo_runs_where_it_is_told_to(
+    own_cluster: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sample = load_sample(100)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # it sets the roles' variables
+    os.environ.pop("KAFKA_BOOTSTRAP", None)
+    if own_cluster:
+        os.environ["KAFKA_BOOTSTRAP"] = "k1:9092"
+    kafka = make_plan(sample, rate=1.0).settings.kafka
+    assert kafka.embedded is not own_cluster
+    assert kafka.bootstrap.startswith("k1:" if own_cluster else "127.0.0.1:")
+    assert kafka.prefix.startswith("palate-demo-") is own_cluster
 
 
 def arrive(key: bytes, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> object:

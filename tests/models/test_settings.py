@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.errors import SettingsError
+from models.setting_sources import unknown_names
+from models.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP", raising=False)
+
+
+@pytest.fixture
+def toml(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file that PALATE_CONFIG names, to be written by the test."""
+    path = tmp_path / "palate.toml"
+    monkeypatch.setenv("PALATE_CONFIG", str(path))
+    return path
+
+
+def cluster(settings: Settings) -> tuple[str, bool]:
+    return settings.kafka.bootstrap, settings.kafka.embedded
+
+
+def test_without_any_setting_palate_starts_a_broker_of_its_own() -> None:
+    assert cluster(load_settings()) == ("127.0.0.1:19092", True)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {},
+        {"PALATE_KAFKA__PREFIX": "x."},
+        {"PALATE_KAFKA": '{"partitions": 12}'},
+        {
+            "PALATE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+            "PALATE_KAFKA__SASL_USERNAME": "palate",
+            "PALATE_KAFKA__SASL_PASSWORD": "secret",
+        },
+        {"PALATE_KAFKA__BOOTSTRAP": "k1:9092"},
+    ],
+    ids=["alone", "prefix", "group", "SASL", "the same again"],
+)
+def test_the_short_form_names_the_cluster_whatever_else_is_set(
+    others: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"KAFKA_BOOTSTRAP": "k1:9092", **others}.items():
+        monkeypatch.setenv(name, value)
+    assert cluster(load_settings()) == ("k1:9092", False)
+
+
+def test_the_short_form_is_stronger_than_the_file(
+    monkeypatch: pytest.MonkeyPatch, toml: Path
+) -> None:
+    toml.write_text('[kafka]\nbootstrap = "k2:9092"\nembedded = true\npartitions = 12\n')
+    assert cluster(load_settings()) == ("k2:9092", True)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", "k1:9092")
+    settings = load_settings()
+    assert (cluster(settings), settings.kafka.partitions) == (("k1:9092", False), 12)
+
+
+def test_two_clusters_in_the_environment_are_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", "k1:9092")
+    monkeypatch.setenv("PALATE_KAFKA__BOOTSTRAP", "k2:9092")
+    assert cluster(load_settings()) == ("k2:9092", True)
+    assert "KAFKA_BOOTSTRAP=k1:9092 is not used" in caplog.text
+
+
+def test_an_argument_is_stronger_and_no_reason_to_warn(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", "k1:9092")
+    settings = load_settings(kafka={"bootstrap": "k3:9092", "embedded": True})
+    assert cluster(settings) == ("k3:9092", True)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("PALATE_TRIGER__EVIDENCE", "PALATE_TRIGGER__EVIDENCE"),
+        ("PALATE_LOGLEVEL", "PALATE_LOG_LEVEL"),
+        ("PALATE_KAFKA__PARTITION", "kafka.partition"),
+        ("palate_workerz", "PALATE_WORKERS"),
+    ],
+)
+def test_a_mistyped_name_is_refused(name: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "3")
+    with pytest.raises(SettingsError, match=named):
+        load_settings()
+
+
+def test_a_mistyped_group_of_the_file_is_refused(toml: Path) -> None:
+    toml.write_text("[triger]\nevidence = 3\n")
+    with pytest.raises(SettingsError, match="triger"):
+        load_settings()
+
+
+def test_names_that_are_read_elsewhere_or_made_by_kubernetes_are_not() -> None:
+    names = [
+        *("PALATE_CONFIG", "PALATE_WORKER", "PATH", "PALATE_KAFKA", "palate_kafka__prefix"),
+        *("PALATE_TRACKER_SERVICE_HOST", "PALATE_TRACKER_SERVICE_PORT_METRICS"),
+        *("PALATE_TRACKER_PORT", "PALATE_TRACKER_PORT_19101_TCP_ADDR"),
+    ]
+    assert unknown_names(names, Settings.model_fields) == []
