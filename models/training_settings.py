@@ -101,6 +101,15 @@ class ContrastiveSettings(Group):
         0.95, description="Kept only below this share of the positive's score."
     )
     matryoshka: tuple[int, ...] = Field((), description="Further dimensions trained, e.g. 128.")
+    warmup: float = Field(0.1, ge=0, le=1, description="Share of steps in which the rate rises.")
+    weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
+    gradient_norm: float = Field(1.0, gt=0, description="Larger gradients are scaled to this.")
+    max_tokens: int = Field(256, ge=8, description="Longer texts are cut at their end.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the forward pass; weights stay float32."
+    )
+    validate_every: int = Field(50, ge=1, description="Optimiser steps between validations.")
+    checkpoint_every: int = Field(50, ge=1, description="Optimiser steps between checkpoints.")
     seed: int = Field(0, description="Seed of order.")
 
 

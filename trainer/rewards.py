@@ -40,8 +40,11 @@ class Rewards:
     total: Floats
 
     def means(self) -> Mapping[str, float]:
-        """Mean of every part, by name."""
-        return {name: float(np.mean(values)) for name, values in asdict(self).items()}
+        """Mean of every part, by name; 0 for an empty batch."""
+        return {
+            name: float(np.mean(values)) if len(values) else 0.0
+            for name, values in asdict(self).items()
+        }
 
 
 def rewards(

@@ -1,0 +1,65 @@
+"""RLSO on a corpus: which sessions it learns from and by what decoder it is rewarded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.ports import TextEmbedder, Vectors
+from models.training_settings import TrainSettings
+from trainer.cases import Case, Prompted, cases, prompted
+from trainer.corpus import Corpus, sample_users
+from trainer.judging import Judge, checked
+from trainer.learning.policy import Policy
+from trainer.learning.rlso import Rlso, RlsoResult
+from trainer.learning.rollouts import LocalRollouts, RolloutSource
+from trainer.sessions import Session
+
+
+def run_rlso(
+    corpus: Corpus,
+    policy: Policy,
+    embedder: TextEmbedder,
+    settings: TrainSettings,
+    folder: Path,
+    identity: str,
+    *,
+    items: Vectors | None = None,
+    source: RolloutSource | None = None,
+) -> RlsoResult:
+    """Train `policy` on the corpus' training sessions, validate on users of its validation split.
+
+    `items`: the catalogue under `embedder` in the order of `corpus.item_ids`, made here if not
+    given. `source`: the policy itself if not given. Goes on from the checkpoint in `folder` if
+    there is one. Raises as Rlso.train does.
+    """
+    chosen = settings.rlso
+    vectors = embedder.embed(corpus.embedding_texts()[1]) if items is None else items
+
+    def read(case: Case) -> Prompted | None:
+        asked = prompted(case, corpus.spec, corpus.text_of)
+        return asked if policy.fits(asked.prompt) else None
+
+    run = Rlso(
+        policy,
+        source or LocalRollouts(policy, settings.policy.max_new_tokens),
+        Judge(embedder, vectors, checked(policy.count_tokens), chosen),
+        read,
+        chosen,
+        folder,
+        identity,
+    )
+    held_out = sample_users(corpus.sessions.validation, chosen.validation_users, chosen.seed)
+    return run.train(_cases(corpus, corpus.sessions.train), _cases(corpus, _newest(held_out)))
+
+
+def _cases(corpus: Corpus, sessions: Sequence[Session]) -> list[Case]:
+    return cases(sessions, corpus.row_of, corpus.spec, mask_seen=True)
+
+
+def _newest(sessions: Sequence[Session]) -> list[Session]:
+    """The newest session of each user."""
+    newest: dict[str, Session] = {}
+    for session in sorted(sessions, key=lambda session: session.as_of):
+        newest[session.user_id] = session
+    return list(newest.values())
