@@ -35,6 +35,11 @@ class Negatives:
     allowed: Tensor  # [pairs, pairs] bool; the diagonal, the positives, is False
     log_q: Tensor | None = None  # [pairs, pairs] log Q; None: no correction
 
+    def to(self, device: torch.device) -> Negatives:
+        """The same on another device."""
+        log_q = None if self.log_q is None else self.log_q.to(device)
+        return Negatives(self.allowed.to(device), log_q)
+
 
 @dataclass(frozen=True, slots=True)
 class HardNegatives:
