@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from models.identity import digest
 from models.ports import TextEmbedder, Vectors
 from models.training_settings import TrainSettings
 from trainer.cases import Case, Prompted, cases, prompted
@@ -14,6 +17,9 @@ from trainer.learning.policy import Policy
 from trainer.learning.rlso import Rlso, RlsoResult
 from trainer.learning.rollouts import LocalRollouts, RolloutSource
 from trainer.sessions import Session
+
+# May change between a kill and the resumption: a run can be prolonged.
+FREE_TO_CHANGE: Final = {"rounds", "checkpoint_every"}
 
 
 def run_rlso(
@@ -26,12 +32,13 @@ def run_rlso(
     *,
     items: Vectors | None = None,
     source: RolloutSource | None = None,
+    training: Sequence[Session] | None = None,
 ) -> RlsoResult:
     """Train `policy` on the corpus' training sessions, validate on users of its validation split.
 
     `items`: the catalogue under `embedder` in the order of `corpus.item_ids`, made here if not
-    given. `source`: the policy itself if not given. Goes on from the checkpoint in `folder` if
-    there is one. Raises as Rlso.train does.
+    given. `source`: the policy itself if not given. `training`: fewer sessions than all. Goes on
+    from the checkpoint in `folder` if there is one. Raises as Rlso.train does.
     """
     chosen = settings.rlso
     vectors = embedder.embed(corpus.embedding_texts()[1]) if items is None else items
@@ -49,8 +56,26 @@ def run_rlso(
         folder,
         identity,
     )
+    sessions = corpus.sessions.train if training is None else training
     held_out = sample_users(corpus.sessions.validation, chosen.validation_users, chosen.seed)
-    return run.train(_cases(corpus, corpus.sessions.train), _cases(corpus, _newest(held_out)))
+    return run.train(_cases(corpus, sessions), _cases(corpus, _newest(held_out)))
+
+
+def identity_of(
+    corpus: Corpus, base: str, start: Path | None, embedder: str, settings: TrainSettings
+) -> str:
+    """Name of what a run depends on: data, models and settings. `start`: its first adapter."""
+    weights = (start / "adapter_model.safetensors").read_bytes() if start else b""
+    return digest(
+        corpus.name,
+        dict(sorted(corpus.counts.items())),
+        base,
+        hashlib.sha256(weights).hexdigest(),
+        embedder,
+        settings.rlso.model_dump(mode="json", exclude=FREE_TO_CHANGE),
+        settings.policy.model_dump(mode="json"),
+        settings.sessions.model_dump(mode="json"),
+    )
 
 
 def _cases(corpus: Corpus, sessions: Sequence[Session]) -> list[Case]:

@@ -63,7 +63,7 @@ class WordEmbedder:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def model(folder: Path) -> Path:
+def model(folder: Path, positions: int = 128) -> Path:
     """A random Llama of two layers with a tokenizer of ten words."""
     vocabulary = {word: number for number, word in enumerate((*SPECIAL, *TASTES))}
     raw = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
@@ -78,7 +78,7 @@ def model(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=128,
+        max_position_embeddings=positions,
         initializer_range=0.2,
         eos_token_id=vocabulary["<|im_end|>"],
         pad_token_id=vocabulary["<|endoftext|>"],

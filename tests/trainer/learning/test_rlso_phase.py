@@ -1,0 +1,74 @@
+"""RLSO on a corpus, with the shipped sample and the live system's own check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from models.errors import TrainingError
+from models.fakes import HashEmbedder
+from models.settings import Settings
+from models.training_settings import PolicySettings, RlsoSettings, SessionSettings, TrainSettings
+from tests.trainer.learning import planted
+from trainer.corpus import Corpus
+from trainer.learning.policy import Policy
+from trainer.learning.rlso import LOG_FILE
+from trainer.learning.rlso_phase import identity_of, run_rlso
+
+SAMPLE = Path(__file__).parents[3] / "data" / "sample"
+TRAIN = TrainSettings(
+    sessions=SessionSettings(per_user=1),
+    policy=PolicySettings(max_new_tokens=8),
+    rlso=RlsoSettings(samples=2, prompts=3, rounds=2, epochs=1, validation_users=5, min_tokens=0),
+)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return Corpus.from_folder(SAMPLE, Settings(train=TRAIN))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return planted.model(tmp_path_factory.mktemp("planted"), positions=1_024)
+
+
+def run(corpus: Corpus, source: Path, folder: Path, train: TrainSettings) -> int:
+    policy = Policy.load(source, train.policy, device="cpu")
+    identity = identity_of(corpus, policy.name, None, "hash", train)
+    return run_rlso(corpus, policy, HashEmbedder(), train, folder, identity).rounds
+
+
+def test_rounds_and_validations_are_logged_and_a_run_can_be_prolonged(
+    corpus: Corpus, source: Path, tmp_path: Path
+) -> None:
+    longer = TRAIN.model_copy(update={"rlso": TRAIN.rlso.model_copy(update={"rounds": 3})})
+
+    assert run(corpus, source, tmp_path, TRAIN) == 2
+    assert run(corpus, source, tmp_path, longer) == 3
+
+    records = [orjson.loads(line) for line in (tmp_path / LOG_FILE).read_bytes().splitlines()]
+    rounds = [record for record in records if record["kind"] == "round"]
+    validations = [record for record in records if record["kind"] == "validation"]
+    assert [record["round"] for record in rounds] == [0, 1, 2]
+    assert all(0 < record["ndcg"] < 1 for record in (*rounds, *validations))
+    assert all(record["prompts"] == 3 for record in rounds)
+    assert [len(record["users"]["ndcg"]) for record in validations] == [5, 5, 5]
+
+
+def test_other_settings_are_another_run(corpus: Corpus, source: Path, tmp_path: Path) -> None:
+    other = TRAIN.model_copy(update={"rlso": TRAIN.rlso.model_copy(update={"eta": 9.0})})
+    run(corpus, source, tmp_path, TRAIN)
+
+    with pytest.raises(TrainingError, match="another run"):
+        run(corpus, source, tmp_path, other)
+
+
+def test_the_start_is_part_of_a_runs_name(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+
+    names = {identity_of(corpus, "base", start, "hash", TRAIN) for start in (None, tmp_path)}
+
+    assert len(names) == 2

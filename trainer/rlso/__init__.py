@@ -1,0 +1,1 @@
+"""RLSO alone, on a folder of data: `python -m trainer.rlso`."""

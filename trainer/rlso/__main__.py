@@ -1,0 +1,91 @@
+"""`python -m trainer.rlso`: RLSO on a folder of data, from an adapter, resumable.
+
+Settings come from the usual places (PALATE_TRAIN__RLSO__ROUNDS=…). The same command again goes
+on after the last checkpoint, and with more rounds prolongs a run that has ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.settings import Settings, load_settings
+from models.threads import wait_without_spinning
+
+if TYPE_CHECKING:
+    from trainer.learning.policy import Policy
+    from trainer.learning.rollouts import RolloutSource
+
+ROUND_WITHIN_S = 3_600.0  # a server on a small, busy machine takes minutes for a round
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Train, then say where the adapter is."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    wait_without_spinning()
+    options = _options()
+    with ExitStack() as stack:
+        adapter = _run(load_settings(), options, stack)
+    logger.info("the best adapter by validation is %s", adapter)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainer.rlso", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of items, interactions")
+    parser.add_argument("--start", type=Path, help="adapter to start from, also the reference")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--vllm", help="URL of a vLLM server (…/v1) that makes the rollouts")
+    return parser.parse_args()
+
+
+def _run(settings: Settings, options: argparse.Namespace, stack: ExitStack) -> Path:
+    from models.embedder import SentenceEmbedder
+    from models.model_files import embedder_model, language_model
+    from trainer.corpus import Corpus
+    from trainer.learning.policy import Policy
+    from trainer.learning.rlso_phase import identity_of, run_rlso
+    from trainer.vectors import cached_vectors
+
+    train, base = settings.train, language_model(settings)
+    corpus = Corpus.from_folder(options.data, settings)
+    embedder = SentenceEmbedder(embedder_model(settings), settings.embedder)
+    texts = corpus.embedding_texts()[1]
+    items = cached_vectors(texts, lambda: embedder, embedder.model, options.out.parent / "vectors")
+    policy = Policy.load(
+        base, train.policy, adapter=options.start, reference=options.start, seed=train.rlso.seed
+    )
+    return run_rlso(
+        corpus,
+        policy,
+        embedder,
+        train,
+        options.out,
+        identity_of(corpus, policy.name, options.start, embedder.model, train),
+        items=items,
+        source=_server(policy, options, settings, stack) if options.vllm else None,
+    ).adapter
+
+
+def _server(
+    policy: Policy, options: argparse.Namespace, settings: Settings, stack: ExitStack
+) -> RolloutSource:
+    import httpx
+
+    from trainer.learning.rollouts_vllm import VllmRollouts
+
+    client = stack.enter_context(httpx.Client(base_url=options.vllm, timeout=ROUND_WITHIN_S))
+    source = VllmRollouts(
+        policy, client, options.out / "adapters", settings.train.policy.max_new_tokens
+    )
+    stack.callback(source.close)
+    return source
+
+
+if __name__ == "__main__":
+    main()
