@@ -1,4 +1,4 @@
-"""Whether a release can serve under these settings: one question, asked before anything loads."""
+"""Whether a release can serve under these settings: asked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from models.settings import Settings
 
 
 def unfit(release: Release, settings: Settings, model_hash: str = "") -> str | None:
-    """Why the release cannot serve here, with what to do; None if nothing speaks against it.
+    """Why the release should not serve here, with what to do; None if nothing speaks against it.
 
     `model_hash` is models.model_files.base_model_hash of the language model here; a hash that
     either side does not know (empty) is not compared.
@@ -19,6 +19,23 @@ def unfit(release: Release, settings: Settings, model_hash: str = "") -> str | N
             f"release {release.id!r} was made for prompts {release.prompt_version!r}, this is "
             f"{PROMPT_VERSION!r}; train one for it"
         )
+    return (
+        _other_model(release, settings, model_hash)
+        or _other_embedder(release, settings)
+        or _other_windows(release, settings)
+    )
+
+
+def cannot_load(release: Release, settings: Settings, model_hash: str = "") -> str | None:
+    """Why the release's models do not go with those here; None if they do.
+
+    Milder than `unfit`: one that serves already goes on after a change of windows.
+    """
+    model = _other_model(release, settings, model_hash) if release.adapter else None
+    return model or _other_embedder(release, settings)
+
+
+def _other_model(release: Release, settings: Settings, model_hash: str) -> str | None:
     if release.base_model != settings.profile.model:
         return (
             f"release {release.id!r} goes with the model {release.base_model!r}, profile.model is "
@@ -30,12 +47,16 @@ def unfit(release: Release, settings: Settings, model_hash: str = "") -> str | N
             f"({release.base_model_hash[:12]}…, here {model_hash[:12]}…); an adapter fits only its "
             "own"
         )
-    if release.embedder != settings.embedder.model and not brings_embedder(release):
-        return (
-            f"release {release.id!r} embeds with {release.embedder!r}, embedder.model is "
-            f"{settings.embedder.model!r}; set it back, or train a release for it"
-        )
-    return _other_windows(release, settings)
+    return None
+
+
+def _other_embedder(release: Release, settings: Settings) -> str | None:
+    if brings_embedder(release) or release.embedder == settings.embedder.model:
+        return None
+    return (
+        f"release {release.id!r} embeds with {release.embedder!r}, embedder.model is "
+        f"{settings.embedder.model!r}; set it back, or train a release for it"
+    )
 
 
 def _other_windows(release: Release, settings: Settings) -> str | None:

@@ -6,10 +6,12 @@ import asyncio
 
 from prometheus_client import CollectorRegistry
 
-from models.model_files import ModelSource, embedder_model, language_model
+from models.model_files import ModelSource, base_model_hash, embedder_model, language_model
 from models.ports import ProfileEncoder
+from models.releases import FolderReleaseStore
 from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
+from streams.profiler.kits import Sources
 from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps
 from streams.service import run_role
@@ -40,6 +42,11 @@ def load_deps(settings: Settings) -> Deps:
         encoder=encoder,
         embedder=SentenceEmbedder(embedder_model(settings), settings.embedder),
         count_tokens=encoder.count_tokens if encoder else token_counter(source),
+        sources=Sources(
+            releases=FolderReleaseStore(settings.releases_dir),
+            load_embedder=lambda folder: SentenceEmbedder(folder, settings.embedder),
+            model_hash=base_model_hash(settings),
+        ),
     )
 
 

@@ -25,9 +25,10 @@ from streams.metrics import ProfilerMetrics
 from streams.profiler.backlog import Backlog, Waiting
 from streams.profiler.intake import Intake
 from streams.profiler.marks import Marks, Position
+from streams.profiler.proving import ServingKit
+from streams.profiler.replica import Replica
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.writing import Writer, count_written
-from streams.serving_release import ServingRelease
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +45,18 @@ class Answering:
         settings: Settings,
         writer: Writer,
         stored: StoredProfiles,
-        release: ServingRelease,
+        serving: ServingKit,
         producer: AIOKafkaProducer,
         metrics: ProfilerMetrics,
+        replica: Replica,
     ) -> None:
         self._settings, self._writer, self._metrics = settings, writer, metrics
-        self._stored, self._release, self._producer = stored, release, producer
+        self._stored, self._serving, self.producer = stored, serving, producer
         self._backlog = Backlog()
         self._past_engine: set[str] = set()  # those of the users worked on
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
-        self.intake = Intake(settings, metrics, self._backlog.forget)
+        self.intake = Intake(settings, metrics, self._backlog.forget, replica)
 
     async def take_in(self, record: ConsumerRecord) -> None:
         """Queue one request, or drop it if it is invalid or needs no answer."""
@@ -88,16 +90,16 @@ class Answering:
 
     async def written(self, request: ProfileRequest, position: Position) -> Profile:
         """The profile that answers `request`, not produced yet."""
-        release = await self._release.known()
-        answer = await self._writer.ask(request)
+        kit = self._serving.now()
+        answer = await self._writer.ask(request, kit)
         self._past_engine.add(request.user_id)
         self.dispatch()
-        return await self._writer.write(request, position, release, answer)
+        return await self._writer.write(request, position, kit, answer)
 
     async def publish(self, profile: Profile, request: ProfileRequest) -> None:
         """Make a profile durable; returns once the broker has it."""
         topic = self._settings.topic("profiles")
-        await deliver(self._producer, topic, profile.to_json(), key=profile.user_id.encode())
+        await deliver(self.producer, topic, profile.to_json(), key=profile.user_id.encode())
         self._stored.note(profile)
         count_written(profile, self._metrics)
         took_s = time.time() - request.requested_at / 1000
@@ -171,5 +173,5 @@ class Answering:
         self.intake.finish(record)
 
     async def _dead_letter(self, record: Record, why: Rejected) -> None:
-        await dead_letter_send(self._producer, self._settings, record, why, self._metrics)
+        await dead_letter_send(self.producer, self._settings, record, why, self._metrics)
         self._drop(record, "failed" if why.reason == "failed" else "invalid")

@@ -50,14 +50,14 @@ class Engine:
         """Whether asking is worth it now."""
         return not self._breaker.open
 
-    async def ask(self, prompt: str) -> Completion | None:
+    async def ask(self, prompt: str, adapter: str | None = None) -> Completion | None:
         """The completion, or None if all tries failed or the engine is known to be down."""
         if self._breaker.open:
             return None
         try:
             async for attempt in self._tries():
                 with attempt:
-                    return await self._try(prompt)
+                    return await self._try(prompt, adapter)
         except EngineError as error:
             log.warning("no profile from the model: %s", error)
         except Exception:  # what an engine's library did not foresee must not lose the request
@@ -91,12 +91,12 @@ class Engine:
             or (tries.seconds_since_start or 0.0) >= self._settings.timeout_s
         )
 
-    async def _try(self, prompt: str) -> Completion:
+    async def _try(self, prompt: str, adapter: str | None) -> Completion:
         if self._breaker.open:
             raise EngineUnavailable("it has failed several times; waiting until it is well")
         started = time.monotonic()
         try:
-            completion = await self._sensible(prompt)
+            completion = await self._sensible(prompt, adapter)
         except EngineError as error:
             self._failed(_kind(error))
             raise
@@ -104,9 +104,9 @@ class Engine:
         self._breaker.succeeded()
         return completion
 
-    async def _sensible(self, prompt: str) -> Completion:
+    async def _sensible(self, prompt: str, adapter: str | None) -> Completion:
         limit = self._settings.max_new_tokens
-        completion = await self._encoder.complete(prompt, max_new_tokens=limit)
+        completion = await self._encoder.complete(prompt, max_new_tokens=limit, adapter=adapter)
         reason = nonsense(completion.text, limit)
         if reason:
             raise Nonsense(f"{completion.model} answered nonsense ({reason})")

@@ -16,6 +16,7 @@ from streams.codec import Record
 from streams.kafka import consumer, group_id, partition_lags, start_client, worth_another_try
 from streams.low_watermark import LowWatermark
 from streams.metrics import ProfilerMetrics
+from streams.profiler.replica import Replica
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,9 @@ class Intake(ConsumerRebalanceListener):
         settings: Settings,
         metrics: ProfilerMetrics,
         forget: Callable[[Collection[int]], None],
+        replica: Replica,
     ) -> None:
+        self._replica = replica
         self._settings, self._metrics, self._forget = settings, metrics, forget
         self._topic = settings.topic(TOPIC)
         self._watermark = LowWatermark()
@@ -44,7 +47,10 @@ class Intake(ConsumerRebalanceListener):
     async def start(self) -> None:
         """Join the group; waits for the broker."""
         group = group_id(self._settings, "profiler")
-        self._consumer = await start_client(lambda: consumer(self._settings, (), group))
+        name = self._replica.client_id(self._settings)
+        self._consumer = await start_client(
+            lambda: consumer(self._settings, (), group, client_id=name)
+        )
         self._consumer.subscribe([self._topic], listener=self)
 
     async def stop(self) -> None:

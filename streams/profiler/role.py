@@ -14,7 +14,10 @@ from models.settings import Settings
 from streams.kafka import producer, start_client
 from streams.metrics import ProfilerMetrics
 from streams.profiler.answering import Answering
+from streams.profiler.kits import Kits
+from streams.profiler.proving import Proving, ServingKit
 from streams.profiler.repaying import Repaying
+from streams.profiler.replica import Replica
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.writing import Deps, Writer
 from streams.service import HealthServer
@@ -35,11 +38,15 @@ class Profiler:
         self._deps = deps
         self._registry = registry
         self._metrics = ProfilerMetrics(registry)
-        self._stored = StoredProfiles(settings.profile.retry_after_s)
+        self._stored = StoredProfiles(settings.profile.retry_after_s, settings.kafka.partitions)
         self._release = ServingRelease()
         self._profiles = TopicFollower(settings, "profiles", self._stored.on_record)
         self._releases = TopicFollower(settings, "releases", self._release.on_record)
         self._writer = Writer(settings, deps, self._metrics)
+        self._replica = Replica()
+        self._kits = Kits(settings, deps.encoder, deps.embedder, deps.sources)
+        self._kit = ServingKit(self._kits, self._release)
+        self._proving = Proving(settings, self._kits, self._release, self._replica)
         self._serving = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -58,7 +65,7 @@ class Profiler:
         if self._release.id is None:
             return "waiting for a release to be served"
         follower = self._profiles.not_ready or self._releases.not_ready
-        return follower or (None if self._serving else "joining the group")
+        return self._kit.problem or follower or (None if self._serving else "joining the group")
 
     async def _serve_health(self, closing: AsyncExitStack) -> None:
         metrics = self._settings.metrics
@@ -73,11 +80,17 @@ class Profiler:
             await follower.start()
             closing.push_async_callback(follower.stop)
         await self._profiles.caught_up()
-        log.info("serving release %s", await self._release.known())
+        await self._kit.begin()
         sender = await start_client(lambda: producer(self._settings))
         closing.push_async_callback(sender.stop)
         answering = Answering(
-            self._settings, self._writer, self._stored, self._release, sender, self._metrics
+            self._settings,
+            self._writer,
+            self._stored,
+            self._kit,
+            sender,
+            self._metrics,
+            self._replica,
         )
         await answering.intake.start()
         closing.push_async_callback(answering.intake.stop)
@@ -102,7 +115,12 @@ class Profiler:
             await asyncio.gather(*background, return_exceptions=True)
 
     def _background(self, answering: Answering) -> list[Coroutine[Any, Any, None]]:
-        following = [self._profiles.failed(), self._releases.failed()]
+        following = [
+            self._profiles.failed(),
+            self._releases.failed(),
+            self._kit.follow(),
+            self._proving.run(answering.producer),
+        ]
         engine = self._writer.engine
         if engine is None:
             return following

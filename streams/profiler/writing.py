@@ -16,6 +16,7 @@ from models.schemas import Profile, ProfileRequest, TokenCounts
 from models.settings import Settings
 from streams.metrics import ProfilerMetrics
 from streams.profiler.engine import Engine
+from streams.profiler.kits import Kit, Sources
 from streams.profiler.marks import Position
 
 EXTRACTIVE: Final = "extractive"
@@ -24,11 +25,15 @@ VECTOR_DIGITS: Final = 7  # what a 32-bit float holds; written out in full it is
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What the profiler is given: the engine (None: extractive by setting) and the embedder."""
+    """What the profiler is given: the engine (None: extractive by setting) and the embedder.
+
+    Both as the settings name them; `sources` is where releases bring others from.
+    """
 
     encoder: ProfileEncoder | None
     embedder: TextEmbedder
     count_tokens: Callable[[str], int]
+    sources: Sources
 
 
 class Answer(NamedTuple):
@@ -47,16 +52,17 @@ class Writer:
         encoder = deps.encoder
         self.engine = Engine(encoder, settings.profile, metrics) if encoder else None
 
-    async def ask(self, request: ProfileRequest) -> Answer:
-        """What the engine answers; without one nothing, at once.
+    async def ask(self, request: ProfileRequest, kit: Kit) -> Answer:
+        """What the engine answers with the kit's adapter; without an engine nothing, at once.
 
         It is the same whatever was asked before: only the request enters the prompt.
         """
         prompt = render(request)
-        return Answer(prompt, await self.engine.ask(prompt) if self.engine else None)
+        asked = self.engine.ask(prompt, kit.adapter) if self.engine else None
+        return Answer(prompt, await asked if asked else None)
 
     async def write(
-        self, request: ProfileRequest, position: Position, release: str, answer: Answer
+        self, request: ProfileRequest, position: Position, kit: Kit, answer: Answer
     ) -> Profile:
         """The profile made of `answer`: the model's, or a stand-in marked `fallback`."""
         completion = answer.completion
@@ -66,22 +72,22 @@ class Writer:
         return Profile(
             **_taken_over(request, position),
             **_engine_fields(completion),
-            profile_id=_profile_id(request, release, fallback),
+            profile_id=_profile_id(request, kit.release, fallback),
             sections=composed.sections,
             text=composed.text,
             sentences=composed.counts,
-            release=release,
+            release=kit.release,
             fallback=fallback,
             prompt_version=PROMPT_VERSION,
             prompt_hash=text_hash(answer.prompt),
-            vector=await self._embedded(composed.text),
-            vector_release=release,
+            vector=await self._embedded(composed.text, kit.embedder),
+            vector_release=kit.release,
             created_at=time.time_ns() // 1_000_000,
         )
 
-    async def _embedded(self, text: str) -> tuple[float, ...]:
+    async def _embedded(self, text: str, embedder: TextEmbedder) -> tuple[float, ...]:
         started = time.monotonic()
-        vectors = await asyncio.to_thread(self._deps.embedder.embed, [text])
+        vectors = await asyncio.to_thread(embedder.embed, [text])
         self._metrics.embedding_latency.observe(time.monotonic() - started)
         return tuple(round(value, VECTOR_DIGITS) for value in vectors[0].tolist())
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,18 +16,20 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from prometheus_client import CollectorRegistry
 
-from models.fakes import FakeEncoder, HashEmbedder
+from models.fakes import FakeEncoder, HashEmbedder, MemoryReleaseStore
 from models.identity import text_hash
-from models.ports import Vectors
+from models.ports import ProfileEncoder, Vectors
 from models.prompts import render
+from models.releases import base_release
 from models.schemas import Profile, ProfileRequest, ReleaseAnnouncement
 from models.settings import Settings
 from streams.kafka import client_options, consumer, group_id, producer, start_client
+from streams.profiler.kits import Sources
 from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps
 from streams.topics import ensure_topics
 from tests.conftest import MakeSettings
-from tests.streams.profiler.requests import request
+from tests.streams.profiler.requests import AS_OF, request
 
 pytestmark = pytest.mark.service
 DEADLINE_S = 60.0
@@ -114,9 +117,14 @@ class Wire:
 class Running:
     """A profiler that runs in this process until `drain` or `kill`."""
 
-    def __init__(self, settings: Settings, encoder: FakeEncoder | None, **deps: Any) -> None:
+    def __init__(self, settings: Settings, encoder: ProfileEncoder | None, **deps: Any) -> None:
         self.registry = CollectorRegistry()
-        parts = {"embedder": HashEmbedder(), "count_tokens": lambda text: len(text.split())} | deps
+        defaults = {
+            "embedder": HashEmbedder(),
+            "count_tokens": lambda text: len(text.split()),
+            "sources": Sources(MemoryReleaseStore(), lambda _: HashEmbedder(32, "own")),
+        }
+        parts = defaults | deps
         self.role = Profiler(settings, Deps(encoder=encoder, **parts), self.registry)
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(self.role.run(self._stop))
@@ -136,7 +144,7 @@ class Running:
 
 @asynccontextmanager
 async def profiler(
-    settings: Settings, encoder: FakeEncoder | None, **deps: Any
+    settings: Settings, encoder: ProfileEncoder | None, **deps: Any
 ) -> AsyncIterator[Running]:
     running = Running(settings, encoder, **deps)
     try:
@@ -267,10 +275,10 @@ def test_a_finished_request_behind_an_unfinished_one_is_not_committed(
     quick = [request("quick", applied=n, number=n) for n in range(3)]
 
     class OneSlow(FakeEncoder):
-        async def complete(self, prompt: str, *, max_new_tokens: int) -> Any:
+        async def complete(self, prompt: str, **options: Any) -> Any:
             if prompt == render(slow):
                 await asyncio.Event().wait()
-            return await super().complete(prompt, max_new_tokens=max_new_tokens)
+            return await super().complete(prompt, **options)
 
     async def scenario(wire: Wire) -> None:
         running = Running(wire.settings, OneSlow(otherwise=lambda _: GROUNDED))
@@ -453,7 +461,10 @@ def test_it_is_not_ready_and_answers_nothing_before_a_release_is_served(
     async def scenario() -> None:
         async with Wire(settings).open() as wire:
             encoder = FakeEncoder(otherwise=lambda _: GROUNDED)
-            async with profiler(settings, encoder) as running:
+            store = MemoryReleaseStore()
+            store.publish(replace(base_release(settings, AS_OF), id="taste-1"))
+            sources = Sources(store, lambda _: HashEmbedder())
+            async with profiler(settings, encoder, sources=sources) as running:
                 await wire.ask(request())
                 await wire.until(lambda: running.role.not_ready())
                 assert running.role.not_ready() == "waiting for a release to be served"

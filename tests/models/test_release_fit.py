@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.release_fit import unfit
+from models.release_fit import cannot_load, unfit
 from models.releases import base_release
 from models.settings import Settings
 
@@ -45,3 +45,13 @@ def test_a_hash_that_one_side_does_not_know_is_not_compared() -> None:
 def test_an_embedder_of_its_own_fits_whatever_the_settings_name() -> None:
     own = replace(RELEASE, embedder="embedder", files={"embedder/model.safetensors": "aa"})
     assert unfit(own, SETTINGS) is None
+
+
+def test_one_that_serves_goes_on_after_a_change_of_windows_or_of_a_model_that_it_leaves_alone() -> (
+    None
+):
+    changed = {"window_spec": {}, "prompt_version": "lines-0", "base_model": "other/model"}
+    assert cannot_load(replace(RELEASE, **changed), SETTINGS) is None
+    adapted = replace(RELEASE, adapter="adapter", **changed)
+    assert "profile.model is" in (cannot_load(adapted, SETTINGS) or "")
+    assert "embedder.model is" in (cannot_load(replace(RELEASE, embedder="x/y"), SETTINGS) or "")

@@ -6,12 +6,13 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from models.errors import EngineError
-from models.fakes import FakeEncoder, HashEmbedder
+from models.fakes import FakeEncoder, HashEmbedder, MemoryReleaseStore
 from models.identity import text_hash
 from models.prompts import PROMPT_VERSION, render
 from models.schemas import Origin, Profile, Section
 from models.settings import Settings, load_settings
 from streams.metrics import ProfilerMetrics
+from streams.profiler.kits import Kit, Sources
 from streams.profiler.marks import Position
 from streams.profiler.writing import Deps, Writer, count_written
 from tests.streams.profiler.requests import request
@@ -22,13 +23,16 @@ GROUNDED = " white hanging lantern; red retrospot lunch bag"
 def write(
     encoder: FakeEncoder | None, settings: Settings | None = None, **fields: object
 ) -> Profile:
-    deps = Deps(encoder, HashEmbedder(), lambda text: len(text.split()))
+    embedder = HashEmbedder()
+    sources = Sources(MemoryReleaseStore(), lambda _: embedder)
+    deps = Deps(encoder, embedder, lambda text: len(text.split()), sources)
+    kit = Kit("base-0", None, embedder)
     metrics = ProfilerMetrics(CollectorRegistry())
     writer = Writer(settings or load_settings(), deps, metrics)
     asked = request(**fields)
 
     async def written() -> Profile:
-        return await writer.write(asked, Position(3, 77), "base-0", await writer.ask(asked))
+        return await writer.write(asked, Position(3, 77), kit, await writer.ask(asked, kit))
 
     return asyncio.run(written())
 

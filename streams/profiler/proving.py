@@ -1,0 +1,126 @@
+"""Following releases: the one that serves writes, a candidate is proven and answered for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+
+from models.errors import PalateError
+from models.schemas import ReleaseAnnouncement
+from models.settings import Settings
+from streams.profiler.kits import Kit, Kits
+from streams.profiler.replica import Replica
+from streams.release_steps import announce
+from streams.serving_release import ServingRelease
+
+log = logging.getLogger(__name__)
+
+PROVEN_WITHIN_S: Final = 300.0  # a busy CPU server needs minutes for a new adapter's first batch
+AGAIN_S: Final = 5.0  # between tries to load the release that serves
+
+
+class ServingKit:
+    """The kit that profiles are written with now.
+
+    It changes once the kit of the serving release is loaded; work under way ends with the kit
+    that it began with. A serving release that cannot be loaded here leaves the last one at work,
+    and `problem` says why.
+    """
+
+    def __init__(self, kits: Kits, releases: ServingRelease) -> None:
+        self._kits, self._releases = kits, releases
+        self._kit: Kit | None = None
+        self._kept: set[str] = set()
+        self.problem: str | None = None
+
+    async def begin(self) -> None:
+        """Load the kit of the release that serves; waits for one."""
+        while self._kit is None:
+            await self._take_up(await self._releases.known())
+
+    def now(self) -> Kit:
+        """The kit to begin work with."""
+        assert self._kit is not None, "asked before begin"
+        return self._kit
+
+    async def follow(self) -> None:
+        """Take up each release that comes to serve, for ever."""
+        while True:
+            serving = await self._releases.known()
+            if serving != self.now().release:
+                await self._take_up(serving)
+                continue
+            if self._kept != wanted(self._releases):
+                self._kept = wanted(self._releases)
+                await self._kits.keep(self._kept)
+                continue  # a record may have come meanwhile
+            await self._releases.change()
+
+    async def _take_up(self, release: str) -> None:
+        try:
+            self._kit = await self._kits.of(release)
+        except PalateError as error:
+            self.problem = f"release {release} cannot be taken up: {error}"
+            log.error("%s; trying again", self.problem)
+            await asyncio.sleep(AGAIN_S)
+            return
+        self.problem = None
+        log.info("writing with release %s", release)
+
+
+def wanted(releases: ServingRelease) -> set[str]:
+    """The releases whose kits are worth their memory."""
+    return {
+        name for name in (releases.id, releases.candidate, releases.previous) if name is not None
+    }
+
+
+class Proving:
+    """Answers each candidate with `engine-ready` or `refused`, as one replica of several.
+
+    Who promotes waits for each that lives.
+    """
+
+    def __init__(
+        self, settings: Settings, kits: Kits, releases: ServingRelease, replica: Replica
+    ) -> None:
+        self._settings, self._kits = settings, kits
+        self._releases, self._replica = releases, replica
+        self._answered: ReleaseAnnouncement | None = None
+
+    async def run(self, producer: AIOKafkaProducer) -> None:
+        """Answer candidates, for ever; one that is published again is proven again."""
+        while True:
+            published = self._publication()
+            if published is None or published is self._answered:
+                await self._releases.change()
+                continue
+            reason = await self._reason_against(published.release)
+            await self._answer(producer, published.release, reason)
+            self._answered = published
+
+    def _publication(self) -> ReleaseAnnouncement | None:
+        """The candidate's `published` step."""
+        candidate = self._releases.candidate
+        steps = self._releases.steps(candidate) if candidate else []
+        return next((step for step in steps if step.status == "published"), None)
+
+    async def _reason_against(self, release: str) -> str | None:
+        log.info("proving release %s", release)
+        try:
+            async with asyncio.timeout(PROVEN_WITHIN_S):
+                return await self._kits.prove(release)
+        except TimeoutError:
+            return f"it could not be proven within {PROVEN_WITHIN_S:.0f} s; is the engine well?"
+        except PalateError as error:
+            return str(error)
+
+    async def _answer(self, producer: AIOKafkaProducer, release: str, reason: str | None) -> None:
+        status = "refused" if reason else "engine-ready"
+        if reason:
+            log.warning("release %s is refused: %s", release, reason)
+        by = self._replica.name
+        await announce(producer, self._settings, release, status, by, detail=reason)
