@@ -127,6 +127,25 @@ def decode_interaction(
     return decoded
 
 
+def decode_for_user(record: Record, schema: type[M], partitions: int) -> M | Rejected:
+    """One record of a topic keyed by user, other than `interactions`; it lies where it belongs.
+
+    Under another key or in another partition it would reach a worker that does not keep the
+    user, and stand in a compacted topic under another user's name.
+    """
+    decoded = decode(record.value, schema)
+    if isinstance(decoded, Rejected):
+        return decoded
+    user_id: str = decoded.user_id  # type: ignore[attr-defined]
+    if record.key != user_id.encode():
+        found = (record.key or b"")[:KEY_BYTES]
+        return Rejected("wrong_key", f"key {found!r:.80} for user {user_id!r:.80}")
+    home = _partition_of_user(user_id, partitions)
+    if record.partition != home:
+        return Rejected("wrong_key", f"partition {record.partition}, the user's is {home}")
+    return decoded
+
+
 def id_of(key: bytes | None) -> str | Rejected:
     """The id that a key names; a record without a value has no other."""
     if not key:

@@ -41,7 +41,11 @@ RAW_FIELDS: Final = (
 RAW_NAMES: Final = tuple(field.name for field in RAW_FIELDS)
 
 # Fields whose name a raw column has; None: it says the same as the raw one.
-_RENAMED: Final = {("releases", "status"): "step", ("profile-requests", "partition"): None}
+_RENAMED: Final = {
+    ("releases", "status"): "step",
+    ("releases", "detail"): "step_detail",
+    ("profile-requests", "partition"): None,
+}
 
 _SCALARS: Final = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 

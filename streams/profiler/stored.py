@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from models.schemas import Profile
-from streams.codec import Record, Rejected, decode
+from streams.codec import Record, Rejected, decode_for_user
 from streams.profiler.marks import Marks, Position
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,8 @@ class Debt:
 class StoredProfiles:
     """Newest marks of every user and the debts, kept up by following the compacted topic."""
 
-    def __init__(self, retry_after_s: float) -> None:
+    def __init__(self, retry_after_s: float, partitions: int) -> None:
+        self._partitions = partitions
         self._retry_after_ms = retry_after_s * 1000
         self._newest: dict[str, tuple[Marks, bool]] = {}  # bool: written by the model
         self._debts: dict[str, Debt] = {}
@@ -44,7 +45,7 @@ class StoredProfiles:
         if record.value is None:
             self._drop((record.key or b"").decode(errors="replace"))
             return
-        profile = decode(record.value, Profile)
+        profile = decode_for_user(record, Profile, self._partitions)
         if isinstance(profile, Rejected):
             log.warning("profiles/%s@%s: %s", record.partition, record.offset, profile.detail)
             return

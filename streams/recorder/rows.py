@@ -20,6 +20,7 @@ from streams.codec import (
     Record,
     Rejected,
     decode,
+    decode_for_user,
     decode_interaction,
 )
 from streams.event_log.columns import FORWARDED, INVALID, OK, SCHEMAS, TOMBSTONE, TYPED
@@ -60,6 +61,8 @@ class Judge:
             found = decode_interaction(record, self.partitions, self.future_tolerance_ms)
         elif record.value is None:
             return Verdict(TOMBSTONE, _NOTHING[topic])
+        elif "user_id" in TOPIC_SCHEMAS[topic].model_fields:
+            found = decode_for_user(record, TOPIC_SCHEMAS[topic], self.partitions)
         else:
             found = decode(record.value, TOPIC_SCHEMAS[topic])
         if isinstance(found, Rejected):

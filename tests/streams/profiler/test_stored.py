@@ -41,7 +41,7 @@ def due(stored: StoredProfiles, after_s: float, most: int = 9) -> list[Any]:
 
 
 def test_a_request_is_answered_by_a_stored_profile_that_is_as_new() -> None:
-    stored = StoredProfiles(RETRY_S)
+    stored = StoredProfiles(RETRY_S, 1)
     assert not stored.answers("ada", Marks(5, -1, 1))
     stored.note(profile(5))
     assert stored.answers("ada", Marks(5, -1, 1))
@@ -51,14 +51,14 @@ def test_a_request_is_answered_by_a_stored_profile_that_is_as_new() -> None:
 
 
 def test_a_fallback_answers_older_requests_but_not_its_own() -> None:
-    stored = StoredProfiles(RETRY_S)
+    stored = StoredProfiles(RETRY_S, 1)
     stored.note(profile(5, fallback=True))
     assert stored.answers("ada", Marks(4, -1, 1))
     assert not stored.answers("ada", Marks(5, -1, 1))
 
 
 def test_a_fallback_found_in_the_topic_is_a_debt_that_names_its_request() -> None:
-    stored = StoredProfiles(RETRY_S)
+    stored = StoredProfiles(RETRY_S, 1)
     stored.on_record(record(0, profile(5, fallback=True).to_json()))
     assert due(stored, RETRY_S - 1) == []
     (debt,) = due(stored, RETRY_S)
@@ -68,7 +68,7 @@ def test_a_fallback_found_in_the_topic_is_a_debt_that_names_its_request() -> Non
 
 def test_a_debt_ends_with_the_profile_of_the_model_or_a_newer_one() -> None:
     for repaid in (profile(5), profile(6), profile(5, version=2)):
-        stored = StoredProfiles(RETRY_S)
+        stored = StoredProfiles(RETRY_S, 1)
         stored.note(profile(5, fallback=True))
         (debt,) = due(stored, RETRY_S)
         stored.note(repaid)
@@ -77,7 +77,7 @@ def test_a_debt_ends_with_the_profile_of_the_model_or_a_newer_one() -> None:
 
 
 def test_an_older_profile_changes_nothing() -> None:
-    stored = StoredProfiles(RETRY_S)
+    stored = StoredProfiles(RETRY_S, 1)
     stored.note(profile(5, fallback=True))
     stored.note(profile(4))
     assert stored.debts == 1
@@ -87,7 +87,7 @@ def test_an_older_profile_changes_nothing() -> None:
 
 
 def test_the_pause_between_tries_of_one_debt_doubles() -> None:
-    stored = StoredProfiles(RETRY_S)
+    stored = StoredProfiles(RETRY_S, 1)
     stored.note(profile(5, fallback=True))
     (debt,) = due(stored, RETRY_S)
     pauses = []
@@ -98,7 +98,7 @@ def test_the_pause_between_tries_of_one_debt_doubles() -> None:
 
 
 def test_a_tombstone_forgets_the_user_with_the_debt() -> None:
-    stored = StoredProfiles(RETRY_S)
+    stored = StoredProfiles(RETRY_S, 1)
     stored.note(profile(5, fallback=True))
     stored.on_record(record(1, None))
     assert stored.debts == 0
@@ -106,14 +106,14 @@ def test_a_tombstone_forgets_the_user_with_the_debt() -> None:
 
 
 def test_what_is_no_profile_is_left_out() -> None:
-    stored = StoredProfiles(RETRY_S)
+    stored = StoredProfiles(RETRY_S, 1)
     for value in (b"\xff\x00", b"[]", b'{"user_id": "ada"}'):
         stored.on_record(record(0, value))
     assert not stored.answers("ada", Marks(0, -1, 1))
 
 
 def test_debts_that_cannot_be_paid_are_written_off() -> None:
-    stored = StoredProfiles(RETRY_S)
+    stored = StoredProfiles(RETRY_S, 1)
     stored.note(profile(5, fallback=True))
     (debt,) = due(stored, RETRY_S)
     stored.write_off(debt)
@@ -122,7 +122,7 @@ def test_debts_that_cannot_be_paid_are_written_off() -> None:
 
 
 def test_only_as_many_debts_are_handed_out_as_there_is_room_for() -> None:
-    stored = StoredProfiles(RETRY_S)
+    stored = StoredProfiles(RETRY_S, 1)
     for n in range(5):
         stored.note(profile(n, fallback=True, user_id=f"u{n}", created_at=AS_OF - n))
     assert [debt.user_id for debt in due(stored, RETRY_S, most=2)] == ["u4", "u3"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.schemas import TOPIC_SCHEMAS, Interaction, Item, ReleaseAnnouncement
+from models.schemas import TOPIC_SCHEMAS, Interaction, Item, ProfileEdit, ReleaseAnnouncement
 from streams.codec import DEAD_LETTER_BYTES, FORWARDED_HEADER, MAX_VALUE_BYTES, partition_for
 from streams.event_log.columns import NESTED, RAW_NAMES, SCHEMAS, TYPED
 from streams.recorder.rows import Buffer, Judge, encode_headers
@@ -70,6 +70,16 @@ def test_an_interaction_that_is_not_accepted_is_a_row_without_fields(record, sta
     row = row_of(record)
     assert (row["status"], row["reason"], row["event_id"]) == (status, reason, None)
     assert (row["value"], row["key"]) == (record.value, record.key)
+
+
+@pytest.mark.parametrize(
+    ("key", "partition"), [(b"bob", HOME), (None, HOME), (b"ann", (HOME + 1) % 4)]
+)
+def test_an_edit_that_does_not_lie_where_its_user_does_is_not_accepted(key, partition):
+    edit = ProfileEdit(edit_id="1", user_id="ann", action="pin", text="Tea.", timestamp=NOW)
+    record = ARecord(edit.to_json(), "profile-edits", key=key, partition=partition)
+    row = row_of(record, "profile-edits")
+    assert (row["status"], row["reason"]) == ("invalid", "wrong_key")
 
 
 def test_a_null_value_of_a_compacted_topic_is_a_tombstone():
