@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from models.catalogue import Catalogue
@@ -71,21 +72,31 @@ class Shelf(NamedTuple):
 
 
 class Derived:
-    """Everything that ranking needs beside the users' states."""
+    """Everything that ranking needs beside the users' states.
+
+    The candidate's items are loaded as soon as its table is whole, so that a switch is one look
+    at another shelf. Until the serving release is loaded, the release before goes on.
+    """
 
     def __init__(self, settings: Settings, index: VectorIndex, metrics: TrackerMetrics) -> None:
         self._settings, self._index, self._metrics = settings, index, metrics
         self.texts = ItemTexts()
         self.release = ServingRelease()
-        self._shelf: Shelf | None = None
+        self._shelves: dict[str, Shelf] = {}  # by release: serving, candidate
+        self._last: Shelf | None = None  # of the release that served when it was refreshed last
+        self._versions: dict[str, int] = {}  # of the tables that the shelves were read from
         self._snapshot: Cooccurrence | None = None
-        self._table_version = -1
 
     @property
     def shelf(self) -> Shelf | None:
-        """What to rank with; None while the serving release is not loaded."""
-        loaded = self._shelf is not None and self._shelf.release == self.release.id
-        return self._shelf if loaded else None
+        """What to rank with: of the serving release, or of the one before until it is loaded."""
+        return self._shelves.get(self.release.id or "", self._last)
+
+    @property
+    def release_of_lists(self) -> str | None:
+        """Of which release the lists are now."""
+        shelf = self.shelf
+        return shelf.release if shelf is not None else self.release.id
 
     def candidates(self, shelf: Shelf, queries: list[Query]) -> list[Rows] | None:
         """Each user's rows worth scoring, where the catalogue is too large to score whole."""
@@ -95,43 +106,66 @@ class Derived:
         )
 
     async def keep_fresh(self) -> None:
-        """Look for new vectors and co-occurrence for ever."""
+        """Look for new vectors and co-occurrence for ever, and whenever a release has moved."""
         while True:
             try:
                 await asyncio.to_thread(self.refresh)
             except (PalateError, OSError, RuntimeError, ValueError) as error:
                 log.warning("derived views are not readable now, the last ones stay: %s", error)
-            await asyncio.sleep(self._settings.ranking.refresh_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.ranking.refresh_s):
+                    await self.release.change()
 
     def refresh(self) -> None:
         """Take in what is new; blocks on the index."""
-        release = self.release.id
-        if release is None:
-            return
+        serving, candidate = self.release.id, self._whole_candidate()
+        self._refresh_snapshot()
+        if serving is not None and self._is_there(serving):
+            self._last = self._refreshed(serving)
+        if candidate is not None:
+            self._refreshed(candidate)
+        self._shelves = {
+            release: shelf
+            for release, shelf in self._shelves.items()
+            if release in (serving, candidate, self.release.id)
+        }
+
+    def _whole_candidate(self) -> str | None:
+        candidate = self.release.candidate
+        return candidate if candidate and self.release.has(candidate, "items-ready") else None
+
+    def _is_there(self, release: str) -> bool:
+        """A release whose table is not there yet does not take the place of one that serves."""
+        return self._last is None or self._index.version(items_table(release)) > 0
+
+    def _refreshed(self, release: str) -> Shelf:
+        """The release's shelf as of now."""
         started = time.monotonic()
-        before = self._shelf if self._shelf and self._shelf.release == release else None
+        before = self._shelves.get(release)
         catalogue = self._newer(release, before)
-        moved = self._refresh_snapshot()
-        if before is None or moved or catalogue is not before.catalogue:
-            self._shelf = Shelf(release, catalogue, align(self._snapshot, catalogue))
-            self._metrics.retrieval_latency.labels(kind="refresh").observe(
-                time.monotonic() - started
-            )
+        if before and catalogue is before.catalogue and before.neighbours.id == self._snapshot_id:
+            return before
+        shelf = Shelf(release, catalogue, align(self._snapshot, catalogue))
+        self._shelves[release] = shelf
+        self._metrics.retrieval_latency.labels(kind="refresh").observe(time.monotonic() - started)
+        return shelf
 
     def _newer(self, release: str, before: Shelf | None) -> Catalogue:
         table = items_table(release)
         version = self._index.version(table)
-        if before is not None and version == self._table_version:
+        if before is not None and version == self._versions.get(table):
             return before.catalogue
         catalogue = before.catalogue if before else Catalogue.empty()
         newer = catalogue.updated(self._index.newer_than(table, catalogue.sequence))
-        self._table_version = version
+        self._versions[table] = version
         self._metrics.table_version.labels(table=table).set(version)
         return newer
 
-    def _refresh_snapshot(self) -> bool:
+    def _refresh_snapshot(self) -> None:
         folder = self._settings.cooccurrence_dir
-        if current_id(folder) == (self._snapshot.id if self._snapshot else None):
-            return False
-        self._snapshot = load_current(folder)
-        return True
+        if current_id(folder) != self._snapshot_id:
+            self._snapshot = load_current(folder)
+
+    @property
+    def _snapshot_id(self) -> str | None:
+        return self._snapshot.id if self._snapshot else None

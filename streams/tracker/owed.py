@@ -23,13 +23,17 @@ Trigger = Literal["event", "profile", "release"]
 def recommendation_trigger(
     head: Head, profile: ProfileRecord | None, release: str | None
 ) -> Trigger | None:
-    """Why a recommendation is owed: release, profile or event; None if none is."""
-    profile_id = profile.profile_id if profile is not None else ""
-    if head.applied == NEVER and not profile_id:
+    """Why a recommendation is owed: release, profile or event; None if none is.
+
+    A profile whose vector is of another release cannot be used, and owes nothing until it is.
+    """
+    if head.applied == NEVER and profile is None:
         return None
     if head.recommended_release and release and head.recommended_release != release:
         return "release"
-    if profile_id != head.recommended_profile:
+    profile_id = profile.profile_id if profile is not None else ""
+    usable = profile is None or release in (None, profile.vector_release)
+    if usable and profile_id != head.recommended_profile:
         return "profile"
     return "event" if head.applied > head.recommended else None
 

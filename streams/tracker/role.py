@@ -15,19 +15,21 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import faust
 from aiokafka.errors import KafkaError
 from faust.types import TP, EventT, StreamT
 from prometheus_client import CollectorRegistry
 
+from models.errors import VectorIndexError
 from models.ports import VectorIndex
 from models.schemas import Interaction, Profile, ProfileEdit
 from models.settings import Settings
 from streams.codec import (
     Misrouted,
     Rejected,
-    decode,
+    decode_for_user,
     decode_interaction,
     forwarded_headers,
     id_of,
@@ -51,13 +53,16 @@ from streams.tracker.applying import Arrival, apply_edit, apply_interactions
 from streams.tracker.asking import Asker
 from streams.tracker.continuity import check_continuity
 from streams.tracker.derived import Derived
-from streams.tracker.owed import DueUsers, WaitingUsers, recommendation_trigger
+from streams.tracker.moving import TICK_S, Moving
+from streams.tracker.owed import DueUsers, WaitingUsers
 from streams.tracker.serving import Server
 from streams.tracker.state import CLOCK_KEY, ProfileRecord, decode_clock, encode_clock
 from streams.tracker.users import Users
 from streams.triggers import NEVER, PartitionClock
 
 log = logging.getLogger(__name__)
+
+M = TypeVar("M", Profile, ProfileEdit)
 
 
 class TrackerRole:
@@ -81,6 +86,8 @@ class TrackerRole:
         self.waiting = WaitingUsers(settings.ranking.interval_s)
         self.due = DueUsers(settings.trigger, settings.windows)
         self.users = Users(self.table, settings.windows.history_cap)
+        self.moving = Moving(settings, self.users, self.waiting, self.derived, index, self.clocks)
+        self.followers = self._followers()
         self.lags: dict[int, int] = {}  # records behind, by partition of interactions
         port = settings.metrics.tracker_port + worker
         self.health = HealthServer(settings.metrics.host, port, registry, self._not_ready)
@@ -93,7 +100,9 @@ class TrackerRole:
         self.table.connect(self.producer, self.metrics, self._on_assigned)
         self._compose()
         await self.health.start()
-        followers = await self._follow()
+        for follower in self.followers:
+            await follower.start()
+            await follower.caught_up()
         self.app.finalize()
         read_again_from_commits(self.app)
         self.app.on_partitions_revoked.connect(self._on_revoked)
@@ -104,7 +113,7 @@ class TrackerRole:
             log.exception("the tracker stops")
             raise
         finally:
-            await self._drain(followers)
+            await self._drain()
 
     def _compose(self) -> None:
         shared = (self.settings, self.users)
@@ -115,25 +124,25 @@ class TrackerRole:
     def _not_ready(self) -> str | None:
         if not self.app.tables.actives_ready:
             return "state is being recovered"
-        return None if self.derived.shelf is not None else "no release is serving yet"
+        if self.derived.shelf is None:
+            return "no release is serving yet"
+        return next(filter(None, (follower.not_ready for follower in self.followers)), None)
 
-    async def _follow(self) -> list[TopicFollower]:
+    def _followers(self) -> list[TopicFollower]:
         derived = self.derived
-        followers = [
+        return [
             TopicFollower(self.settings, "items", derived.texts.on_record),
             TopicFollower(self.settings, "releases", derived.release.on_record),
         ]
-        for follower in followers:
-            await follower.start()
-            await follower.caught_up()
-        return followers
 
     async def _until_stopped(self, stop: asyncio.Event) -> None:
         loops = [
             self._every(self.settings.ranking.tick_s, self._serve),
             self._every(self.settings.trigger.tick_s, self._ask),
+            self._every(TICK_S, self._move),
             self._every(self.settings.trigger.silent_check_s, self._look_for_silent),
             self.derived.keep_fresh(),
+            *(follower.failed() for follower in self.followers),
             self.app.wait_until_stopped(),
             stop.wait(),
         ]
@@ -147,10 +156,10 @@ class TrackerRole:
         if self.app.crashed:
             raise self.app.crash_reason
 
-    async def _drain(self, followers: list[TopicFollower]) -> None:
+    async def _drain(self) -> None:
         await self.table.flushed()
         await self.app.stop()
-        for follower in followers:
+        for follower in self.followers:
             await follower.stop()
         await self.producer.stop()
         await self.health.stop()
@@ -162,6 +171,9 @@ class TrackerRole:
                 await work()
             except KafkaError as error:  # what was owed still is
                 log.warning("Kafka does not take what is owed now (%r); trying on", error)
+                await asyncio.sleep(RETRY_S)
+            except VectorIndexError as error:  # of a catalogue too large to keep in memory
+                log.warning("the vector index does not answer now (%s); trying on", error)
                 await asyncio.sleep(RETRY_S)
             await asyncio.sleep(seconds)
 
@@ -230,7 +242,8 @@ class TrackerRole:
             if inserted:
                 self.users.save(partition, user, inserted)
                 self.waiting.add((partition, user_id))
-                self.due.look_at(partition, user, self.clocks[partition].now(wall))
+                now = self.clocks[partition].now(wall)
+                self.due.look_at(partition, user, now, moved_at=time.monotonic())
         for (kind, outcome), count in outcomes.items():
             self.metrics.events.labels(type=kind, outcome=outcome).inc(count)
         self._measure_lag(rows)
@@ -268,9 +281,12 @@ class TrackerRole:
     async def _dead_letter(self, row: Row, why: Rejected) -> None:
         await dead_letter_send(self.producer, self.settings, row, why, self.metrics)
 
+    def _read(self, row: Row, schema: type[M]) -> M | Rejected:
+        return decode_for_user(row, schema, self.settings.kafka.partitions)
+
     async def _on_profiles(self, rows: list[Row]) -> None:
         for row in rows:
-            found = decode(row.value, Profile) if row.value is not None else id_of(row.key)
+            found = self._read(row, Profile) if row.value is not None else id_of(row.key)
             if isinstance(found, Rejected):
                 await self._dead_letter(row, found)
             elif isinstance(found, Profile):
@@ -284,8 +300,8 @@ class TrackerRole:
         user = self.users.get(row.partition, profile.user_id)
         record = ProfileRecord.of(profile)
         if user.profile is not None and user.profile.newness() >= record.newness():
-            if user.profile == record:  # perhaps delivered again
-                self.users.save_profile(row.partition, user, record)
+            if user.profile.newness() == record.newness():  # perhaps delivered again
+                self.users.save_profile(row.partition, user, user.profile)
             self.metrics.profiles_taken.labels(outcome="older").inc()
             return
         self.users.save_profile(row.partition, user, record)
@@ -293,12 +309,12 @@ class TrackerRole:
         if user.head.requests == record.number:
             waited = time.time_ns() // 1_000_000 - user.head.applied_time
             self.metrics.event_to_profile.observe(max(0, waited) / 1000)
-        self.waiting.add((row.partition, profile.user_id), at_once=True)
+        self.moving.look_at((row.partition, profile.user_id), user.head, record)
 
     async def _on_edits(self, rows: list[Row]) -> None:
         wall = time.time_ns() // 1_000_000
         for row in rows:
-            edit = decode(row.value, ProfileEdit)
+            edit = self._read(row, ProfileEdit)
             if isinstance(edit, Rejected):
                 await self._dead_letter(row, edit)
                 continue
@@ -324,6 +340,10 @@ class TrackerRole:
     async def _ask(self) -> None:
         if not self._catching_up():
             await self.asker.ask(self.clocks)
+
+    async def _move(self) -> None:
+        if not self._catching_up():
+            await self.moving.step()
 
     async def _look_for_silent(self) -> None:
         self.asker.wake_silent(self.clocks)
@@ -354,6 +374,7 @@ class TrackerRole:
         self.waiting.drop_partitions_except(set())
         self.due.drop_partitions_except(set())
         self.clocks.clear()
+        self.moving.begin(self.derived.release_of_lists)
         for partition in sorted(partitions):
             await self._read_partition(partition)
 
@@ -364,13 +385,11 @@ class TrackerRole:
         self.clocks[partition] = clock
         now = clock.now(time.time_ns() // 1_000_000)
         profiles = dict(self.users.profiles(partition))
-        release = self.derived.release.id
         for user_id, head in self.users.heads(partition):
             place = (partition, user_id)
             newest = head.tail[-1].timestamp if head.tail else NEVER
             self.due.look_at_head(place, head, newest, now)
-            if recommendation_trigger(head, profiles.get(user_id), release) is not None:
-                self.waiting.add(place)
+            self.moving.look_at(place, head, profiles.get(user_id))
 
     async def _check_continuity(self, partition: int, applied: int) -> None:
         topic = self.settings.topic("interactions")

@@ -87,6 +87,8 @@ class Server:
         if trigger is None:
             return None
         profile, marks = user.profile, user.head.marks(user.newest)
+        if profile is not None and profile.vector_release != shelf.release:
+            profile = None  # not used, so not named; streams/tracker/moving.py gets its vector
         as_of = clocks[partition].now(time.time_ns() // 1_000_000)
         return Order(
             place=place,

@@ -123,8 +123,12 @@ class ProfileRecord(msgspec.Struct, frozen=True, array_like=True):
             profile.release,
             profile.vector_release,
             profile.sections.model_dump_json(exclude_none=True).encode(),
-            np.asarray(profile.vector, dtype="<f2").tobytes(),
+            _float16(profile.vector),
         )
+
+    def with_vector(self, vector: np.ndarray, release: str) -> ProfileRecord:
+        """The same profile with the vector that `release` has for it."""
+        return msgspec.structs.replace(self, vector=_float16(vector), vector_release=release)
 
     def newness(self) -> tuple[int, int, int, bool]:
         """Greater is newer (property 4); a model's text beats its own stand-in."""
@@ -137,6 +141,10 @@ class ProfileRecord(msgspec.Struct, frozen=True, array_like=True):
     def spoken(self) -> Sections:
         """The sentences."""
         return Sections.model_validate_json(self.sections)
+
+
+def _float16(vector: Sequence[float] | np.ndarray) -> bytes:
+    return np.asarray(vector, dtype="<f2").tobytes()
 
 
 @dataclass(slots=True)

@@ -43,9 +43,15 @@ class StateTable(faust.Table):
         value: bytes | None = self._db(partition).get(key)
         return value
 
-    def scan(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All (key, value) whose key begins with `prefix`, in order of key."""
-        for key, value in self._db(partition).items(from_key=prefix):
+    def scan(
+        self, partition: int, prefix: bytes, after: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """All (key, value) whose key begins with `prefix`, in order of key.
+
+        With `after`, only those whose key is greater than `prefix + after`.
+        """
+        begin = prefix + after + b"\0" if after else prefix  # the least key that is greater
+        for key, value in self._db(partition).items(from_key=begin):
             if not key.startswith(prefix):
                 return
             yield key, value

@@ -71,10 +71,15 @@ class Users:
         value = None if record is None else encode_profile(record)
         self._table.write(partition, [(profile_key(user.user_id), value)])
 
-    def heads(self, partition: int) -> Iterator[tuple[str, Head]]:
-        """All users of a partition."""
-        for key, value in self._table.scan(partition, HEAD):
+    def heads(self, partition: int, after: str = "") -> Iterator[tuple[str, Head]]:
+        """All users of a partition in order of their ids' bytes, from behind `after` on."""
+        for key, value in self._table.scan(partition, HEAD, after.encode()):
             yield key[1:].decode(), decode_head(value)
+
+    def profile(self, partition: int, user_id: str) -> ProfileRecord | None:
+        """The user's newest profile, read without the history."""
+        value = self._table.read(partition, profile_key(user_id))
+        return None if value is None else decode_profile(value)
 
     def profiles(self, partition: int) -> Iterator[tuple[str, ProfileRecord]]:
         """All stored profiles of a partition."""

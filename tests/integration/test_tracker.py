@@ -306,18 +306,57 @@ def test_an_event_under_a_wrong_key_is_sent_on_once_and_counts(kafka, make_setti
     run(scenario)
 
 
-@pytest.mark.parametrize("claimed", ["other", "base-0"])
-def test_a_vector_of_another_release_is_never_mixed_in(kafka, make_settings, claimed):
+def test_a_vector_of_another_release_is_never_mixed_in(kafka, make_settings):
     settings = make_settings()
 
     async def scenario() -> None:
         async with wired(settings) as wire, tracking(settings, index_of("tea", "spoon")):
             await wire.interact(interaction(1))
             await wire.until(lambda: wire.requests("ada"))
+            foreign = profile_for(wire.requests("ada")[0], vector_release="other")
+            await wire.send("profiles", "ada", foreign.to_json())
+            await wire.interact(interaction(2))
+            await wire.until(lambda: len(wire.recommendations("ada")) == 2)
+            made = wire.recommendations("ada")[-1]
+            assert (made.trigger, made.profile_id) == ("event", None)
+            assert np.isclose(made.items[0].parts.get("profile", 0.0), 0.0)
+
+    run(scenario)
+
+
+def test_the_vector_that_the_index_has_for_a_profile_takes_the_place_of_another_releases(
+    kafka, make_settings
+):
+    settings, index = make_settings(), index_of("tea", "spoon")
+
+    async def scenario() -> None:
+        async with wired(settings) as wire, tracking(settings, index):
+            await wire.interact(interaction(1))
+            await wire.until(lambda: wire.requests("ada"))
+            vector = HashEmbedder().embed(["tea"])[0]
+            row = VectorRow("ada", vector, "Tea.", 0, {"profile_id": "p1"})
+            index.upsert("profiles@base-0", [row])
             foreign = profile_for(
-                wire.requests("ada")[0], vector_release=claimed, vector=(1.0, 0.0)
+                wire.requests("ada")[0], vector_release="other", vector=(1.0, 0.0)
             )
             await wire.send("profiles", "ada", foreign.to_json())
+            await wire.until(lambda: wire.recommendations("ada")[-1].profile_id == "p1")
+            made = wire.recommendations("ada")[-1]
+            part = {item.item_id: item.parts["profile"] for item in made.items}["tea"]
+            assert (made.trigger, round(part, 2)) == ("profile", settings.ranking.profile)
+
+    run(scenario)
+
+
+def test_a_vector_that_only_claims_to_be_of_the_release_is_not_used(kafka, make_settings):
+    settings = make_settings()
+
+    async def scenario() -> None:
+        async with wired(settings) as wire, tracking(settings, index_of("tea", "spoon")):
+            await wire.interact(interaction(1))
+            await wire.until(lambda: wire.requests("ada"))
+            false = profile_for(wire.requests("ada")[0], vector=(1.0, 0.0))
+            await wire.send("profiles", "ada", false.to_json())
             await wire.until(lambda: wire.recommendations("ada")[-1].profile_id == "p1")
             parts = wire.recommendations("ada")[-1].items[0].parts
             assert np.isclose(parts.get("profile", 0.0), 0.0)

@@ -29,6 +29,13 @@ def test_a_new_event_a_new_profile_and_a_new_release_each_owe_a_list():
     assert recommendation_trigger(Head(applied=5, **served), record("p"), "next") == "release"
 
 
+def test_a_profile_whose_vector_is_of_another_release_owes_nothing_by_itself():
+    served = {"recommended": 5, "recommended_profile": "p", "recommended_release": "next"}
+    assert recommendation_trigger(Head(applied=5, **served), record("q"), "next") is None
+    assert recommendation_trigger(Head(applied=6, **served), record("q"), "next") == "event"
+    assert recommendation_trigger(Head(applied=5, **served), None, "next") == "profile"
+
+
 def test_the_newest_waiting_users_are_served_first():
     waiting = WaitingUsers(interval=1.0)
     for place in (A, B, A):
