@@ -25,7 +25,7 @@ _CHUNK: Final = 16  # texts of like length encoded together: less padding, same 
 
 
 class TextTower:
-    """One encoder for users and items."""
+    """One encoder for users and items. It is a TextEmbedder too."""
 
     def __init__(
         self, source: ModelSource, settings: ContrastiveSettings, device: str | None = None
@@ -36,15 +36,12 @@ class TextTower:
             )
         except (OSError, ValueError) as error:
             raise TrainingError(f"the embedder {source} cannot be loaded: {error}") from error
+        self.model = str(source)
+        self.dimension = int(self.network.get_embedding_dimension() or 0)
         self._served_length = self.network.max_seq_length
         longest = self._served_length or settings.max_tokens
         self.network.max_seq_length = min(longest, settings.max_tokens)
         self._low = settings.precision == "bfloat16"
-
-    @property
-    def dimension(self) -> int:
-        """Of the vectors."""
-        return int(self.network.get_embedding_dimension() or 0)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """[texts, dimension] with gradients, in the mode (train, eval) that the network is in."""
@@ -69,6 +66,8 @@ class TextTower:
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """[texts, dimension] of unit length, without gradients or dropout."""
+        if not texts:
+            return np.zeros((0, self.dimension), np.float32)
         was_training = self.network.training
         self.network.eval()
         with torch.no_grad():
