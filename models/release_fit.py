@@ -21,7 +21,7 @@ def unfit(release: Release, settings: Settings, model_hash: str = "") -> str | N
         )
     return (
         _other_model(release, settings, model_hash)
-        or _other_embedder(release, settings)
+        or other_embedder(release, settings)
         or _other_windows(release, settings)
     )
 
@@ -32,7 +32,15 @@ def cannot_load(release: Release, settings: Settings, model_hash: str = "") -> s
     Milder than `unfit`: one that serves already goes on after a change of windows.
     """
     model = _other_model(release, settings, model_hash) if release.adapter else None
-    return model or _other_embedder(release, settings)
+    return model or other_embedder(release, settings)
+
+
+def held_back(release: Release) -> str | None:
+    """Why the trainer's gate did not let it serve, by `metrics["gate"]`; None if it did."""
+    gate = release.metrics.get("gate") or {}
+    if gate.get("passed", True):
+        return None
+    return "; ".join(map(str, gate.get("reasons") or ())) or "no reason was written down"
 
 
 def _other_model(release: Release, settings: Settings, model_hash: str) -> str | None:
@@ -50,7 +58,8 @@ def _other_model(release: Release, settings: Settings, model_hash: str) -> str |
     return None
 
 
-def _other_embedder(release: Release, settings: Settings) -> str | None:
+def other_embedder(release: Release, settings: Settings) -> str | None:
+    """Why the release's embedder is not to be had here; None if it is its own or the configured."""
     if brings_embedder(release) or release.embedder == settings.embedder.model:
         return None
     return (

@@ -134,6 +134,9 @@ class ProfileSettings(Group):
         "transformers", description="Embedded model, an OpenAI-compatible server, or none."
     )
     model: str = Field("smollm2-135m-instruct", description="Bundled name, folder or hub id.")
+    starter: bool = Field(
+        True, description="Begin with the shipped adapter where it fits; a server must take LoRAs."
+    )
     base_url: str = Field(
         "http://127.0.0.1:18000/v1", description="Of the OpenAI-compatible server."
     )

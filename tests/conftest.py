@@ -122,6 +122,7 @@ def make_settings(tmp_path: Path, request: pytest.FixtureRequest) -> MakeSetting
             "models_dir": models_dir(),
             "kafka": {"bootstrap": bootstrap, "embedded": False, "prefix": prefix},
             "metrics": metrics,
+            "profile": {"starter": False},  # tests begin with base-0
         }
         return load_settings(**merged(defaults, overrides))
 

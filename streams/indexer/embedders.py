@@ -8,7 +8,8 @@ from pathlib import Path
 
 from models.errors import ReleaseError
 from models.ports import Release, ReleaseStore, TextEmbedder
-from models.releases import brings_embedder, embedder_folder, embedder_hash
+from models.release_fit import other_embedder
+from models.releases import embedder_folder, embedder_hash
 from models.settings import Settings
 
 Load = Callable[[Path], TextEmbedder]  # of an embedder's folder; takes seconds
@@ -33,7 +34,9 @@ class Embedders:
         Raises ReleaseError if it is another one than is to be had here, EmbedderError if it
         cannot be loaded.
         """
-        check_embedder(self._settings, release)
+        reason = other_embedder(release, self._settings)
+        if reason:
+            raise ReleaseError(reason)
         folder = embedder_folder(self._store, release)
         if folder is None:
             return self._configured
@@ -59,12 +62,3 @@ class Embedders:
             return embedder_hash(self._store.get(release_id))
         except ReleaseError:  # not on this machine: nothing is taken over from it
             return None
-
-
-def check_embedder(settings: Settings, release: Release) -> None:
-    """Raise ReleaseError if the release's embedder is neither its own nor the configured one."""
-    if not brings_embedder(release) and release.embedder != settings.embedder.model:
-        raise ReleaseError(
-            f"release {release.id} embeds with {release.embedder!r}, embedder.model is "
-            f"{settings.embedder.model!r}: set it back, or start with an empty data_dir"
-        )

@@ -6,30 +6,49 @@ import time
 
 from aiokafka import AIOKafkaProducer
 
+from models.errors import ReleaseError
 from models.model_files import weight_files
 from models.ports import Release, ReleaseStore
+from models.release_fit import other_embedder
 from models.releases import BASE_RELEASE, base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
-from streams.indexer.embedders import check_embedder
+from models.starter_release import fitting_starter
 from streams.release_steps import announce
 
 STEPS = ("published", "items-ready", "serving")
 
 
 def release_to_index(settings: Settings, store: ReleaseStore, serving: str | None) -> Release:
-    """The serving release, or base-0, which is made if there is none.
+    """The serving release; if there is none, the first one: the starter release or base-0.
 
-    Raises ReleaseError if the configured embedder is not the release's: vectors would mix.
+    The first is made if it is not there yet. Raises ReleaseError if a release that serves is not
+    on this machine, or if its embedder is not the configured one: vectors would mix.
     """
-    wanted = serving or BASE_RELEASE
-    if wanted == BASE_RELEASE and BASE_RELEASE not in store.ids():
-        made = base_release(settings, int(time.time() * 1000), weight_files(settings))
-        release = store.publish(made)
+    if serving is None:
+        release = _first(settings, store)
+    elif serving == BASE_RELEASE and BASE_RELEASE not in store.ids():
+        release = _base(settings, store)
     else:
-        release = store.get(wanted)
-    check_embedder(settings, release)
+        release = store.get(serving)
+    reason = other_embedder(release, settings)
+    if reason:
+        raise ReleaseError(reason)
     return release
+
+
+def _first(settings: Settings, store: ReleaseStore) -> Release:
+    starter = fitting_starter(settings)
+    if starter is not None:
+        return store.publish(starter.release, starter.files)
+    return _base(settings, store)
+
+
+def _base(settings: Settings, store: ReleaseStore) -> Release:
+    if BASE_RELEASE in store.ids():
+        return store.get(BASE_RELEASE)
+    made = base_release(settings, int(time.time() * 1000), weight_files(settings))
+    return store.publish(made)
 
 
 async def announce_first(
