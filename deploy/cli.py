@@ -38,6 +38,7 @@ COMMANDS: Final = (
     Entry("recommend", "deploy.commands.recommend", "recommend", "A user's list, with reasons."),
     Entry("import", "deploy.commands.import_", "import_", "Send files of items or interactions."),
     Entry("schema", "deploy.commands.schema", "schema", "The JSON Schema of a topic."),
+    Entry("releases", "deploy.commands.releases", "app", "What serves; promote, roll back."),
     Entry("vllm", "deploy.commands.vllm", "vllm", "A vLLM server for the profiler."),
     Entry("outcomes", "deploy.commands.outcomes", "outcomes", "What users did with their lists."),
     Entry("sql", "deploy.commands.sql", "sql", "Query the event log."),
@@ -45,6 +46,7 @@ COMMANDS: Final = (
     Entry("rebuild", "deploy.commands.rebuild", "rebuild", "Make the state again from the log."),
     Entry("rebuild-index", "deploy.commands.rebuild_index", "rebuild_index", "Make vectors again."),
     Entry("check", "deploy.commands.check", "app", "Check parity of what was made with the log."),
+    Entry("evaluate", "deploy.commands.evaluate", "evaluate", "Compare systems on what happened."),
     Entry("bench", "deploy.commands.bench", "bench", "Measure, beside alternatives."),
 )
 

@@ -38,6 +38,16 @@ def describe() -> dict[str, Any]:
     }
 
 
+def in_words() -> str:
+    """One line about the machine, where Java and Kafka do not matter."""
+    memory = psutil.virtual_memory().total / 2**30
+    loads = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, "
+        f"Python {platform.python_version()}, load {loads}"
+    )
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from models.settings import RankingSettings
-from trainer.baselines.counted import PopularitySystem, RandomSystem, users_per_item
+from trainer.baselines.counted import (
+    HadBeforeSystem,
+    PopularitySystem,
+    RandomSystem,
+    users_per_item,
+)
 from trainer.baselines.training_free import (
     COOCCURRENCE,
     HISTORY_TEXT,
@@ -28,6 +33,11 @@ def recent_popularity(context: Context) -> PopularitySystem:
     """Users per item, halved with the half-life of the shipped popularity prior."""
     half_life = context.settings.index.popularity_half_life_days
     return PopularitySystem("recent-popularity", users_per_item(context.corpus, half_life))
+
+
+def had_before(context: Context) -> HadBeforeSystem:
+    """The user's own items again."""
+    return HadBeforeSystem(context.corpus, context.settings.index.pair_half_life_days)
 
 
 def last_item_text(context: Context) -> RankingSystem:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.windows import DAY_MS
+from streams.windows import DAY_MS, split_by_liking
 from trainer.corpus import Corpus
 from trainer.evaluation.systems import Scores
 from trainer.events import Events
@@ -43,6 +43,29 @@ class PopularitySystem:
     def scores(self, sessions: Sequence[Session]) -> Scores:
         """Users per item."""
         return np.broadcast_to(self._popularity, (len(sessions), len(self._popularity)))
+
+
+class HadBeforeSystem:
+    """The user's own items again, frequent and recent ones first; nothing else is scored.
+
+    What repeat buying alone is worth: no taste is learned.
+    """
+
+    name = "had-before"
+
+    def __init__(self, corpus: Corpus, half_life_days: float) -> None:
+        self._row_of, self._size = corpus.row_of, len(corpus.item_ids)
+        self._spec, self._half_life_ms = corpus.spec, half_life_days * DAY_MS
+
+    def scores(self, sessions: Sequence[Session]) -> Scores:
+        """Σ ½^(age / half-life) over the item's events."""
+        found = np.zeros((len(sessions), self._size), np.float32)
+        for row, session in zip(found, sessions, strict=True):
+            for entry in split_by_liking(session.history, self._spec)[0]:
+                if entry.item_id in self._row_of:
+                    age = session.as_of - entry.timestamp
+                    row[self._row_of[entry.item_id]] += np.exp2(-age / self._half_life_ms)
+        return found
 
 
 def users_per_item(corpus: Corpus, half_life_days: float | None = None) -> NDArray[np.float64]:

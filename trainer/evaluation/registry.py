@@ -26,6 +26,7 @@ ENTRIES: Final = (
     Entry("random", _BASELINES, "random_order", "A seeded random order."),
     Entry("popularity", _BASELINES, "popularity", "Items that most users had."),
     Entry("recent-popularity", _BASELINES, "recent_popularity", "The same, older users less."),
+    Entry("had-before", _BASELINES, "had_before", "The user's own items again."),
     Entry("last-item-text", _BASELINES, "last_item_text", "Text of the last item."),
     Entry("history-text", _BASELINES, "history_text", "Texts of the history, weights 0.7^age."),
     Entry("cooccurrence", _BASELINES, "cooccurrence", "What went together with the history."),

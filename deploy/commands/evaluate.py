@@ -1,0 +1,168 @@
+"""`palate evaluate`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.console import JsonOption, print_json, terminal
+
+if TYPE_CHECKING:
+    from models.settings import Settings
+    from trainer.corpus import Corpus
+    from trainer.evaluation.context import Context
+    from trainer.evaluation.evaluate import Report
+
+
+class Protocol(StrEnum):
+    """How test is told from training."""
+
+    TEMPORAL = "temporal"
+    LEAVE_ONE_OUT = "leave-one-out"
+
+
+class Part(StrEnum):
+    """Which sessions are ranked."""
+
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+def evaluate(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with items.parquet and interactions.parquet; else the log."),
+    ] = None,
+    protocol: Annotated[
+        Protocol, typer.Option(help="One border in time for all, or each user's last item.")
+    ] = Protocol.TEMPORAL,
+    system: Annotated[
+        list[str] | None, typer.Option(help="Measure this system; may be repeated.")
+    ] = None,
+    split: Annotated[Part, typer.Option(help="Sessions to rank.")] = Part.TEST,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="Only so many users, drawn with the seed.")
+    ] = None,
+    mask_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--mask-seen/--keep-seen", help="Leave out items had before; default by protocol."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default data_dir/evaluations/TIME.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the whole catalogue by every system and say who is better, with intervals.
+
+    Prints the table and writes table.md, results.json, sessions.npz and plots to the run folder.
+
+    Example: palate evaluate --data data/sample
+    """
+    from models.settings import load_settings
+    from trainer.corpus import sample_users
+    from trainer.evaluation import plots, report
+    from trainer.evaluation.registry import build_systems
+
+    settings, started = _with_masking(load_settings(), mask_seen), time.monotonic()
+    corpus = _read(data, settings, protocol)
+    sessions = corpus.sessions.of(split.value)
+    if users:
+        sessions = sample_users(sessions, users, settings.train.evaluation.seed)
+    systems = build_systems(system or (), _context(corpus, settings))
+    found = _measure(corpus, systems, sessions, settings, quiet=as_json)
+    folder = out or settings.data_dir / "evaluations" / time.strftime("%Y%m%d-%H%M%S")
+    about = _about(settings, time.monotonic() - started)
+    written = report.write(found, folder, about)
+    written += [
+        plots.metric_by_slice(found, dimension, folder / f"by-{dimension}.png")
+        for dimension in found.slices
+    ]
+    if as_json:
+        print_json(report.to_json(found, about))
+    else:
+        _show(found, written)
+
+
+def _with_masking(settings: Settings, mask_seen: bool | None) -> Settings:
+    if mask_seen is None:
+        return settings
+    evaluation = settings.train.evaluation.model_copy(update={"mask_seen": mask_seen})
+    train = settings.train.model_copy(update={"evaluation": evaluation})
+    return settings.model_copy(update={"train": train})
+
+
+def _read(data: Path | None, settings: Settings, protocol: Protocol) -> Corpus:
+    from streams.event_log import SegmentLog
+    from trainer.corpus import Corpus
+
+    if data is not None:
+        return Corpus.from_folder(data, settings, protocol.value)
+    return Corpus.from_log(SegmentLog(settings.log_dir), settings, protocol.value)
+
+
+def _context(corpus: Corpus, settings: Settings) -> Context:
+    from models.model_files import embedder_model
+    from trainer.evaluation.context import Context
+
+    def embedder() -> Any:
+        from models.embedder import SentenceEmbedder  # torch takes seconds to import
+
+        return SentenceEmbedder(embedder_model(settings), settings.embedder)
+
+    return Context(
+        corpus, settings, embedder, settings.embedder.model, settings.data_dir / "vectors"
+    )
+
+
+def _measure(
+    corpus: Corpus, systems: Any, sessions: Any, settings: Settings, *, quiet: bool
+) -> Report:
+    from rich.progress import Progress
+
+    from trainer.evaluation.evaluate import evaluate
+
+    with Progress(console=terminal(quiet), transient=True, disable=quiet) as progress:
+        task = progress.add_task("ranking", total=len(systems) * len(sessions))
+        return evaluate(
+            corpus,
+            systems,
+            sessions,
+            settings.train.evaluation,
+            advance=lambda count: progress.advance(task, count),
+        )
+
+
+def _about(settings: Settings, took_s: float) -> dict[str, Any]:
+    from deploy.bench import machine
+
+    return {
+        "command": shlex.join(["palate", *sys.argv[1:]]),
+        "seed": settings.train.evaluation.seed,
+        "embedder": settings.embedder.model,
+        "took_s": round(took_s),
+        "at": time.strftime("%Y-%m-%d %H:%M"),
+        "machine": machine.in_words(),
+    }
+
+
+def _show(found: Report, written: list[Path]) -> None:
+    from rich.table import Table
+
+    from trainer.evaluation import report
+
+    console = terminal()
+    console.print(report.setting_of(found))
+    head, *rows = report.short_table(found)
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print("written: " + ", ".join(str(path) for path in written))
