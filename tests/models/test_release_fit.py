@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.release_fit import cannot_load, unfit
+from models.release_fit import cannot_load, held_back, unfit
 from models.releases import base_release
 from models.settings import Settings
 
@@ -55,3 +55,10 @@ def test_one_that_serves_goes_on_after_a_change_of_windows_or_of_a_model_that_it
     adapted = replace(RELEASE, adapter="adapter", **changed)
     assert "profile.model is" in (cannot_load(adapted, SETTINGS) or "")
     assert "embedder.model is" in (cannot_load(replace(RELEASE, embedder="x/y"), SETTINGS) or "")
+
+
+def test_a_gates_refusal_is_read_from_the_metrics() -> None:
+    refused = {"gate": {"passed": False, "reasons": ["ndcg@10 fell", "profiles grew"]}}
+    assert held_back(replace(RELEASE, metrics=refused)) == "ndcg@10 fell; profiles grew"
+    assert held_back(replace(RELEASE, metrics={"gate": {"passed": True}})) is None
+    assert held_back(RELEASE) is None
