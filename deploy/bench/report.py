@@ -15,8 +15,9 @@ from deploy.bench.rows import Row
 HEAD = """# Benchmarks
 
 Made by `make bench` (`palate bench --only NAME` measures one anew); `*.json` beside this page hold
-every single run. Contestants take turns on one machine and a broker of their own; a figure is the
-median of its runs. What misses its aim stays here with the reason.
+every single run. Contestants take turns on one machine and a broker of their own. A figure is the
+median of as many runs as its line says; a ratio is made of medians and counts as one. What misses
+its aim stays here with the reason.
 """
 
 
@@ -50,12 +51,13 @@ def page(results: dict[str, Any]) -> str:
 
 def _section(name: str, found: dict[str, Any]) -> Iterator[str]:
     yield f"## {name}\n\n{found['what']}\n"
-    yield "| figure | value | aim | met | notes |"
-    yield "|---|---:|---|---|---|"
+    yield "| figure | value | runs | aim | met | notes |"
+    yield "|---|---:|---:|---|---|---|"
     for row in found["rows"]:
         met = {True: "yes", False: "**no**", None: ""}[row["met"]]
         value = f"{row['value']:,g} {row['unit']}"
-        yield f"| {row['name']} | {value} | {row['aim']} | {met} | {row['note']} |"
+        cells = (row["name"], value, len(row["runs"]) or 1, row["aim"], met, row["note"])
+        yield f"| {' | '.join(map(str, cells))} |"
     yield f"\n{_about(found)}\n"
 
 

@@ -28,6 +28,8 @@ from streams.codec import partition_for
 from streams.kafka import consumer
 from tests.records import records
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_a_row_tells_whether_the_median_meets_the_aim():
     assert at_least("ratio", [0.5, 0.9, 0.85], 0.8, "×").met is True
@@ -81,9 +83,23 @@ def test_a_stored_benchmark_replaces_only_its_own_earlier_result(tmp_path: Path)
     stored = orjson.loads(path.read_bytes())
     assert [stored[name]["rows"][0]["value"] for name in ("one", "two")] == [1.0, 0.5]
     page = (tmp_path / "README.md").read_text()
-    assert "| x | 0.5 × | ≥ 1 × | **no** | why |" in page
-    assert "| x | 1 × | ≥ 1 × | yes | why |" in page
+    assert "| x | 0.5 × | 1 | ≥ 1 × | **no** | why |" in page
+    assert "| x | 1 × | 1 | ≥ 1 × | yes | why |" in page
     assert sorted(one.name for one in tmp_path.iterdir()) == ["2026-01-01.json", "README.md"]
+
+
+def test_the_page_says_how_many_runs_a_figure_is_the_median_of():
+    rows = [median_row("one", [1.0], "s"), median_row("three", [3.0, 1.0, 2.0], "s")]
+    about = {"what": "What.", "command": "c", "seed": 1, "at": "now", "machine": describe()}
+    page = report.page({"b": report.result(rows, **about)})
+    assert "| one | 1 s | 1 |" in page
+    assert "| three | 2 s | 3 |" in page
+
+
+def test_the_committed_page_is_made_from_the_stored_results():
+    folder = ROOT / "docs" / "benchmarks"
+    made = report.page(report.newest(folder))
+    assert (folder / "README.md").read_text() == made
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones():
