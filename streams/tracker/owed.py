@@ -129,7 +129,7 @@ class DueUsers:
                 self._moving[place] = due_at, moved_at
             return
         self.settle(place)
-        self._timers.set(place, next_emptying(marks, self._spans))
+        self._timers.wake_at(place, next_emptying(marks, self._spans))
 
     def silent(self, partition: int, now: int) -> Iterator[Place]:
         """Users of a partition one of whose windows has emptied by event time `now`."""
@@ -177,7 +177,7 @@ class Timers:
     def __len__(self) -> int:
         return sum(map(len, self._heaps.values()))
 
-    def set(self, place: Place, at: int | None) -> None:
+    def wake_at(self, place: Place, at: int | None) -> None:
         """Look at the user at event time `at`; None: not any more."""
         if at is None:
             self._wanted.pop(place, None)

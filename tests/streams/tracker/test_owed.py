@@ -148,7 +148,7 @@ def test_a_user_found_owed_after_a_restart_is_asked_for_at_once():
 def test_a_user_keeps_one_timer_however_many_events_come():
     timers = Timers()
     for at in range(10_000):
-        timers.set(A, NOW + at)
+        timers.wake_at(A, NOW + at)
     assert len(timers) == 1
     assert list(timers.run_out(0, NOW + 9_998)) == []
     assert list(timers.run_out(0, NOW + 9_999)) == [A]
@@ -169,7 +169,7 @@ def test_timers_name_exactly_the_users_whose_last_set_time_has_come(steps):
     for step, first, second in steps:
         if step == "set":
             wanted[first] = second
-            timers.set(first, second)
+            timers.wake_at(first, second)
             continue
         now = max(now, second)
         due = {p for p, at in wanted.items() if p[0] == first and at is not None and at <= now}
