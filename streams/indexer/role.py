@@ -243,10 +243,7 @@ class Indexer:
         """The first release serves when its tables are whole; of a candidate it is said."""
         candidate = self._releases.candidate
         if candidate in self._kept:
-            for topic, step in READY.items():
-                whole = self._kept[candidate].keeper.has_caught_up(topic)
-                if whole and not self._releases.has(candidate, step):
-                    await self._say(candidate, step)
+            await self._announce_ready(candidate)
         if not all(self._is_whole(one) for one in self._wanted()):
             return
         if self._first is not None:
@@ -254,6 +251,13 @@ class Indexer:
                 self._releases.take(made)
             self._first = None
         self.caught_up.set()
+
+    async def _announce_ready(self, release_id: str) -> None:
+        for topic, step in READY.items():  # in this order, whichever table was whole first
+            if not self._kept[release_id].keeper.has_caught_up(topic):
+                return
+            if not self._releases.has(release_id, step):
+                await self._say(release_id, step)
 
     def _is_whole(self, release_id: str) -> bool:
         kept = self._kept.get(release_id)
