@@ -8,12 +8,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
-from models.errors import StackError
+from deploy.console import KAFKA_WITHIN_S
 from models.schemas import Item
 from models.settings import Settings
 from models.text import item_text
 from streams.codec import Rejected, decode
 from streams.kafka import consumer
+from streams.reach import answers_within, check_reachable
 from streams.topic_follower import TopicFollower
 
 
@@ -23,19 +24,13 @@ async def from_now(settings: Settings, topics: Iterable[str]) -> AsyncIterator[A
 
     Raises StackError if Kafka does not answer.
     """
-    from aiokafka.errors import KafkaError
-
     reader = consumer(settings, topics, None, auto_offset_reset="latest")
     try:
-        await reader.start()
-        for partition in reader.assignment():
-            await reader.position(partition)  # look the end up now, not at the first poll
-    except KafkaError as error:
-        await reader.stop()
-        raise StackError(
-            f"Kafka at {settings.kafka.bootstrap} does not answer ({error}); palate up starts it"
-        ) from error
-    try:
+        await check_reachable(settings, KAFKA_WITHIN_S)
+        async with answers_within(settings, KAFKA_WITHIN_S):
+            await reader.start()
+            for partition in reader.assignment():
+                await reader.position(partition)  # look the end up now, not at the first poll
         yield reader
     finally:
         await reader.stop()

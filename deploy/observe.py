@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -122,12 +121,17 @@ def mean(samples: Iterable[Sample], histogram: str) -> float | None:
 
 
 async def kafka_state(settings: Settings) -> KafkaState:
-    """Lags by consumer group, dead letters, releases. Raises TimeoutError if Kafka is away."""
+    """Lags by consumer group, dead letters, releases.
+
+    Raises StackError saying why if Kafka cannot be reached.
+    """
     from aiokafka.admin import AIOKafkaAdminClient
 
     from streams.kafka import client_options, consumer
+    from streams.reach import answers_within, check_reachable
 
-    async with asyncio.timeout(KAFKA_WITHIN_S):
+    await check_reachable(settings, KAFKA_WITHIN_S)
+    async with answers_within(settings, KAFKA_WITHIN_S):
         admin = AIOKafkaAdminClient(**client_options(settings))
         reader = consumer(settings, (), None)
         try:

@@ -19,7 +19,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from deploy.broker import Broker
-from deploy.console import run
+from deploy.console import KAFKA_WITHIN_S, run
 from deploy.processes import Background
 from models.errors import StackError
 from models.settings import Settings
@@ -100,9 +100,9 @@ class Stack:
         return started
 
     def _ensure_topics(self) -> None:
-        from streams.topics import ensure_topics
+        from streams.topics import ensure_topics_within
 
-        run(ensure_topics(self.settings))
+        run(ensure_topics_within(self.settings, KAFKA_WITHIN_S))
 
     def _start_role(self, role: Role, say: Say) -> bool:
         background = self.background(role)

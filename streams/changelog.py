@@ -15,7 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from models.errors import TopicError
 from models.settings import Settings
 from streams.event_log import SegmentLog
-from streams.kafka import client_options, consumer, group_id, start_client
+from streams.kafka import client_options, consumer, group_id
+from streams.reach import start_within
 from streams.rebuild import RebuiltPartition
 
 TABLE: Final = "histories"
@@ -76,7 +77,7 @@ async def read_changelog(
 async def _changes(
     settings: Settings, partition: int, within_s: float | None
 ) -> AsyncIterator[tuple[bytes, bytes | None]]:
-    reader = await start_client(lambda: consumer(settings, (), None), within_s)
+    reader = await start_within(settings, lambda: consumer(settings, (), None), within_s)
     place = TopicPartition(changelog_topic(settings), partition)
     try:
         if place.topic not in await reader.topics():
@@ -146,7 +147,9 @@ async def ensure_changelog(admin: AIOKafkaAdminClient, settings: Settings) -> No
 
 async def admin_client(settings: Settings, within_s: float | None = None) -> AIOKafkaAdminClient:
     """A started admin client. Raises StackError if Kafka does not answer `within_s`."""
-    return await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)), within_s)
+    return await start_within(
+        settings, lambda: AIOKafkaAdminClient(**client_options(settings)), within_s
+    )
 
 
 def reset_local_state(settings: Settings) -> None:

@@ -22,7 +22,8 @@ from models.settings import Settings
 from streams.codec import Rejected, decode
 from streams.event_log import LOGGED_TOPICS, SegmentLog
 from streams.event_log.columns import INVALID
-from streams.kafka import consumer, deliver, start_client
+from streams.kafka import consumer, deliver
+from streams.reach import start_within
 from streams.topics import existing_partitions
 
 PREFIX: Final = "palate-"
@@ -85,7 +86,7 @@ async def from_topic(
 
     Raises StackError if Kafka does not answer `within_s` (None: waits).
     """
-    reader = await start_client(lambda: consumer(settings, (), None), within_s)
+    reader = await start_within(settings, lambda: consumer(settings, (), None), within_s)
     seen: set[Origin] = set()  # a tracker that was killed may have sent one twice
     try:
         for place in await _places(settings, reader):

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.helpers import create_ssl_context
 
-from models.errors import SettingsError, StackError
+from models.errors import SettingsError
 from models.settings import KafkaSettings, Settings
 from streams.codec import Record, Rejected, dead_letter
 
@@ -147,11 +147,8 @@ async def until_answered(what: str, call: Callable[[], Awaitable[T]]) -> T:
             return result
 
 
-async def start_client(make: Callable[[], C], within_s: float | None = None) -> C:
-    """A started client; waits for the broker for as long as it takes.
-
-    With `within_s`, which is for commands, raises StackError if it takes longer.
-    """
+async def start_client(make: Callable[[], C]) -> C:
+    """A started client; waits for the broker for as long as it takes (see `reach.start_within`)."""
 
     async def start() -> C:
         client = make()
@@ -162,14 +159,7 @@ async def start_client(make: Callable[[], C], within_s: float | None = None) -> 
             raise
         return client
 
-    try:
-        async with asyncio.timeout(within_s):
-            return await until_answered("connecting", start)
-    except TimeoutError as error:
-        raise StackError(
-            f"Kafka did not answer within {within_s} s; `palate up` starts it, KAFKA_BOOTSTRAP "
-            "names another cluster"
-        ) from error
+    return await until_answered("connecting", start)
 
 
 async def _close(client: Any) -> None:

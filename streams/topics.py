@@ -24,6 +24,7 @@ from streams.kafka import (
     start_client,
     until_answered,
 )
+from streams.reach import answers_within, check_reachable
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +95,9 @@ TOPICS: Final[Mapping[str, TopicSpec]] = {
 async def ensure_topics(settings: Settings, names: Iterable[str] = tuple(TOPICS)) -> list[str]:
     """Create the missing ones of `names`, check the others. Full names of those created.
 
-    Waits for the broker. Raises TopicError, naming topic and remedy, if an existing topic has
-    another partition count or a clean-up that would lose data, or if Kafka refuses to create one.
+    Waits for the broker (a command: see `ensure_topics_within`). Raises TopicError, naming topic
+    and remedy, if an existing topic has another partition count or a clean-up that would lose
+    data, or if Kafka refuses to create one.
     """
     wanted = {settings.topic(name): TOPICS[name] for name in names}
     admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
@@ -108,6 +110,13 @@ async def ensure_topics(settings: Settings, names: Iterable[str] = tuple(TOPICS)
     for name, spec in wanted.items():
         check_topic(name, spec, found[name].partitions, found[name].config, settings)
     return created
+
+
+async def ensure_topics_within(settings: Settings, within_s: float) -> list[str]:
+    """As `ensure_topics`, for commands. Raises StackError saying why if it takes longer."""
+    await check_reachable(settings, within_s)
+    async with answers_within(settings, within_s):
+        return await ensure_topics(settings)
 
 
 async def existing_partitions(settings: Settings, topic: str) -> list[TopicPartition]:

@@ -134,9 +134,10 @@ def _corrections(
 
 async def _replay(settings: Settings, found: Iterable[Correction | Outcome]) -> list[Outcome]:
     from streams import dead_letters as letters
-    from streams.kafka import producer, start_client
+    from streams.kafka import producer
+    from streams.reach import start_within
 
-    sender = await start_client(lambda: producer(settings), KAFKA_WITHIN_S)
+    sender = await start_within(settings, lambda: producer(settings), KAFKA_WITHIN_S)
     try:
         replayed = letters.replayed_list(settings)
         return [outcome async for outcome in letters.replay(found, settings, sender, replayed)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from deploy.console import JsonOption, print_json, run, terminal
+from models.errors import StackError
 from models.settings import load_settings
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def status(as_json: JsonOption = False) -> None:
     kafka, problem = None, ""
     try:
         kafka = run(kafka_state(settings))
-    except (TimeoutError, OSError, _kafka_error()) as error:
-        problem = f"Kafka at {settings.kafka.bootstrap} does not answer: {error or 'in time'}"
+    except (StackError, OSError, _kafka_error()) as error:
+        problem = str(error)
     if as_json:
         print_json(_document(states, kafka, problem))
     else:

@@ -22,7 +22,8 @@ from streams.importers.report import Report
 from streams.importers.rows import Kind
 from streams.importers.survey import Ready, Survey, survey
 from streams.kafka import client_options, producer, start_client
-from streams.topics import ensure_topics
+from streams.reach import answers_within
+from streams.topics import ensure_topics_within
 
 MAX_IN_FLIGHT: Final = 2_000
 CONNECT_S: Final = 20.0
@@ -69,21 +70,18 @@ async def import_files(
 
 
 async def _connect(settings: Settings) -> tuple[AIOKafkaProducer, str]:
-    """A started producer and the cluster's id, by which a broker set up anew is told apart."""
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            await ensure_topics(settings)
-            admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
-            try:
-                cluster = str((await admin.describe_cluster())["cluster_id"])
-            finally:
-                await admin.close()
-            return await start_client(lambda: producer(settings, linger_ms=LINGER_MS)), cluster
-    except TimeoutError as error:
-        raise ImportFailed(
-            f"Kafka at {settings.kafka.bootstrap} did not answer within {CONNECT_S:.0f} s; "
-            "start it with: palate up (or check KAFKA_BOOTSTRAP)"
-        ) from error
+    """A started producer and the cluster's id, by which a broker set up anew is told apart.
+
+    Raises StackError saying why if the cluster cannot be reached.
+    """
+    await ensure_topics_within(settings, CONNECT_S)
+    async with answers_within(settings, CONNECT_S):
+        admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
+        try:
+            cluster = str((await admin.describe_cluster())["cluster_id"])
+        finally:
+            await admin.close()
+        return await start_client(lambda: producer(settings, linger_ms=LINGER_MS)), cluster
 
 
 async def _import_file(

@@ -11,8 +11,9 @@ from aiokafka import TopicPartition
 from deploy.broker import Broker, free_port
 from models.errors import StackError
 from streams.kafka import consumer, deliver, group_id, producer, start_client
+from streams.reach import check_reachable, start_within
 from streams.topic_follower import TopicFollower
-from streams.topics import ensure_topics
+from streams.topics import ensure_topics, ensure_topics_within
 from tests.streams.clients import until
 
 pytestmark = pytest.mark.service
@@ -84,10 +85,15 @@ def test_clients_outlive_a_kill_of_the_broker_and_nothing_is_lost(own_broker, ca
 
 
 def test_a_command_does_not_wait_for_ever(make_settings):
-    settings = make_settings()
-    with pytest.raises(StackError, match=r"did not answer within 0\.2 s; `palate up` starts it"):
-        asyncio.run(_start(settings, within_s=0.2))
+    settings = make_settings(kafka={"embedded": True})
+    with pytest.raises(StackError, match=r"did not answer within 0\.2 s .*`palate up` starts it"):
+        asyncio.run(start_within(settings, lambda: producer(settings), 0.2))
+    with pytest.raises(StackError, match="did not answer within"):
+        asyncio.run(ensure_topics_within(settings, 0.2))
 
 
-async def _start(settings, within_s):
-    return await start_client(lambda: producer(settings), within_s=within_s)
+def test_it_does_not_offer_to_start_a_cluster_that_is_not_ours(make_settings):
+    settings = make_settings(kafka={"embedded": False})
+    with pytest.raises(StackError, match="is the cluster up") as refused:
+        asyncio.run(check_reachable(settings, 0.2))
+    assert "palate up" not in str(refused.value)

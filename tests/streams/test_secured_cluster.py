@@ -10,7 +10,8 @@ import pytest
 
 from deploy.broker import Broker
 from models.errors import StackError
-from streams.kafka import consumer, deliver, producer, start_client
+from streams.kafka import consumer, deliver, producer
+from streams.reach import check_reachable
 from streams.topics import ensure_topics
 from tests.conftest import free_ports
 from tests.streams.clients import read, started
@@ -63,16 +64,16 @@ class SecuredBroker(Broker):
 
 @pytest.fixture
 def secured(needs_java, make_settings, certificate):
-    """`secured(password)` → settings of a client of a cluster that asks for a password."""
+    """`secured(password, **other)` → settings of a client of a cluster that asks for a password."""
     plain, port = free_ports(2)
     bootstrap = f"127.0.0.1:{plain}"
     broker = SecuredBroker(make_settings(kafka={"bootstrap": bootstrap, "embedded": True}))
     broker.secure(port, certificate)
 
-    def client(password):
+    def client(password, **other):
         login = {"sasl_username": "palate", "sasl_password": password}
         tls = {"security_protocol": "SASL_SSL", "ssl_ca": certificate[0]}
-        return make_settings(kafka={"bootstrap": f"127.0.0.1:{port}", **login, **tls})
+        return make_settings(kafka={"bootstrap": f"127.0.0.1:{port}", **login, **tls, **other})
 
     try:
         broker.start()
@@ -94,6 +95,12 @@ def test_topics_producers_and_consumers_work_over_sasl_and_tls(secured):
     [record] = asyncio.run(run())
     assert (record.key, record.value) == (b"u", b"{}")
 
-    wrong = secured("wrong")
-    with pytest.raises(StackError, match="Kafka did not answer within"):
-        asyncio.run(start_client(lambda: producer(wrong), within_s=2.0))
+    for said, client in {
+        r"refused user palate \(SASL PLAIN\): .*SASL_PASSWORD": secured("wrong"),
+        "does not offer SASL SCRAM-SHA-512": secured("x", sasl_mechanism="SCRAM-SHA-512"),
+        "do not agree on TLS.*SSL_CA": secured("open sesame", ssl_ca=None),
+        "SECURITY_PROTOCOL than PLAINTEXT": secured("x", security_protocol="PLAINTEXT"),
+        "SECURITY_PROTOCOL than SSL": secured("x", security_protocol="SSL"),
+    }.items():
+        with pytest.raises(StackError, match=said):
+            asyncio.run(check_reachable(client, 0.5))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import ImportFailed
+from models.errors import ImportFailed, StackError
 from models.schemas import Interaction
 from models.settings import Settings
 from streams.codec import partition_for
@@ -139,7 +139,7 @@ def test_a_broker_that_is_away_is_named(
     monkeypatch.setattr(transmission, "CONNECT_S", 1.0)
     nowhere = make_settings(kafka={"bootstrap": "127.0.0.1:1"})
 
-    with pytest.raises(ImportFailed, match=r"127\.0\.0\.1:1 did not answer"):
+    with pytest.raises(StackError, match=r"127\.0\.0\.1:1 did not answer"):
         imported(nowhere, [events_file(tmp_path, 1)])
 
 
