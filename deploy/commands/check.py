@@ -13,7 +13,7 @@ from models.settings import load_settings
 if TYPE_CHECKING:
     from streams.parity import ParityReport
 
-app = typer.Typer(no_args_is_help=True, help="Check that what was made is what the events say.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()

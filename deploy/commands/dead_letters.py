@@ -28,7 +28,7 @@ LogOption = Annotated[
     bool, typer.Option("--from-log", help="Read the event log in place of Kafka.")
 ]
 
-app = typer.Typer(help="What was refused, and its way in again.")
+app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True)
