@@ -39,7 +39,7 @@ COMMANDS: Final = (
     Entry("import", "deploy.commands.import_", "import_", "Send files of items or interactions."),
     Entry("schema", "deploy.commands.schema", "schema", "The JSON Schema of a topic."),
     Entry("releases", "deploy.commands.releases", "app", "What serves; promote, roll back."),
-    Entry("releases", "deploy.commands.releases", "app", "What serves; promote, roll back."),
+    Entry("train", "deploy.commands.train", "train", "Learn from the log; release what is better."),
     Entry("vllm", "deploy.commands.vllm", "vllm", "A vLLM server for the profiler."),
     Entry("outcomes", "deploy.commands.outcomes", "outcomes", "What users did with their lists."),
     Entry("sql", "deploy.commands.sql", "sql", "Query the event log."),

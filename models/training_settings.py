@@ -93,6 +93,10 @@ class ContrastiveSettings(Group):
     learning_rate: float = Field(2e-5, gt=0, description="Of AdamW.")
     batch: int = Field(64, ge=2, description="Pairs per optimiser step; the others are negatives.")
     steps: int = Field(200, ge=0, description="Optimiser steps.")
+    users: int = Field(
+        500, ge=2, description="Most users whose profiles are written to learn from."
+    )
+    validation_users: int = Field(100, ge=1, description="Held-out users of a validation.")
     temperature: float = Field(0.05, gt=0, description="τ of InfoNCE.")
     logq: bool = Field(True, description="Correct for how often an item is a negative.")
     symmetric: bool = Field(False, description="Also item → profile.")
@@ -141,6 +145,7 @@ class GateSettings(Group):
     anchor_margin: float = Field(0.004, ge=0, description="The same against the anchored baseline.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the one-sided bound.")
     resamples: int = Field(2_000, ge=100, description="Bootstrap resamples over users.")
+    users: int = Field(200, ge=1, description="Most users for whom compared releases write.")
     min_users: int = Field(100, ge=1, description="Fewer users in the gate's window: not promoted.")
     grounding_drop: float = Field(0.02, ge=0, description="Most that grounding may fall.")
     length_change: float = Field(0.5, ge=0, description="Most relative change of profile length.")

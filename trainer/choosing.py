@@ -20,11 +20,6 @@ def trained_until(release: Release) -> int:
     return int(release.data_range.get("train_end", 0))
 
 
-def known_until(release: Release) -> int:
-    """Event time (epoch ms) after the last event that was there when a release was made."""
-    return int(release.data_range.get("end", 0))
-
-
 def chosen(sessions: Sequence[Session], since: int, settings: SessionSettings) -> list[Session]:
     """Sessions whose targets reach past `since`, and `settings.replay` times as many older ones.
 

@@ -68,10 +68,17 @@ class Corpus:
 
     @classmethod
     def from_log(
-        cls, log: SegmentLog, settings: Settings, protocol: Protocol = "temporal"
+        cls,
+        log: SegmentLog,
+        settings: Settings,
+        protocol: Protocol = "temporal",
+        until: Mapping[int, int] | None = None,
     ) -> Corpus:
-        """The event log up to now. Raises TrainingError if it is empty, EventLogError on holes."""
-        return read_corpus(LogSource(log), settings, protocol)
+        """The event log up to now, or up to the offsets `until` by partition.
+
+        Raises TrainingError if it is empty, EventLogError on holes.
+        """
+        return read_corpus(LogSource(log, until), settings, protocol)
 
     @classmethod
     def from_folder(
@@ -195,3 +202,13 @@ def sample_users(sessions: Sequence[Session], users: int, seed: int) -> tuple[Se
         return tuple(sessions)
     drawn = set(random.Random(seed).sample(names, users))
     return tuple(session for session in sessions if session.user_id in drawn)
+
+
+def newest_of_each(sessions: Sequence[Session]) -> list[Session]:
+    """The newest session of each user, in order of user id."""
+    newest: dict[str, Session] = {}
+    for session in sessions:
+        known = newest.get(session.user_id)
+        if known is None or session.as_of > known.as_of:
+            newest[session.user_id] = session
+    return [newest[user] for user in sorted(newest)]

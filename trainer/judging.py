@@ -115,6 +115,7 @@ class Judge:
 
 
 def written(prompt: Prompted, answer: Answer) -> Written:
+    """An answer in the form that the watch figures are taken of."""
     events = section_events(prompt.request)
     return Written(
         statements=tuple(said for _, said in statements(answer.text, first_section(events))),

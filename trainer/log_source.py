@@ -23,13 +23,11 @@ from trainer.sources import COLUMNS
 class LogSource:
     """InteractionSource over an event log. Raises EventLogError where the log has holes."""
 
-    def __init__(self, log: SegmentLog) -> None:
+    def __init__(self, log: SegmentLog, until: Mapping[int, int] | None = None) -> None:
+        """`until`: per partition of interactions, read the offsets below; None: all there are."""
         self._log = log
         self.name = "event log"
-        self._until = {
-            partition: log.next_offset("interactions", partition)
-            for partition in log.partitions("interactions")
-        }
+        self._until = dict(until) if until is not None else logged_until(log)
 
     def partitions(self) -> list[int]:
         """Partitions with logged interactions."""
@@ -96,3 +94,11 @@ def _remembered(batch: pa.RecordBatch, forgotten: Mapping[str, int]) -> pa.Recor
     until = pa.array(list(forgotten.values()), pa.int64())
     wish = pc.take(until, pc.index_in(batch.column("user_id").cast(pa.string()), users))
     return batch.filter(pc.fill_null(pc.greater(batch.column("kafka_time"), wish), True))
+
+
+def logged_until(log: SegmentLog) -> dict[int, int]:
+    """Partition of interactions → offset after the last one logged."""
+    return {
+        partition: log.next_offset("interactions", partition)
+        for partition in log.partitions("interactions")
+    }

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
-
-import orjson
+from typing import Any, Final, Literal
 
 from models.errors import TrainingError
+from trainer import kept
 from trainer.gate import Verdict
+
+_FILE: Final = "memory.json"
 
 Ending = Literal["passed", "refused", "skipped", "failed"]
 
@@ -55,11 +54,15 @@ class Memory:
     skipped_as: str = ""  # why the last run was skipped, if it was
     endings: dict[str, int] = field(default_factory=dict)
 
-    def after(self, outcome: Outcome, at_ms: int) -> Memory:
-        """With one more run. A refused release is no success of the job, nor is a failure."""
+    def after(self, outcome: Outcome, at_ms: int, serving: str) -> Memory:
+        """With one more run beside `serving`; the first release that served stays the anchor.
+
+        A refused release is no success of the job, nor is a failure.
+        """
         good = outcome.ending in ("passed", "skipped")
         return replace(
             self,
+            anchor=self.anchor or serving,
             last_run_ms=at_ms,
             last_success_ms=at_ms if good else self.last_success_ms,
             skipped_as=outcome.said if outcome.ending == "skipped" else "",
@@ -72,20 +75,15 @@ class Memory:
 
 def load_memory(folder: Path) -> Memory:
     """What was kept in `folder`; empty at the first run. Raises TrainingError if unreadable."""
-    path = folder / "memory.json"
+    found = kept.read(folder / _FILE)
     try:
-        return Memory(**orjson.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return Memory()
-    except (orjson.JSONDecodeError, TypeError) as error:
-        raise TrainingError(f"{path} cannot be read: {error}; remove it to begin anew") from error
+        return Memory(**found) if found is not None else Memory()
+    except TypeError as error:
+        raise TrainingError(
+            f"{folder / _FILE} is no memory of runs: {error}; remove it to begin anew"
+        ) from error
 
 
 def save_memory(folder: Path, memory: Memory) -> None:
-    """Written beside and renamed: a crash leaves the old one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".memory-", delete=False) as draft:
-        draft.write(orjson.dumps(asdict(memory), option=orjson.OPT_INDENT_2))
-        draft.flush()
-        os.fsync(draft.fileno())
-    Path(draft.name).rename(folder / "memory.json")
+    """Replace what is kept."""
+    kept.write(folder / _FILE, asdict(memory))

@@ -12,11 +12,15 @@ from models.errors import PalateError, ReleaseError
 from models.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from deploy.promotion import Progress
     from models.ports import Release
     from models.releases import FolderReleaseStore
 
 ReleaseId = Annotated[str, typer.Argument(help="Release id, as palate releases lists it.")]
+
+WITHIN_S = 900.0  # a catalogue of 10⁵ items takes a quarter of an hour to embed on two cores
 
 app = typer.Typer(
     help="Releases: what there is, what serves, and changing that.\n\nExample: palate releases list"
@@ -77,7 +81,7 @@ def promote(
     ] = False,
     within: Annotated[
         float, typer.Option(min=1.0, help="Give up after so many seconds; the old one serves on.")
-    ] = 900.0,
+    ] = WITHIN_S,
 ) -> None:
     """Make a release the one in force, once indexer and profilers are ready for it.
 
@@ -88,7 +92,11 @@ def promote(
     settings = load_settings()
     release = _store(settings).get(release_id)
     _require_gate(release, force)
-    console = terminal()
+    put_into_service(settings, release_id, within, terminal())
+
+
+def put_into_service(settings: Settings, release_id: str, within: float, console: Console) -> None:
+    """Promote and say so; at most `within` seconds. Raises ReleaseError; the old one serves on."""
     with console.status(f"{release_id}: published") as status:
         run(
             _promote(

@@ -113,10 +113,15 @@ def train_noprofile(
     )
 
 
-def ranking_validation(corpus: Corpus, text_of: TextOf, settings: Settings) -> Validate:
-    """NDCG on validation sessions of some users, by the gate's metric."""
+def ranking_validation(
+    corpus: Corpus,
+    text_of: TextOf,
+    settings: Settings,
+    sessions: Sequence[Session] | None = None,
+) -> Validate:
+    """NDCG by the gate's metric on these sessions, or on some users' validation sessions."""
     chosen = settings.train.evaluation
-    sessions = sample_users(corpus.sessions.validation, VALIDATION_USERS, chosen.seed)
+    sessions = sessions or sample_users(corpus.sessions.validation, VALIDATION_USERS, chosen.seed)
     _, texts = corpus.embedding_texts()
 
     def value(embed: Embed) -> float:

@@ -61,6 +61,7 @@ class RlsoResult:
     steps: int  # optimiser steps
     validations: tuple[Validation, ...]
     adapter: Path  # the best by validation, or the last without one
+    loss: float | None  # of the last optimiser step; None without one
 
 
 @dataclass(slots=True)
@@ -90,8 +91,12 @@ class Rlso:
         settings: RlsoSettings,
         folder: Path,
         identity: str,
+        advance: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`identity` names model, settings and data: another run's checkpoint is refused."""
+        """`identity` names model, settings and data: another run's checkpoint is refused.
+
+        `advance` is told of the rounds done.
+        """
         self._policy = policy
         self._source = source
         self._judge = judge
@@ -99,6 +104,7 @@ class Rlso:
         self._settings = settings
         self._folder = folder
         self._identity = identity
+        self._advance = advance
         self._log = RunLog(folder / LOG_FILE)
         self._optimiser = torch.optim.AdamW(
             policy.parameters(), lr=settings.learning_rate, weight_decay=0.0
@@ -118,6 +124,7 @@ class Rlso:
             self._validate(held_out)
         while self._done.round < self._settings.rounds:
             self._round(training)
+            self._advance(self._done.round)
             if self._due(self._settings.validate_every):
                 self._validate(held_out)
             if self._due(self._settings.checkpoint_every):
@@ -243,6 +250,7 @@ class Rlso:
             self._done.steps,
             tuple(self._done.validations),
             best if best.is_dir() else self._folder / LAST,
+            next((record["loss"] for record in reversed([*self._log.records("step")])), None),
         )
 
 

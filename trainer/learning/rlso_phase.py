@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +11,7 @@ from models.identity import digest
 from models.ports import TextEmbedder, Vectors
 from models.training_settings import TrainSettings
 from trainer.cases import Case, Prompted, cases, prompted
-from trainer.corpus import Corpus, sample_users
+from trainer.corpus import Corpus, newest_of_each, sample_users
 from trainer.judging import Judge, checked
 from trainer.learning.policy import Policy
 from trainer.learning.rlso import Rlso, RlsoResult
@@ -33,12 +33,14 @@ def run_rlso(
     items: Vectors | None = None,
     source: RolloutSource | None = None,
     training: Sequence[Session] | None = None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> RlsoResult:
     """Train `policy` on the corpus' training sessions, validate on users of its validation split.
 
     `items`: the catalogue under `embedder` in the order of `corpus.item_ids`, made here if not
-    given. `source`: the policy itself if not given. `training`: fewer sessions than all. Goes on
-    from the checkpoint in `folder` if there is one. Raises as Rlso.train does.
+    given. `source`: the policy itself if not given. `training`: fewer sessions than all.
+    `advance` is told of rounds done. Goes on from the checkpoint in `folder` if there is one.
+    Raises as Rlso.train does.
     """
     chosen = settings.rlso
     vectors = embedder.embed(corpus.embedding_texts()[1]) if items is None else items
@@ -55,10 +57,11 @@ def run_rlso(
         chosen,
         folder,
         identity,
+        advance,
     )
     sessions = corpus.sessions.train if training is None else training
     held_out = sample_users(corpus.sessions.validation, chosen.validation_users, chosen.seed)
-    return run.train(_cases(corpus, sessions), _cases(corpus, _newest(held_out)))
+    return run.train(_cases(corpus, sessions), _cases(corpus, newest_of_each(held_out)))
 
 
 def identity_of(
@@ -80,11 +83,3 @@ def identity_of(
 
 def _cases(corpus: Corpus, sessions: Sequence[Session]) -> list[Case]:
     return cases(sessions, corpus.row_of, corpus.spec, mask_seen=True)
-
-
-def _newest(sessions: Sequence[Session]) -> list[Session]:
-    """The newest session of each user."""
-    newest: dict[str, Session] = {}
-    for session in sorted(sessions, key=lambda session: session.as_of):
-        newest[session.user_id] = session
-    return list(newest.values())

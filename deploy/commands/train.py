@@ -1,0 +1,142 @@
+"""`palate train`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.console import JsonOption, print_json, run, terminal
+from models.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from trainer.outcome import Outcome
+    from trainer.run import Tools
+
+REFUSED = 4  # exit code: a release was made, and the gate held it back
+
+
+def train(
+    every: Annotated[
+        str | None, typer.Option(help="Again and again: 30m, 24h or 7d from start to start.")
+    ] = None,
+    promotes: Annotated[
+        bool, typer.Option("--promote/--no-promote", help="Let what passes the gate serve.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from the event log and release what passes the gate into the running system.
+
+    A run that was cut short goes on. Exit code 0: released, or skipped because little is new;
+    4: the gate held the release back.
+
+    Example: palate train --every 24h
+    """
+    settings = load_settings()
+    if every is None:
+        outcome = _once(settings, promotes, as_json)
+        raise typer.Exit(REFUSED if outcome.ending == "refused" else 0)
+    from trainer.schedule import repeat, seconds_of
+
+    interval = seconds_of(every)
+    repeat(lambda: _once(settings, promotes, as_json), interval, _until_terminated())
+
+
+def _until_terminated() -> threading.Event:
+    """Set by SIGTERM; a run under way ends at once and goes on from its checkpoint next time."""
+    stop = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    return stop
+
+
+def _once(settings: Settings, promotes: bool, as_json: bool) -> Outcome:
+    outcome = _trained(settings, quiet=as_json)
+    if outcome.ending == "passed" and promotes and outcome.release:
+        from deploy.commands.releases import WITHIN_S, put_into_service
+
+        put_into_service(settings, outcome.release, WITHIN_S, terminal(quiet=as_json))
+    if as_json:
+        print_json(outcome.as_json())
+    else:
+        _show(outcome, promotes)
+    return outcome
+
+
+def _trained(settings: Settings, quiet: bool) -> Outcome:
+    from models.threads import wait_without_spinning
+
+    wait_without_spinning()
+    from trainer.run import run as train_once
+
+    with _progress(quiet) as progress:
+        tools = _tools(settings, _Bars(progress))
+        return train_once(settings, tools, run(_serving(settings)))
+
+
+async def _serving(settings: Settings) -> str:
+    from deploy.promotion import releases_topic
+
+    async with releases_topic(settings) as topic:
+        return await topic.releases.known()
+
+
+def _tools(settings: Settings, bars: _Bars) -> Tools:
+    from models.embedder import SentenceEmbedder
+    from models.model_files import embedder_model, language_model
+    from models.releases import FolderReleaseStore
+    from trainer.run import Tools
+
+    return Tools(
+        releases=FolderReleaseStore(settings.releases_dir),
+        model=language_model(settings),
+        embedder=embedder_model(settings),
+        open_embedder=lambda source: SentenceEmbedder(source, settings.embedder),
+        advance=bars.advance,
+    )
+
+
+def _progress(quiet: bool) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns: list[Any] = ["{task.description}", BarColumn(), MofNCompleteColumn()]
+    return Progress(*columns, TimeRemainingColumn(), console=terminal(quiet))
+
+
+class _Bars:
+    """One bar per stage, made when the stage begins."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[str, Any] = {}
+
+    def advance(self, stage: str, done: int, of: int) -> None:
+        """A stage has done so much."""
+        if stage not in self._bars:
+            self._bars[stage] = self._progress.add_task(stage, total=of)
+        self._progress.update(self._bars[stage], completed=done)
+
+
+def _show(outcome: Outcome, promotes: bool) -> None:
+    console = terminal()
+    for stage in outcome.stages:
+        loss = "" if stage.loss is None else f", last loss {stage.loss:.4f}"
+        console.print(f"{stage.name:16} {stage.seconds:7.0f} s, {stage.steps} steps{loss}")
+    for check in outcome.verdict.checks if outcome.verdict else ():
+        console.print(f"[{'green' if check.passed else 'red'}]{check}[/]", soft_wrap=True)
+    verdicts = {
+        "passed": f"release {outcome.release} passed the gate"
+        + (" and serves" if promotes else "; palate releases promote lets it serve"),
+        "refused": f"release {outcome.release} stays as it is: {outcome.said}",
+        "skipped": f"nothing trained: {outcome.said}",
+    }
+    console.print(verdicts.get(outcome.ending, outcome.said), soft_wrap=True)

@@ -1,0 +1,110 @@
+"""Releases made ready for the gate: each writes with its adapter and ranks by its embedder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from models.model_files import ModelSource
+from models.ports import Release, ReleaseStore, TextEmbedder
+from models.prompts import render
+from models.releases import adapter_folder, embedder_folder, embedder_hash
+from models.settings import Settings
+from trainer.cases import Case, Prompted, cases, prompted
+from trainer.corpus import Corpus, newest_of_each, sample_users
+from trainer.evaluation.context import Context
+from trainer.gate import Measured
+from trainer.judging import checked
+from trainer.learning.policy import Policy
+from trainer.learning.writing import write_answers
+from trainer.measuring import Contender, measure
+from trainer.sessions import Session, request_of
+
+Moment = tuple[str, int]  # user id, event time
+OpenEmbedder = Callable[[ModelSource], TextEmbedder]
+
+
+class Gauge:
+    """Measures releases on the same users of the window after training."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        settings: Settings,
+        base: ModelSource,
+        embedder: ModelSource,
+        open_embedder: OpenEmbedder,
+        folder: Path,
+        cache: Path,
+    ) -> None:
+        """`base` and `embedder` are what releases without their own use.
+
+        `folder` keeps the answers of a run that is cut short, `cache` vectors for all runs.
+        """
+        self._corpus, self._settings = corpus, settings
+        self._base, self._embedder, self._open_embedder = base, embedder, open_embedder
+        self._folder, self._cache = folder, cache
+        reader = Policy.load(base, settings.train.policy)
+        self._count_tokens = reader.count_tokens
+        self.cases, self.asked = self._chosen(reader.fits)
+
+    def _chosen(self, fits: Callable[[str], bool]) -> tuple[list[Case], list[Prompted]]:
+        gate, corpus = self._settings.train.gate, self._corpus
+        sessions = newest_of_each(sample_users(corpus.sessions.test, gate.users, gate.seed))
+        found = cases(
+            sessions, corpus.row_of, corpus.spec, mask_seen=self._settings.ranking.exclude_seen
+        )
+        asked = [(case, prompted(case, corpus.spec, corpus.text_of)) for case in found]
+        readable = [(case, one) for case, one in asked if fits(one.prompt)]
+        return [case for case, _ in readable], [one for _, one in readable]
+
+    def measure(self, release: Release, store: ReleaseStore) -> Measured:
+        """A published release."""
+        return self.measure_files(
+            release.id,
+            adapter_folder(store, release),
+            embedder_folder(store, release),
+            embedder_hash(release),
+        )
+
+    def measure_files(
+        self, name: str, adapter: Path | None, embedder: Path | None, embedder_hash: str
+    ) -> Measured:
+        """A release by its folders; None: what the settings name."""
+        policy = Policy.load(self._base, self._settings.train.policy, adapter=adapter)
+        source = embedder or self._embedder
+        context = Context(
+            self._corpus,
+            self._settings,
+            lambda: self._open_embedder(source),
+            embedder_hash,
+            self._cache,
+        )
+        kept = self._folder / f"{name}.answers"
+        contender = Contender(name, lambda asked: write_answers(policy, asked, kept), context)
+        return measure(
+            contender, self.cases, self.asked, checked(self._count_tokens), self._settings
+        )
+
+
+def profiles_of(
+    policy: Policy, corpus: Corpus, sessions: Sequence[Session], kept: Path
+) -> dict[Moment, str]:
+    """Profile texts as the live system would write them; moments of too long prompts are absent.
+
+    `kept`: answers made before a kill, of this policy alone.
+    """
+    requests = {moment(one): request_of(one, corpus.spec, corpus.text_of) for one in sessions}
+    asked = {key: render(request) for key, request in requests.items()}
+    readable = [key for key, prompt in asked.items() if policy.fits(prompt)]
+    answers = write_answers(policy, [asked[key] for key in readable], kept)
+    compose = checked(policy.count_tokens)
+    return {
+        key: compose(requests[key], answer.text).text
+        for key, answer in zip(readable, answers, strict=True)
+    }
+
+
+def moment(session: Session) -> Moment:
+    """What names a session within a corpus."""
+    return session.user_id, session.as_of

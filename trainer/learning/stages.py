@@ -1,0 +1,183 @@
+"""The learning stages of a run, in order: warm start, then CL and RLSO by turns (methods §1.6).
+
+Each stage has a folder with its own checkpoint and goes on from it, so calling them again after
+a kill costs what was left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from models.model_files import ModelSource
+from models.ports import TextEmbedder, Vectors
+from models.settings import Settings
+from trainer.choosing import steps_for
+from trainer.contenders import OpenEmbedder, moment, profiles_of
+from trainer.corpus import Corpus, newest_of_each, sample_users
+from trainer.learning.builders import ranking_validation
+from trainer.learning.contrastive import train_embedder
+from trainer.learning.pairs import pairs_of
+from trainer.learning.policy import Policy
+from trainer.learning.rlso_phase import identity_of, run_rlso
+from trainer.learning.warm_start import train as warm_start
+from trainer.outcome import Stage
+from trainer.sessions import Session
+from trainer.targets import WordWeights
+from trainer.vectors import cached_vectors
+from trainer.warm_examples import examples, requests
+
+Advance = Callable[[str, int, int], None]  # stage, done, of
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What the stages hand on: folders, None where what the settings name is used."""
+
+    adapter: Path | None
+    embedder: Path | None
+
+
+@dataclass(slots=True)
+class Learned:
+    """What came of all stages."""
+
+    models: Models
+    stages: list[Stage] = field(default_factory=list)
+    reward_before: float | None = None
+    reward_after: float | None = None
+
+
+class Stages:
+    """Runs the stages on one corpus, from the serving release's models."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        sessions: Sequence[Session],
+        settings: Settings,
+        model: ModelSource,
+        embedder: ModelSource,
+        open_embedder: OpenEmbedder,
+        folder: Path,
+        vectors: Path,
+        advance: Advance,
+    ) -> None:
+        """`sessions` are trained on; `model` and `embedder` are what a release without its own
+        uses; `vectors` caches the catalogue's."""
+        self._corpus, self._sessions = corpus, sessions
+        self._settings, self._train = settings, settings.train
+        self._model, self._embedder, self._open = model, embedder, open_embedder
+        self._folder, self._vectors, self._advance = folder, vectors, advance
+
+    def learn(self, start: Models) -> Learned:
+        """All stages; a stage with 0 steps or rounds is left out."""
+        learned = Learned(start)
+        if start.adapter is None and self._train.warm_start.steps:
+            self._warm_start(learned)
+        for number in range(1, self._train.rounds + 1):
+            if self._train.contrastive.steps:
+                self._contrastive(learned, number)
+            if self._train.rlso.rounds:
+                self._rlso(learned, number)
+        return learned
+
+    def _warm_start(self, learned: Learned) -> None:
+        corpus, folder = self._corpus, self._folder / "warm-start"
+        started = time.monotonic()
+        asked = requests(self._sessions, corpus.spec, corpus.text_of)
+        found = examples(asked, WordWeights.of(map(corpus.text_of, corpus.item_ids)))
+        wanted = self._train.warm_start
+        steps = steps_for(len(found), wanted.batch, self._train.passes, wanted.steps)
+        policy = self._policy(None, wanted.seed)
+        result = warm_start(
+            policy,
+            found,
+            wanted.model_copy(update={"steps": steps}),
+            folder,
+            on_step=lambda step, _: self._advance("warm-start", step, steps),
+        )
+        policy.save(folder / "adapter")
+        learned.models = Models(folder / "adapter", learned.models.embedder)
+        self._note(learned, "warm-start", started, result.steps, result.loss)
+
+    def _contrastive(self, learned: Learned, number: int) -> None:
+        name, corpus = f"contrastive-{number}", self._corpus
+        folder, started = self._folder / name, time.monotonic()
+        wanted = self._train.contrastive
+        told = sample_users(self._sessions, wanted.users, wanted.seed)
+        judged = newest_of_each(
+            sample_users(corpus.sessions.validation, wanted.validation_users, wanted.seed)
+        )
+        texts = profiles_of(
+            self._policy(learned.models.adapter), corpus, [*told, *judged], folder / "answers.jsonl"
+        )
+
+        def text_of(session: Session) -> str:
+            return texts.get(moment(session), "")
+
+        ids, item_texts = corpus.embedding_texts()
+        pairs = pairs_of(corpus, told, text_of)
+        steps = steps_for(len(pairs), wanted.batch, self._train.passes, wanted.steps)
+        done = 0
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            self._advance(name, done, steps)
+
+        result = train_embedder(
+            pairs,
+            dict(zip(ids, item_texts, strict=True)),
+            learned.models.embedder or self._embedder,
+            wanted.model_copy(update={"steps": steps}),
+            folder,
+            validate=ranking_validation(corpus, text_of, self._settings, judged),
+            advance=advance,
+        )
+        if result.best_step:  # 0: the embedder it began with ranks best
+            learned.models = Models(learned.models.adapter, result.embedder)
+        self._note(learned, name, started, result.steps, result.losses[-1])
+
+    def _rlso(self, learned: Learned, number: int) -> None:
+        name, wanted = f"rlso-{number}", self._train.rlso
+        started, start = time.monotonic(), learned.models.adapter
+        rounds = steps_for(len(self._sessions), wanted.prompts, self._train.passes, wanted.rounds)
+        settings = self._train.model_copy(
+            update={"rlso": wanted.model_copy(update={"rounds": rounds})}
+        )
+        policy = self._policy(start, wanted.seed, reference=start)
+        embedder = self._open(learned.models.embedder or self._embedder)
+        identity = str(learned.models.embedder or embedder.model)
+        result = run_rlso(
+            self._corpus,
+            policy,
+            embedder,
+            settings,
+            self._folder / name,
+            identity_of(self._corpus, policy.name, start, identity, settings),
+            items=self._items(embedder, identity),
+            training=self._sessions,
+            advance=lambda done: self._advance(name, done, rounds),
+        )
+        learned.models = Models(result.adapter, learned.models.embedder)
+        if result.validations:
+            best = max(one.reward for one in result.validations)
+            learned.reward_before = learned.reward_before or result.validations[0].reward
+            learned.reward_after = best
+        self._note(learned, name, started, result.steps, result.loss)
+
+    def _policy(self, adapter: Path | None, seed: int = 0, reference: Path | None = None) -> Policy:
+        return Policy.load(
+            self._model, self._train.policy, adapter=adapter, reference=reference, seed=seed
+        )
+
+    def _items(self, embedder: TextEmbedder, identity: str) -> Vectors:
+        texts = self._corpus.embedding_texts()[1]
+        return cached_vectors(texts, lambda: embedder, identity, self._vectors)
+
+    @staticmethod
+    def _note(learned: Learned, name: str, started: float, steps: int, loss: float | None) -> None:
+        learned.stages.append(Stage(name, time.monotonic() - started, steps, loss))

@@ -1,0 +1,70 @@
+"""The policy's likeliest answers, kept in a file as they are made, and a release's canary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import orjson
+import torch
+
+from models.identity import digest
+from models.ports import CanaryLine
+from trainer.judging import Answer
+from trainer.learning.policy import Policy, Rollout
+
+AT_ONCE: Final = 32  # prompts between two lines of progress
+
+
+def write_answers(
+    policy: Policy,
+    prompts: Sequence[str],
+    kept: Path,
+    on_answers: Callable[[int], None] = lambda _done: None,
+) -> list[Answer]:
+    """Greedy answers to `prompts`. Those that `kept` (JSON lines) holds are not made again.
+
+    `kept` must be of this policy alone. `on_answers(done)` is called now and then.
+    """
+    known = _read(kept)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    missing = [prompt for prompt in dict.fromkeys(prompts) if digest(prompt) not in known]
+    for start in range(0, len(missing), AT_ONCE):
+        part = missing[start : start + AT_ONCE]
+        written = policy.sample(part, 1, temperature=0.0, seed=0)
+        with kept.open("ab") as file:
+            for prompt, (rollout,) in zip(part, written, strict=True):
+                answer = Answer(rollout.text, len(rollout.completion_ids), rollout.finished)
+                known[digest(prompt)] = answer
+                file.write(orjson.dumps({"prompt": digest(prompt), **asdict(answer)}) + b"\n")
+        on_answers(start + len(part))
+    return [known[digest(prompt)] for prompt in prompts]
+
+
+def _read(kept: Path) -> dict[str, Answer]:
+    """Prompt's digest → answer; a line that a kill cut short is left out."""
+    lines = kept.read_bytes().splitlines(keepends=True) if kept.exists() else []
+    records = [orjson.loads(line) for line in lines if line.endswith(b"\n")]
+    return {record.pop("prompt"): Answer(**record) for record in records}
+
+
+@torch.no_grad()
+def canary_lines(policy: Policy, answers: Sequence[tuple[str, str]]) -> tuple[CanaryLine, ...]:
+    """What a manifest says of its adapter: (prompt, answer) pairs and how likely they are.
+
+    Best are answers of the adapter itself. `policy` must be loaded from the adapter's folder, so
+    that its weights are those that will serve, without a `reference`.
+    """
+    texts = [
+        Rollout(policy.prompt_ids(prompt), policy.prompt_ids(text), text, finished=False)
+        for prompt, text in answers
+    ]
+    own = [float(policy.log_probs([one])) for one in texts]
+    with policy.reference():
+        base = [float(policy.log_probs([one])) for one in texts]
+    return tuple(
+        CanaryLine(prompt, text, mine, plain)
+        for (prompt, text), mine, plain in zip(answers, own, base, strict=True)
+    )

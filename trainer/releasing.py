@@ -1,0 +1,93 @@
+"""A run's models → one release folder with its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from models.model_files import base_model_hash
+from models.ports import CanaryLine, Release, ReleaseStore
+from models.prompts import PROMPT_VERSION
+from models.schemas import to_rfc3339
+from models.settings import Settings
+from trainer.corpus import Corpus
+from trainer.gate import Measured, Verdict
+from trainer.learning.policy import Policy
+from trainer.learning.writing import canary_lines, write_answers
+from trainer.plan import Plan
+
+ADAPTER: Final = "adapter"
+EMBEDDER: Final = "embedder"
+CANARY_LINES: Final = 4
+
+
+def release_of(
+    plan: Plan,
+    corpus: Corpus,
+    settings: Settings,
+    *,
+    embedder: str,
+    canary: Sequence[CanaryLine],
+    metrics: Mapping[str, Any],
+) -> Release:
+    """The manifest; `embedder` is EMBEDDER for one of its own, else a name as in the settings."""
+    borders = corpus.data_range.borders
+    return Release(
+        id=plan.release,
+        base_model=settings.profile.model,
+        adapter=ADAPTER,
+        embedder=embedder,
+        prompt_version=PROMPT_VERSION,
+        window_spec=settings.windows.model_dump(mode="json"),
+        created_at=to_rfc3339(plan.started_ms),
+        metrics=dict(metrics),
+        data_range={
+            **asdict(borders),
+            "next_offsets": {str(p): offset for p, offset in plan.until.items()},
+        },
+        base_model_hash=base_model_hash(settings),
+        canary=tuple(canary),
+        parent=plan.parent,
+        kind="trained",
+    )
+
+
+def publish(store: ReleaseStore, release: Release, adapter: Path, embedder: Path | None) -> Release:
+    """Write the folder. Raises ReleaseError; then nothing of it is there."""
+    files = {ADAPTER: adapter}
+    if embedder is not None:
+        files[EMBEDDER] = embedder
+    return store.publish(release, files)
+
+
+def canary(policy: Policy, prompts: Sequence[str], kept: Path) -> tuple[CanaryLine, ...]:
+    """What the adapter writes for a few prompts. `policy`: loaded from its folder alone."""
+    chosen = [prompt for prompt in prompts if policy.fits(prompt)][:CANARY_LINES]
+    texts = [answer.text for answer in write_answers(policy, chosen, kept)]
+    said = [(prompt, text) for prompt, text in zip(chosen, texts, strict=True) if text]
+    return canary_lines(policy, said)
+
+
+def metrics_of(measured: Measured, verdict: Verdict) -> dict[str, Any]:
+    """What the manifest keeps of the gate's measurements and of what it said."""
+    return {
+        "gate": {
+            "passed": verdict.passed,
+            "reasons": list(verdict.reasons),
+            "against": [verdict.serving, verdict.anchor],
+            "checks": [asdict(check) for check in verdict.checks],
+        },
+        "users": len(measured.ranking),
+        "ranking": _mean(measured.ranking),
+        "profile_only": _mean(measured.profile_only),
+        "shuffled": _mean(measured.shuffled),
+        "grounding": measured.grounding,
+        "tokens": measured.tokens,
+        "watch": asdict(measured.watch),
+    }
+
+
+def _mean(values: Any) -> float:
+    return float(values.mean()) if len(values) else 0.0
