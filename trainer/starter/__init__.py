@@ -1,0 +1,1 @@
+"""Makes the starter release that ships in models/starter."""
