@@ -21,7 +21,7 @@ from models.ports import Release, ReleaseStore
 from models.release_fit import cannot_load, unfit
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
-from streams.kafka import client_options, group_id, producer, start_client
+from streams.kafka import client_options, group_id, producer, start_client, until_answered
 from streams.profiler.replica import replica_of
 from streams.release_steps import announce
 from streams.serving_release import ServingRelease
@@ -73,7 +73,9 @@ class Topic:
     async def live_profilers(self) -> frozenset[str]:
         """Names of the profilers that are members of their group now."""
         group = group_id(self.settings, "profiler")
-        answers = await self.admin.describe_consumer_groups([group])
+        answers = await until_answered(  # a new broker makes its coordinator at the first call
+            "members of the profilers' group", lambda: self.admin.describe_consumer_groups([group])
+        )
         clients = [
             member[1] for answer in answers for found in answer.groups for member in found[5]
         ]
