@@ -138,28 +138,48 @@ async def kafka_state(settings: Settings) -> KafkaState:
             await admin.start()
             await reader.start()
             parts = await _partitions(settings, admin)
+            releases = await _releases(parts.get("releases", []), reader)
             return KafkaState(
                 lags=(
-                    *await _group_lags(settings, admin, reader),
+                    *await _group_lags(settings, admin, reader, releases),
                     *await _log_lags(settings, parts, reader),
                 ),
                 dead_letters=await _size(parts.get("dead-letters", []), reader),
-                releases=tuple(await _releases(parts.get("releases", []), reader)),
+                releases=tuple(releases),
             )
         finally:
             await reader.stop()
             await admin.close()
 
 
-async def _group_lags(settings: Settings, admin: Any, reader: Any) -> list[Lag]:
+async def _group_lags(
+    settings: Settings, admin: Any, reader: Any, releases: list[ReleaseAnnouncement]
+) -> list[Lag]:
     ours = f"{settings.kafka.prefix}palate-"
     lags = []
     for group, *_ in await admin.list_consumer_groups():
         if group.startswith(ours) and group != f"{ours}recorder":
+            if is_left_behind(settings, group, releases):
+                continue
             offsets = await admin.list_consumer_group_offsets(group)
             committed = {part: mark.offset for part, mark in offsets.items() if mark.offset >= 0}
             lags += await _by_topic(group, committed, reader)
     return sorted(lags)
+
+
+def is_left_behind(settings: Settings, group: str, releases: Iterable[ReleaseAnnouncement]) -> bool:
+    """Whether the indexer read under this group for a release whose tables are gone.
+
+    Kafka forgets the group's offsets a week after the last commit.
+    """
+    from streams.indexer.keeping import readers_group
+    from streams.serving_release import ServingRelease
+
+    known = ServingRelease()
+    for step in releases:
+        known.take(step)
+    kept = {readers_group(settings, release) for release in known.wanted}
+    return group.startswith(f"{settings.kafka.prefix}palate-indexer") and group not in kept
 
 
 async def _log_lags(settings: Settings, parts: Parts, reader: Any) -> list[Lag]:
@@ -213,14 +233,16 @@ async def _size(parts: list[Any], reader: Any) -> int:
 
 
 async def _releases(parts: list[Any], reader: Any) -> list[ReleaseAnnouncement]:
-    """All announcements, oldest first."""
+    """All announcements, oldest first; a record that is none is left out, as the roles do."""
+    from streams.codec import Rejected, decode
+
     if not parts:
         return []
     reader.assign(parts)
     await reader.seek_to_beginning(*parts)
     end = (await reader.end_offsets(parts))[parts[0]]
-    found = []
+    found: list[ReleaseAnnouncement | Rejected] = []
     while await reader.position(parts[0]) < end:
         for records in (await reader.getmany(timeout_ms=500)).values():
-            found += [ReleaseAnnouncement.model_validate_json(r.value) for r in records if r.value]
-    return found
+            found += [decode(record.value, ReleaseAnnouncement) for record in records]
+    return [one for one in found if not isinstance(one, Rejected)]

@@ -89,6 +89,11 @@ class ServingRelease:
         return self._published if self._published != self.id else None
 
     @property
+    def wanted(self) -> tuple[str, ...]:
+        """The releases that every role has at hand: serving, candidate and previous one."""
+        return tuple(dict.fromkeys(one for one in (self.id, self.candidate, self.previous) if one))
+
+    @property
     def releases(self) -> frozenset[str]:
         """All releases that were announced and are not retired."""
         return frozenset(self._steps)

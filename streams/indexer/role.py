@@ -147,9 +147,7 @@ class Indexer:
 
     def _wanted(self) -> list[str]:
         """Ids of the releases to keep, the serving one first."""
-        releases = self._releases
-        wanted = (self.release_id, releases.candidate, releases.previous)
-        return list(dict.fromkeys(one for one in wanted if one))
+        return list(dict.fromkeys((self.release_id, *self._releases.wanted)))
 
     async def _arrange(self) -> None:
         """Begin to keep what is wanted and is not kept yet; drop what is wanted no longer."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.observe import Sample, by_label, mean, scrape, total
+from deploy.observe import Sample, by_label, is_left_behind, mean, scrape, total
 from deploy.stack import Stack, roles
 from models.errors import StackError
+from models.schemas import ReleaseAnnouncement
 from models.settings import load_settings
 
 SAMPLES = [
@@ -55,3 +56,17 @@ def test_stopping_what_never_ran_is_harmless(tmp_path: Path) -> None:
     stack.stop(said.__setitem__)
     assert set(said.values()) == {"was not running"}
     assert stack.running() == []
+
+
+def test_the_lag_of_a_release_that_is_gone_is_nobodys() -> None:
+    settings = load_settings(kafka={"prefix": "shop-"})
+    steps = [
+        ReleaseAnnouncement.model_validate({"release": release, "status": status, "at": 10**12})
+        for release, status in (("a", "serving"), ("b", "serving"), ("c", "serving"))
+    ]
+    steps.append(steps[0].model_copy(update={"release": "d", "status": "published"}))
+    groups = [f"shop-palate-indexer-{release}" for release in "abcd"]
+    assert [is_left_behind(settings, group, steps) for group in groups] == [
+        *(True, False, False, False)
+    ]
+    assert not is_left_behind(settings, "shop-palate-tracker", steps)
