@@ -134,9 +134,33 @@ class SegmentLog:
             except FileNotFoundError:
                 pending = _reloaded(folder, segment, max(first, segment.first_offset), last)
                 continue
+            except (pa.ArrowException, OSError) as error:
+                raise _damaged(folder, segment, error) from error
             with opened:
-                yield from _read(opened, max(first, segment.first_offset), last, columns)
+                yield from _whole(
+                    folder, segment, _read(opened, max(first, segment.first_offset), last, columns)
+                )
             first = segment.last_offset + 1
+
+
+def _whole(
+    folder: Path, segment: SegmentInfo, batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(folder, segment, error) from error
+        if batch is None:
+            return
+        yield batch
+
+
+def _damaged(folder: Path, segment: SegmentInfo, error: Exception) -> EventLogError:
+    return EventLogError(
+        f"{folder / segment.file} (offsets {segment.first_offset}..{segment.last_offset}) cannot "
+        f"be read: {' '.join(str(error).split())}; it is truncated or damaged: restore the file"
+    )
 
 
 def _reloaded(folder: Path, lost: SegmentInfo, first: int, last: int) -> deque[SegmentInfo]:
