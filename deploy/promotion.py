@@ -84,14 +84,16 @@ class Topic:
 
 
 @asynccontextmanager
-async def releases_topic(settings: Settings) -> AsyncIterator[Topic]:
+async def releases_topic(
+    settings: Settings, within_s: float = KAFKA_WITHIN_S
+) -> AsyncIterator[Topic]:
     """Topic `releases`, read to its end. Raises StackError if Kafka or the topic is not there."""
     releases = ServingRelease()
     follower = TopicFollower(settings, "releases", releases.on_record)
     async with AsyncExitStack() as closing:
         closing.push_async_callback(follower.stop)
         try:
-            async with asyncio.timeout(KAFKA_WITHIN_S):
+            async with asyncio.timeout(within_s):
                 await follower.start()
                 await follower.caught_up()
                 sender = await start_client(lambda: producer(settings))

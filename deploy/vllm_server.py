@@ -36,7 +36,10 @@ GPU_SEQUENCES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class VllmOptions:
-    """What to serve and where. `loras`: name under which it is served → adapter folder."""
+    """What to serve and where. `loras`: name under which it is served → adapter folder.
+
+    `later_rank`: adapters up to this rank may be brought while it runs; 0: none.
+    """
 
     model: ModelSource
     name: str
@@ -45,6 +48,7 @@ class VllmOptions:
     max_model_len: int
     host: str = "127.0.0.1"
     loras: Mapping[str, Path] = field(default_factory=dict)
+    later_rank: int = 0
 
     @property
     def url(self) -> str:
@@ -57,20 +61,26 @@ def options_of(
     model: ModelSource,
     *,
     gpu: bool,
+    name: str | None = None,
     loras: Mapping[str, Path] | None = None,
+    later_rank: int = 0,
     port: int | None = None,
 ) -> VllmOptions:
-    """Options that fit the profiler's settings: same port, same model, prompts of its length."""
+    """Options that fit the profiler's settings: same port, same model, prompts of its length.
+
+    `name` is what the model is asked for by; that of the settings if it is None.
+    """
     profile = settings.profile
     address = urlsplit(profile.base_url)
     return VllmOptions(
         model=model,
-        name=profile.model,
+        name=name or profile.model,
         host=address.hostname or "127.0.0.1",
         port=port or address.port or 8000,
         gpu=gpu,
         max_model_len=profile.max_prompt_tokens + profile.max_new_tokens + SPARE_TOKENS,
         loras=dict(loras or {}),
+        later_rank=later_rank,
     )
 
 
@@ -120,27 +130,35 @@ def command(options: VllmOptions) -> list[str]:
     line += [str(part) for pair in flags.items() for part in pair]
     if not options.gpu:
         line += ["--dtype", "bfloat16", "--enforce-eager"]  # compiling takes a minute at start
-    return line + _lora_flags(options.loras)
+    return line + _lora_flags(options)
 
 
-def _lora_flags(loras: Mapping[str, Path]) -> list[str]:
-    if not loras:
+def _lora_flags(options: VllmOptions) -> list[str]:
+    ranks = {str(folder): _rank_of(folder) for folder in options.loras.values()}
+    if options.later_rank:
+        ranks["later adapters (train.policy.rank)"] = options.later_rank
+    if not ranks:
         return []
-    slots, rank = max(LORA_SLOTS, len(loras) + 1), max(map(_slot_rank, loras.values()))
-    modules = [f"{name}={folder.absolute()}" for name, folder in loras.items()]
-    limits = ["--max-loras", str(slots), "--max-lora-rank", str(rank)]
-    return ["--enable-lora", *limits, "--lora-modules", *modules]
+    slots = max(LORA_SLOTS, len(options.loras) + 1)
+    rank = max(_slot_rank(what, rank) for what, rank in ranks.items())
+    flags = ["--enable-lora", "--max-loras", str(slots), "--max-lora-rank", str(rank)]
+    modules = [f"{name}={folder.absolute()}" for name, folder in options.loras.items()]
+    return [*flags, "--lora-modules", *modules] if modules else flags
 
 
-def _slot_rank(folder: Path) -> int:
-    """The smallest slot size that holds the adapter. Raises StackError if it is no adapter."""
+def _rank_of(folder: Path) -> int:
+    """Raises StackError if the folder holds no adapter."""
     try:
-        rank = int(orjson.loads((folder / "adapter_config.json").read_bytes())["r"])
-    except (OSError, ValueError, KeyError) as error:
+        return int(orjson.loads((folder / "adapter_config.json").read_bytes())["r"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StackError(f"{folder} is no LoRA adapter (adapter_config.json): {error}") from error
+
+
+def _slot_rank(what: str, rank: int) -> int:
+    """The smallest slot size that holds adapters of this rank."""
     fitting = [size for size in LORA_RANKS if size >= rank]
     if not fitting:
-        raise StackError(f"{folder}: rank {rank} is more than vLLM serves ({LORA_RANKS[-1]})")
+        raise StackError(f"{what}: rank {rank} is more than vLLM serves ({LORA_RANKS[-1]})")
     return fitting[0]
 
 
@@ -149,7 +167,7 @@ def environment(options: VllmOptions) -> dict[str, str]:
     variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if is_local(options.model):
         variables |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    if options.loras:  # later releases bring their adapters to a running server
+    if options.loras or options.later_rank:  # releases bring their adapters to a running server
         variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "true"
     if not options.gpu:
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_KV_CACHE_GIB)

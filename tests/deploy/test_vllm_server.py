@@ -69,6 +69,15 @@ def test_there_are_slots_for_live_previous_canary_and_one_more(tmp_path: Path) -
 
 def test_without_a_lora_nothing_is_kept_for_one() -> None:
     assert "--enable-lora" not in command(options())
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in environment(options())
+
+
+def test_room_is_kept_for_adapters_that_come_later() -> None:
+    line = command(options(later_rank=12))
+    assert value_of("--max-lora-rank", line) == "16"
+    assert "--lora-modules" not in line
+    with pytest.raises(StackError, match="rank 512"):
+        command(options(later_rank=512))
 
 
 @pytest.mark.parametrize("rank", [None, "x", 1024])

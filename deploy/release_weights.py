@@ -1,0 +1,69 @@
+"""What a model server needs of a release: its adapter, or weights with the adapter in them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock
+
+from deploy.console import run
+from deploy.promotion import releases_topic
+from models.errors import ReleaseError, StackError
+from models.model_files import language_model
+from models.ports import Release
+from models.releases import FolderReleaseStore, adapter_folder
+from models.settings import Settings
+
+LOOK_WITHIN_S: Final = 5.0
+
+
+def serving_release(settings: Settings) -> Release | None:
+    """The release that serves, checked; None if Kafka is away or none serves yet."""
+    try:
+        serving = run(_serving_id(settings))
+    except StackError:
+        return None
+    return FolderReleaseStore(settings.releases_dir).verify(serving) if serving else None
+
+
+async def _serving_id(settings: Settings) -> str | None:
+    async with releases_topic(settings, within_s=LOOK_WITHIN_S) as topic:
+        return topic.releases.id
+
+
+def adapter_of(settings: Settings, release: Release) -> Path | None:
+    """Where the release's adapter lies, if it has one."""
+    return adapter_folder(FolderReleaseStore(settings.releases_dir), release)
+
+
+def merged_weights(settings: Settings, release: Release) -> Path:
+    """A model folder with the release's adapter in its weights; made once, by one rename.
+
+    Raises ReleaseError if the release has no adapter, StackError if the disk cannot take it.
+    """
+    adapter = adapter_of(settings, release)
+    if adapter is None:
+        raise ReleaseError(f"release {release.id!r} has no adapter; palate vllm serves its model")
+    target = settings.models_dir / f"merged-{release.id}"
+    settings.models_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.models_dir / f".{target.name}.lock"):
+        if not target.is_dir():
+            _merge(settings, adapter, target)
+    return target
+
+
+def _merge(settings: Settings, adapter: Path, target: Path) -> None:
+    from models.encoders.merging import write_merged  # torch and peft
+
+    unfinished = Path(tempfile.mkdtemp(prefix=".merging-", dir=target.parent))
+    try:
+        write_merged(language_model(settings), adapter, unfinished)
+        unfinished.chmod(0o755)
+        unfinished.rename(target)
+    except OSError as error:
+        raise StackError(f"merged weights cannot be written to {target}: {error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
