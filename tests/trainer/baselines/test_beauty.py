@@ -1,0 +1,67 @@
+"""The evaluator and its baselines on public data, held to figures from an independent script.
+
+Amazon Beauty 5-core, leave-one-out, all items ranked, items had before left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.model_files import embedder_model
+from models.ports import TextEmbedder
+from models.settings import Settings, load_settings
+from trainer.corpus import Corpus
+from trainer.evaluation.context import Context
+from trainer.evaluation.evaluate import Report, evaluate
+from trainer.evaluation.registry import build_systems
+
+REPOSITORY = Path(__file__).parents[3]
+DATA = REPOSITORY.parent / "shared" / "data" / "amazon14_beauty"
+TOLERANCE = 0.003
+FIGURES = {  # recall@10, NDCG@10
+    "popularity": (0.0115, 0.0054),
+    "last-item-text": (0.060, 0.036),
+    "history-text": (0.053, 0.030),
+    "cooccurrence": (0.075, 0.046),
+    "star": (0.094, 0.056),
+}
+
+pytestmark = [
+    pytest.mark.service,  # two minutes of ranking; embedding 12,101 texts takes as long once
+    pytest.mark.timeout(1_800),
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there"),
+]
+
+
+def load_embedder(settings: Settings) -> TextEmbedder:
+    from models.embedder import SentenceEmbedder  # torch takes seconds to import
+
+    return SentenceEmbedder(embedder_model(settings), settings.embedder)
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    settings = Settings()
+    corpus = Corpus.from_folder(DATA, load_settings(), "leave-one-out")
+    vectors = REPOSITORY / "var" / "vectors"  # outside version control
+    context = Context(
+        corpus, settings, lambda: load_embedder(settings), settings.embedder.model, vectors
+    )
+    systems = build_systems(list(FIGURES), context)
+    return evaluate(corpus, systems, corpus.sessions.test, settings.train.evaluation)
+
+
+def test_all_users_and_items_of_the_published_data_are_ranked(report: Report) -> None:
+    assert (len(report.users), len(set(report.users)), report.items) == (22_363, 22_363, 12_101)
+    assert (report.masked, report.skipped) == (True, 0)
+
+
+@pytest.mark.parametrize(("system", "figures"), FIGURES.items())
+def test_a_baseline_is_where_an_independent_script_has_it(
+    report: Report, system: str, figures: tuple[float, float]
+) -> None:
+    found = tuple(report.interval(system, metric).mean for metric in ("recall@10", "ndcg@10"))
+
+    assert found == pytest.approx(figures, abs=TOLERANCE)
