@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from deploy.observe import Sample, by_label, is_left_behind, mean, scrape, total
+from deploy.observe import (
+    KafkaState,
+    Sample,
+    by_label,
+    is_left_behind,
+    kafka_state,
+    mean,
+    scrape,
+    total,
+)
 from deploy.stack import Stack, roles
 from models.errors import StackError
 from models.schemas import ReleaseAnnouncement
 from models.settings import load_settings
+from streams.kafka import producer
+from streams.topics import ensure_topics
+from tests.conftest import MakeSettings
 
 SAMPLES = [
     Sample("events_total", {"type": "click", "outcome": "applied"}, 3.0),
@@ -36,6 +49,24 @@ def test_sums_by_label_and_means() -> None:
 
 def test_a_role_that_does_not_answer_has_no_samples() -> None:
     assert scrape("http://127.0.0.1:9") == []
+
+
+def test_a_bad_record_among_the_releases_does_not_hide_the_others(
+    kafka: str, make_settings: MakeSettings
+) -> None:
+    settings = make_settings()
+    serving = ReleaseAnnouncement(release="base-0", status="serving", at=1_300_000_000_000)
+
+    async def seen() -> KafkaState:
+        await ensure_topics(settings)
+        topic = settings.topic("releases")
+        async with producer(settings) as sender:
+            for value in (serving.to_json(), b"not json", b'{"release": 1}', None):
+                await sender.send_and_wait(topic, value, key=b"base-0")
+        return await kafka_state(settings)
+
+    state = asyncio.run(seen())
+    assert (state.releases, state.serving) == ((serving,), "base-0")
 
 
 def test_every_worker_has_a_port_and_a_name_of_its_own() -> None:
