@@ -85,3 +85,5 @@ def live_parts(console: Console, quiet: bool = False) -> Iterator[Say]:
             live.update(table)
 
         yield say
+    if not console.is_terminal:
+        console.line()  # a file or a pipe gets the last state only, without an end of line
