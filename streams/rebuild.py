@@ -185,14 +185,6 @@ def _records_of(user: User) -> Iterator[tuple[bytes, bytes]]:
         yield profile_key(user.user_id), encode_profile(user.profile)
 
 
-class Difference(NamedTuple):
-    """A user whose state is not what the log says."""
-
-    partition: int
-    user_id: str
-    detail: str
-
-
 def compare(rebuilt: User, state: User) -> str | None:
     """How a state differs from the rebuilt one in what events and edits say; None: not at all."""
     if rebuilt.head.applied != state.head.applied:
