@@ -29,19 +29,33 @@ Positions = dict[int, int]  # partition → offset of the first request that is 
 
 
 async def watch_parity(settings: Settings, metrics: RecorderMetrics) -> None:
-    """Check every `log.parity_every_s` what was logged since; runs until it is cancelled."""
-    positions = _ends(settings)
+    """Check every `log.parity_every_s` what was logged since; runs until it is cancelled.
+
+    A log that cannot be read is said each time: a metric that stands still looks like parity.
+    """
+    positions: Positions | None = None
     while True:
-        await asyncio.sleep(settings.log.parity_every_s)
-        ends = _ends(settings)
-        if ends == positions:
-            continue
         began = time.monotonic()
-        report = await check_aside(settings, positions)
-        if report is not None:
-            count(report, metrics)
-            positions = ends
-        await asyncio.sleep((time.monotonic() - began) * REST_PER_WORK)
+        try:
+            positions = await _check_from(positions, settings, metrics)
+        except (PalateError, OSError) as error:
+            log.warning("parity was not checked: %s", error)
+        took = time.monotonic() - began
+        await asyncio.sleep(max(settings.log.parity_every_s, took * REST_PER_WORK))
+
+
+async def _check_from(
+    positions: Positions | None, settings: Settings, metrics: RecorderMetrics
+) -> Positions:
+    """Check and count what was logged from `positions` on (None: nothing yet); where it ended."""
+    ends = _ends(settings)
+    if positions is None or ends == positions:
+        return ends
+    report = await check_aside(settings, positions)
+    if report is None:
+        return positions
+    count(report, metrics)
+    return ends
 
 
 def count(report: ParityReport, metrics: RecorderMetrics) -> None:

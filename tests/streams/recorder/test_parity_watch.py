@@ -65,6 +65,31 @@ def test_what_is_logged_from_now_on_is_checked_once_and_counted(make_settings, c
 
 
 @pytest.mark.service
+def test_a_log_that_cannot_be_read_is_said_and_checked_again_later(
+    make_settings, caplog, monkeypatch
+):
+    settings = make_settings(kafka={"partitions": 1}, log={"parity_every_s": 0.05})
+    monkeypatch.setattr(parity_watch, "REST_PER_WORK", 0.0)
+    metrics = RecorderMetrics(CollectorRegistry())
+    log_request(settings, 0, request(0))
+    [manifest] = settings.log_dir.rglob("manifest.json")
+    whole = manifest.read_bytes()
+
+    async def run():
+        watching = asyncio.create_task(watch_parity(settings, metrics))
+        await asyncio.sleep(0)  # it has seen where the log ends
+        manifest.write_bytes(b"{")
+        await until(lambda: caplog.text.count("parity was not checked") >= 2)
+        manifest.write_bytes(whole)
+        log_request(settings, 1, request(1))
+        await until(lambda: metrics.parity_checked._value.get() == 1)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+@pytest.mark.service
 def test_a_check_that_is_cancelled_leaves_no_process(make_settings):
     from multiprocessing import active_children
 
