@@ -242,13 +242,12 @@ class Indexer:
         candidate = self._releases.candidate
         if candidate in self._kept:
             await self._announce_ready(candidate)
-        if not all(self._is_whole(one) for one in self._wanted()):
-            return
-        if self._first is not None:
+        if self._first is not None and self._is_whole(self._first.id):
             for made in await announce_first(self._producer, self._settings, self._first):
                 self._releases.take(made)
             self._first = None
-        self.caught_up.set()
+        if all(self._is_whole(one) for one in self._wanted()):
+            self.caught_up.set()
 
     async def _announce_ready(self, release_id: str) -> None:
         for topic, step in READY.items():  # in this order, whichever table was whole first

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
+
+import numpy as np
 
 from models.ports import TextEmbedder, VectorIndex, VectorRow
 from models.settings import IndexSettings
@@ -48,7 +51,7 @@ class Table:
     def write(self, changes: Sequence[Change]) -> None:
         """Make the changes durable and visible; what is there already is not written again."""
         known = self._index.get(self.name, [change.id for change in changes])
-        planned = plan(changes, known)
+        planned = plan([self._sound(change) for change in changes], known)
         copied = self._copied(planned.to_embed)
         fresh = [change for change in planned.to_embed if change.id not in copied]
         rows = [*planned.rows, *copied.values(), *self._embedded(fresh)]
@@ -63,6 +66,14 @@ class Table:
         self._metrics.rows.labels(self._topic, "upserted").inc(len(rows))
         self._metrics.rows.labels(self._topic, "removed").inc(len(planned.to_remove))
         self._metrics.table_version.labels(self.name).set(self._index.version(self.name))
+
+    def _sound(self, change: Change) -> Change:
+        """Without the vector that it came with if that is none of this embedder's."""
+        vector = change.vector
+        sound = vector is None or (
+            len(vector) == self._embedder.dimension and bool(np.isfinite(vector).all())
+        )
+        return change if sound else replace(change, vector=None)
 
     def _copied(self, changes: Sequence[Change]) -> dict[str, VectorRow]:
         """Rows, by id, whose text another table has a vector for."""

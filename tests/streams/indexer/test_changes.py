@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from models.fakes import HashEmbedder, MemoryIndex
 from models.ports import VectorRow, Vectors
@@ -140,8 +141,6 @@ def index() -> MemoryIndex:
 
 @pytest.fixture
 def table(index: MemoryIndex, embedder: CountingEmbedder) -> Table:
-    from prometheus_client import CollectorRegistry
-
     metrics = IndexerMetrics(CollectorRegistry())
     return Table("items@r", index, embedder, IndexSettings(optimize_every=2), metrics)
 
@@ -153,6 +152,32 @@ def test_a_text_that_is_known_is_not_embedded_again(
     table.write([Change("a", "lamp", {"available": False})])
     assert embedder.texts == ["lamp"]
     assert index.get("items@r", ["a"])["a"].attributes == {"available": False}
+
+
+def test_a_vector_that_only_claims_to_be_of_the_embedder_is_made_anew(
+    table: Table, index: MemoryIndex, embedder: CountingEmbedder
+) -> None:
+    sound = np.full(embedder.dimension, 0.125, np.float32)
+    false = {"short": sound[:2], "nan": sound * np.nan}
+    table.write([Change(name, name, vector=vector) for name, vector in false.items()])
+    table.write([Change("sound", "sound", vector=sound)])
+    assert sorted(embedder.texts) == ["nan", "short"]
+    rows = index.get("items@r", ["short", "nan", "sound"])
+    assert all(np.isclose(row.vector @ row.vector, 1.0, atol=1e-6) for row in rows.values())
+
+
+def test_a_vector_is_copied_from_a_table_of_the_same_embedder_for_the_same_text(
+    index: MemoryIndex, embedder: CountingEmbedder, table: Table
+) -> None:
+    table.write([Change("a", "lamp"), Change("b", "mug")])
+    metrics = IndexerMetrics(CollectorRegistry())
+    beside = Table(
+        "items@s", index, embedder, IndexSettings(), metrics, alike=lambda: ["items@r", "items@q"]
+    )
+    beside.write([Change("a", "lamp"), Change("b", "jug"), Change("c", "tin")])
+    assert embedder.texts == ["lamp", "mug", "jug", "tin"]
+    assert index.get("items@s", ["a"])["a"].vector is not None
+    assert index.ids("items@s") == {"a", "b", "c"}
 
 
 def test_a_redelivered_change_writes_nothing(table: Table, index: MemoryIndex) -> None:
