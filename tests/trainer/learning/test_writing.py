@@ -1,0 +1,54 @@
+"""Kept answers and the canary, on a tiny random model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.training_settings import PolicySettings
+from tests.trainer.learning.tiny_models import tiny_llama
+from trainer.learning.policy import Policy
+from trainer.learning.writing import canary_lines, write_answers
+
+SETTINGS = PolicySettings(rank=2, alpha=4, max_prompt_tokens=64, max_new_tokens=8)
+PROMPTS = ["Now: red mug\nNow:", "Stable:", "Now: red mug\nNow:"]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    made = Policy.load(tiny_llama(tmp_path_factory.mktemp("tiny")), SETTINGS)
+    with torch.no_grad():
+        for weights in made.parameters():
+            weights.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+    return made
+
+
+def test_kept_answers_are_not_made_again(
+    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "run" / "answers.jsonl"
+    first = write_answers(policy, PROMPTS[:2], kept)
+    with kept.open("ab") as file:
+        file.write(b'{"prompt": "cut sh')  # a kill while writing
+    monkeypatch.setattr(policy, "sample", None)
+
+    again = write_answers(policy, PROMPTS, kept)
+
+    assert again == [first[0], first[1], first[0]]
+    assert all(answer.tokens <= SETTINGS.max_new_tokens for answer in again)
+
+
+def test_the_canary_tells_adapter_from_base(policy: Policy) -> None:
+    (line,) = canary_lines(policy, [("Now:", " mug")])
+
+    ids = policy.completion_tokens(["Now:"], [" mug"])
+    with torch.no_grad():
+        own = float(policy.token_log_probs(ids)[0][:-1].sum())  # without the end of turn
+        with policy.reference():
+            base = float(policy.token_log_probs(ids)[0][:-1].sum())
+    assert (line.prompt, line.text) == ("Now:", " mug")
+    assert line.logprob == pytest.approx(own, abs=1e-4)
+    assert line.base_logprob == pytest.approx(base, abs=1e-4)
+    assert line.logprob != pytest.approx(line.base_logprob, abs=0.01)
