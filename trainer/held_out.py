@@ -1,7 +1,7 @@
 """Users that no shipped model was trained on, known by their id alone.
 
 The starter release is trained on data/sample without them; its figures are measured on them, and
-the demo shows only them. The rule is a hash, so it favours nobody and needs no list.
+the demo shows customers from among them. The rule is a hash: it favours nobody and needs no list.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from deploy.stack import Stack
 from models.errors import PalateError
 from models.schemas import Profile, Recommendation
 from streams.importers.survey import Ready
+from trainer.held_out import held_out
 
 SHOWN: Final = 3  # customers
 THEMES: Final = ("GARDEN", "LUNCH", "SEWING", "BABY", "CAKE", "CANDLE", "CHRISTMAS", "TEA")
@@ -132,18 +133,22 @@ class Demo:
             self.seen["all_due_profiles_written"] = settled(look, PROFILES_S)
 
     def choose_customers(self) -> list[str]:
-        """Those with a profile who bought most in the live part. Raises if there is none."""
+        """Those with a profile who bought most in the live part. Raises if there is none.
+
+        First those of whom the starter release has learned nothing: on them its profiles are
+        what they will be on your users.
+        """
         self._settle_log()
         reader = LogReader(self.settings)
         rows = reader.connection.execute(
             "SELECT user_id, count(*) FILTER (timestamp >= ?) AS recent FROM interactions "
             "WHERE user_id IN (SELECT user_id FROM profiles WHERE status = 'ok') "
-            "GROUP BY 1 ORDER BY recent DESC, user_id LIMIT ?",
-            [self.sample.live_since, SHOWN],
+            "GROUP BY 1 ORDER BY recent DESC, user_id",
+            [self.sample.live_since],
         ).fetchall()
         if not rows:
             raise PalateError(f"no profile was written; see {self.stack.logs / 'profiler.log'}")
-        return [user for (user, _) in rows]
+        return sorted((user for user, _ in rows), key=lambda user: not held_out(user))[:SHOWN]
 
     def show(self, user: str) -> None:
         """History in short, the profile with its evidence, the list with reasons."""

@@ -24,7 +24,7 @@ first start where the settings name the same models and windows.
   from.
 - **Held out.** Customers for whom the first 8 hexadecimal digits of sha256(customer id) are a
   multiple of {one_in}. Nothing of them was learned, all figures below are of them, and the demo
-  shows only them.
+  shows customers from among them.
 - **Training.** `python -m trainer.starter`, seed {seed}: {steps} optimiser steps of {batch}
   examples (AdamW, learning rate {rate:g}, cosine) out of {examples} examples of {users} customers.
   The answers learned are not people's: `trainer/targets.py` cuts them from the titles, by how
