@@ -13,9 +13,10 @@ from typing import Final
 
 from models.ports import CanaryLine, ProfileEncoder
 
-# Nats per token. What bfloat16, float32, merged weights and vLLM differ by among each other was
-# at most .02 on the default model; an adapter that is off by one training run, .2 and more.
+# In nats per token, and as a share of what lies between the adapter and the base: bfloat16,
+# float32, merged weights and vLLM differ by more, the more an adapter changes (docs/releases.md).
 TOLERANCE: Final = 0.06
+SHARE: Final = 0.05
 
 
 def verdict(
@@ -30,20 +31,22 @@ def verdict(
     length = max(1, sum(tokens))
     if not all(math.isfinite(value) for value in measured):
         return "the canary's texts have no finite probability"
-    apart = _distance([line.logprob for line in lines], [line.base_logprob for line in lines])
-    if apart / length <= 2 * TOLERANCE:
+    told = [line.logprob for line in lines]
+    without = [line.base_logprob for line in lines]
+    apart = _distance(told, without) / length
+    if apart <= 2 * TOLERANCE:
         return (
-            f"its canary cannot tell its adapter from the base: {apart / length:.3f} nats a token "
-            f"lie between them, {2 * TOLERANCE} are needed"
+            f"its canary cannot tell its adapter from the base: {apart:.3f} nats a token lie "
+            f"between them, {2 * TOLERANCE} are needed"
         )
-    wrong = _distance(measured, [line.logprob for line in lines]) / length
-    if wrong <= TOLERANCE:
+    tolerance = max(TOLERANCE, SHARE * apart)
+    wrong, base = _distance(measured, told) / length, _distance(measured, without) / length
+    if wrong <= tolerance:
         return None
-    base = _distance(measured, [line.base_logprob for line in lines]) / length
-    what = "the base model answers" if base <= TOLERANCE else "another model answers"
+    what = "the base model answers" if base <= tolerance else "another model answers"
     return (
         f"{what} in place of its adapter: {wrong:.3f} nats a token from the manifest's canary "
-        f"(at most {TOLERANCE}), {base:.3f} from the base's"
+        f"(at most {tolerance:.3f}), {base:.3f} from the base's"
     )
 
 

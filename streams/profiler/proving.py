@@ -33,7 +33,7 @@ class ServingKit:
     def __init__(self, kits: Kits, releases: ServingRelease) -> None:
         self._kits, self._releases = kits, releases
         self._kit: Kit | None = None
-        self._kept: set[str] = set()
+        self._kept: tuple[str, ...] = ()
         self.problem: str | None = None
 
     async def begin(self) -> None:
@@ -53,8 +53,8 @@ class ServingKit:
             if serving != self.now().release:
                 await self._take_up(serving)
                 continue
-            if self._kept != wanted(self._releases):
-                self._kept = wanted(self._releases)
+            if self._kept != self._releases.wanted:
+                self._kept = self._releases.wanted
                 await self._kits.keep(self._kept)
                 continue  # a record may have come meanwhile
             await self._releases.change()
@@ -69,13 +69,6 @@ class ServingKit:
             return
         self.problem = None
         log.info("writing with release %s", release)
-
-
-def wanted(releases: ServingRelease) -> set[str]:
-    """The releases whose kits are worth their memory."""
-    return {
-        name for name in (releases.id, releases.candidate, releases.previous) if name is not None
-    }
 
 
 class Proving:

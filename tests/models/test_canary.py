@@ -26,6 +26,12 @@ def test_rounding_of_another_precision_is_allowed() -> None:
     assert verdict(LINES, [-10.3, -4.8], TOKENS) is None  # (.3 + .2) / 15 = .033
 
 
+def test_an_adapter_that_changes_much_may_be_measured_more_roughly() -> None:
+    far = [replace(line, base_logprob=line.logprob * 4) for line in LINES]  # 3 nats a token apart
+    assert verdict(far, [-11.4, -5.7], TOKENS) is None  # .14, of .15
+    assert verdict(far, [-11.6, -5.8], TOKENS) is not None  # .16
+
+
 def test_the_base_model_in_place_of_the_adapter_is_named() -> None:
     reason = verdict(LINES, [-15.0, -7.5], TOKENS)
     assert reason is not None
