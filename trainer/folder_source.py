@@ -3,7 +3,7 @@
 Read through the importers, so that a folder evaluated here and one sent by `palate import` are
 the same events under the same ids. Three shapes of interactions are known: invoice lines
 (`online-retail`), Palate's own fields (`generic`), and plain sequences (user_id, item_id,
-timestamp in seconds, position), which are taken as ratings.
+timestamp in seconds, position), which are taken as purchases.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _adapter(opened: Table) -> Adapter:
 
 
 def sequence_row(values: Mapping[str, Any]) -> Adapted:
-    """One row of plain sequences → a rating without stars.
+    """One row of plain sequences → a purchase, for nothing is said of what was done.
 
     The position stands first in the event id: it orders what a user did at one time.
     """
@@ -113,7 +113,7 @@ def sequence_row(values: Mapping[str, Any]) -> Adapted:
         event_id=f"{int(values['position']):06d}:{values['user_id']}",
         user_id=identifier(values["user_id"]),
         item_id=identifier(values["item_id"]),
-        type="rating",
+        type="purchase",
         timestamp=seconds_to_ms(values["timestamp"]),
     )
 

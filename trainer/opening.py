@@ -61,8 +61,9 @@ def _openings(log: UserLog, settings: SessionSettings, spec: WindowSettings) -> 
 
 def _positive(entry: HistoryEntry, spec: WindowSettings) -> bool:
     kind = _TYPES[entry.code]
-    low = kind is InteractionType.RATING and (entry.rating or 5.0) <= spec.low_rating
-    return kind not in _DISLIKES and kind is not InteractionType.IMPRESSION and not low
+    if kind is InteractionType.RATING:
+        return entry.rating is None or entry.rating > spec.low_rating
+    return kind not in _DISLIKES and kind is not InteractionType.IMPRESSION
 
 
 def _newest_sessions(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models.errors import EventLogError, TrainingError
@@ -52,6 +53,7 @@ def purchases(draw: st.DrawFn) -> list[Interaction]:
     return sorted(events, key=lambda event: event.timestamp) if draw(st.booleans()) else events
 
 
+@hypothesis_settings(max_examples=40)
 @given(purchases())
 def test_a_session_knows_only_what_was_before_it_and_aims_only_at_its_own_split(
     events: list[Interaction],
@@ -68,6 +70,7 @@ def test_a_session_knows_only_what_was_before_it_and_aims_only_at_its_own_split(
             assert len(set(session.targets)) == len(session.targets) > 0
 
 
+@hypothesis_settings(max_examples=40)
 @given(purchases(), st.integers(5, 40))
 def test_what_comes_after_a_split_changes_nothing_in_it(
     events: list[Interaction], day: int

@@ -27,7 +27,7 @@ def streams(draw: st.DrawFn, *, honest_ids: bool) -> list[Interaction]:
             item_id=draw(st.sampled_from(["tea", "cup", "jam"])),
             type=draw(st.sampled_from(["impression", "purchase", "cancel", "rating"])),
             timestamp=START + draw(st.integers(0, 9)) * DAY,
-            rating=draw(st.sampled_from([None, 1.0, 5.0])),
+            rating=draw(st.sampled_from([1.0, 5.0])),
             review=draw(st.sampled_from([None, "good <b>tea</b>"])),
         )
         for number in range(draw(st.integers(1, 14)))
