@@ -65,14 +65,16 @@ def base_release(settings: Settings, created_at_ms: int, weights: Sequence[Path]
 def adapter_folder(store: ReleaseStore, release: Release) -> Path | None:
     """The folder of the release's adapter, as PEFT writes it; None if it has none.
 
-    Raises ReleaseError if it should be there and is not.
+    Raises ReleaseError if it is not among the release's files.
     """
     if release.adapter is None:
         return None
-    folder = store.folder(release.id) / release.adapter
-    if not folder.is_dir():
-        raise ReleaseError(f"release {release.id!r}: its adapter is not at {folder}; restore it")
-    return folder
+    if not _files_in(release, release.adapter):
+        raise ReleaseError(
+            f"release {release.id!r} names the adapter {release.adapter!r} and has no such files; "
+            "publish it again, with them, under a new id"
+        )
+    return store.folder(release.id) / release.adapter
 
 
 def embedder_folder(store: ReleaseStore, release: Release) -> Path | None:
@@ -82,19 +84,18 @@ def embedder_folder(store: ReleaseStore, release: Release) -> Path | None:
 
 def brings_embedder(release: Release) -> bool:
     """Whether the release has an embedder of its own, in its folder."""
-    return bool(_embedder_files(release))
+    return bool(_files_in(release, release.embedder))
 
 
 def embedder_hash(release: Release) -> str:
     """A name for the release's embedder that is another for other weights."""
-    own = _embedder_files(release)
+    own = _files_in(release, release.embedder)
     return digest(own, chars=64) if own else release.embedder
 
 
-def _embedder_files(release: Release) -> dict[str, str]:
+def _files_in(release: Release, folder: str) -> dict[str, str]:
     """sha256 by relative path."""
-    inside = f"{release.embedder}/"
-    return {path: sha for path, sha in release.files.items() if path.startswith(inside)}
+    return {path: sha for path, sha in release.files.items() if path.startswith(f"{folder}/")}
 
 
 def sealed(release: Release) -> Release:

@@ -143,6 +143,13 @@ def test_everything_in_a_manifest_comes_back(store: ReleaseStore) -> None:
     assert published.metrics["ndcg@10"]["interval"] == [0.04, 0.06]
 
 
+def test_an_adapter_that_is_only_named_is_an_error(store: ReleaseStore) -> None:
+    named = store.publish(replace(release(), adapter="../other/adapter"))
+    with pytest.raises(ReleaseError, match="no such files"):
+        adapter_folder(store, named)
+    assert adapter_folder(store, store.publish(release("plain"))) is None
+
+
 def test_an_embedder_is_the_releases_own_only_if_it_brings_one(
     store: ReleaseStore, files: dict[str, Path]
 ) -> None:
