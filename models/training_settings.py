@@ -108,6 +108,9 @@ class ContrastiveSettings(Group):
     warmup: float = Field(0.1, ge=0, le=1, description="Share of steps in which the rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
     gradient_norm: float = Field(1.0, gt=0, description="Larger gradients are scaled to this.")
+    history_items: int = Field(
+        10, ge=1, description="Newest items in the text of a raw history (NoProfile)."
+    )
     max_tokens: int = Field(256, ge=8, description="Longer texts are cut at their end.")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the forward pass; weights stay float32."

@@ -104,7 +104,7 @@ def evaluate(
     Raises TrainingError when no session is left to rank.
     """
     mask_seen = masks_seen(settings, corpus.protocol)
-    ranked = tuple(_rankable(corpus, sessions, mask_seen))
+    ranked = rankable(corpus, sessions, mask_seen)
     if not ranked:
         raise TrainingError(f"{corpus.name}: there is no session to evaluate on")
     return Report(
@@ -127,6 +127,11 @@ def evaluate(
 def masks_seen(settings: EvaluationSettings, protocol: Protocol) -> bool:
     """Whether items had before are left out: as set, else as papers do in leave-one-out."""
     return protocol == "leave-one-out" if settings.mask_seen is None else settings.mask_seen
+
+
+def rankable(corpus: Corpus, sessions: Sequence[Session], mask_seen: bool) -> tuple[Session, ...]:
+    """Sessions with a target that can be ranked, and of their targets those."""
+    return tuple(_rankable(corpus, sessions, mask_seen))
 
 
 def _rankable(corpus: Corpus, sessions: Sequence[Session], mask_seen: bool) -> Iterator[Session]:

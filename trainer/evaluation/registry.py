@@ -22,6 +22,7 @@ class Entry(NamedTuple):
 
 
 _BASELINES: Final = "trainer.baselines.builders"
+_LEARNED: Final = "trainer.learning.builders"
 ENTRIES: Final = (
     Entry("random", _BASELINES, "random_order", "A seeded random order."),
     Entry("popularity", _BASELINES, "popularity", "Items that most users had."),
@@ -31,6 +32,26 @@ ENTRIES: Final = (
     Entry("history-text", _BASELINES, "history_text", "Texts of the history, weights 0.7^age."),
     Entry("cooccurrence", _BASELINES, "cooccurrence", "What went together with the history."),
     Entry("star", _BASELINES, "star", "Text / 3 + co-occurrence, training-free."),
+    Entry("noprofile", _LEARNED, "noprofile", "The history as one raw text.", False),
+    Entry("noprofile-shuffled", _LEARNED, "noprofile_shuffled", "Another user's.", False),
+    Entry("noprofile-cl", _LEARNED, "noprofile_cl", "The same, embedder trained on it.", False),
+    Entry("extractive-profile", _LEARNED, "extractive_profile", "Without a model.", False),
+    Entry(
+        "extractive-profile-shuffled",
+        _LEARNED,
+        "extractive_profile_shuffled",
+        "Another user's.",
+        False,
+    ),
+    Entry("sasrec", _LEARNED, "sasrec", "Sequence model, full softmax.", False),
+    Entry("star-sasrec", _LEARNED, "star_sasrec", "Both, weights from validation sessions.", False),
+    Entry(
+        "noprofile-cl-sasrec",
+        _LEARNED,
+        "noprofile_cl_sasrec",
+        "Both, weights from validation sessions.",
+        False,
+    ),
 )
 
 

@@ -4,62 +4,123 @@ noprofile            the history's raw text, the embedder as it comes (methods Â
 noprofile-cl         the same after contrastive training on the corpus's training sessions
 extractive-profile   the profile that stands in where no model answers
 *-shuffled           the control: another user's text
-sasrec               see sequence_system
+sasrec               the sequence model
+*-sasrec             hybrids with it, weights fitted on validation sessions by users' activity
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.encoders.tokens import token_counter
+from models.identity import digest
 from models.model_files import embedder_model, language_model
 from models.ports import TextEmbedder
 from models.profiles import compose
 from models.settings import Settings
+from trainer.baselines.builders import star
 from trainer.corpus import Corpus, sample_users
 from trainer.evaluation.context import Context
-from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.evaluate import evaluate, masks_seen, rankable
+from trainer.evaluation.systems import System
 from trainer.learning.contrastive import ContrastiveResult, Embed, Validate, train_embedder
 from trainer.learning.pairs import history_text, pairs_of
 from trainer.learning.profile_systems import (
     EmbeddedTextSystem,
+    HybridSystem,
     RememberingEmbedder,
     TextOf,
+    fit_hybrid,
     shuffled,
 )
+from trainer.learning.sequence_system import SequenceSystem, fit_sasrec
 from trainer.learning.text_tower import TextTower
 from trainer.sessions import Session, request_of
 from trainer.vectors import cached_vectors
 
-VALIDATION_USERS: Final = 500  # a validation embeds the catalogue and their histories
+ACTIVITIES: Final = (0, 10, 50)  # positives from which a hybrid's weight is another
+PACE: Final = {"epochs", "patience", "validate_every", "checkpoint_every"}  # may change later
+VALIDATION_USERS: Final = 300  # a validation embeds the catalogue and their histories
 
 logger = logging.getLogger(__name__)
 
 
 def noprofile(context: Context) -> EmbeddedTextSystem:
     """Raw history text, zero-shot."""
-    return _by_base("noprofile", context, history_text(context.corpus))
+    return _by_base("noprofile", context, raw_history(context.corpus, context.settings))
 
 
 def noprofile_shuffled(context: Context) -> EmbeddedTextSystem:
     """Another user's raw history text."""
-    return _by_base("noprofile-shuffled", context, _shuffled(context, history_text(context.corpus)))
+    text_of = raw_history(context.corpus, context.settings)
+    return _by_base("noprofile-shuffled", context, _shuffled(context, text_of))
 
 
 def noprofile_cl(context: Context) -> EmbeddedTextSystem:
     """Raw history text with an embedder trained on it, or read back from the cache folder."""
     corpus, settings = context.corpus, context.settings
-    folder = context.cache / "noprofile-cl" / f"{corpus.name}-{corpus.protocol}"
-    result = train_noprofile(corpus, settings, folder)
+    result = train_noprofile(corpus, settings, learned_folder(context, "noprofile-cl"))
     tower = TextTower(result.embedder, settings.train.contrastive)
     _, texts = corpus.embedding_texts()
     items = cached_vectors(texts, lambda: tower, tower.fingerprint(), context.cache)
-    return EmbeddedTextSystem("noprofile-cl", history_text(corpus), tower, items)
+    return EmbeddedTextSystem("noprofile-cl", raw_history(corpus, settings), tower, items)
+
+
+def sasrec(context: Context) -> SequenceSystem:
+    """SASRec trained on the corpus, or read back."""
+    folder = learned_folder(context, "sasrec")
+    return fit_sasrec(context.corpus, context.settings, folder)
+
+
+def star_sasrec(context: Context) -> HybridSystem:
+    """The training-free scorer with the sequence model."""
+    return _with_sasrec("star-sasrec", star, context)
+
+
+def noprofile_cl_sasrec(context: Context) -> HybridSystem:
+    """Trained raw history text with the sequence model."""
+    return _with_sasrec("noprofile-cl-sasrec", noprofile_cl, context)
+
+
+def _with_sasrec(name: str, first: Callable[[Context], System], context: Context) -> HybridSystem:
+    corpus = context.corpus
+    # Weights are chosen as they could have been chosen then: by what was known at validation.
+    past = replace(context, corpus=replace(corpus, known_events=corpus.training_events))
+    weights = _fitted(name, first(past), sasrec(past), past)
+    logger.info("%s: weight of the first by activity: %s", name, dict(weights))
+    return HybridSystem(name, first(context), sasrec(context), weights, _activity(corpus))
+
+
+def _fitted(name: str, first: System, second: System, past: Context) -> Mapping[int, float]:
+    corpus, chosen = past.corpus, past.settings.train.evaluation
+    drawn = sample_users(corpus.sessions.validation, VALIDATION_USERS, chosen.seed)
+    sessions = rankable(corpus, drawn, masks_seen(chosen, corpus.protocol))
+    activities = np.array(list(map(_activity(corpus), sessions)), np.int64)
+
+    def measure(system: System) -> NDArray[np.float64]:
+        report = evaluate(corpus, [system], sessions, chosen)
+        return report.result(system.name).metrics[past.settings.train.gate.metric]
+
+    return fit_hybrid(name, first, second, measure, activities, ACTIVITIES)
+
+
+def _activity(corpus: Corpus) -> Callable[[Session], int]:
+    return lambda session: len(session.liked(corpus.spec))
+
+
+def learned_folder(context: Context, name: str) -> Path:
+    """Where the system is kept: another folder for other data, protocol or settings."""
+    corpus, train = context.corpus, context.settings.train
+    group = train.sasrec if name == "sasrec" else train.contrastive
+    key = digest(group.model_dump(mode="json", exclude=PACE))[:8]
+    return context.settings.data_dir / "learned" / f"{name}-{corpus.name}-{corpus.protocol}-{key}"
 
 
 def extractive_profile(context: Context) -> EmbeddedTextSystem:
@@ -73,6 +134,11 @@ def extractive_profile_shuffled(context: Context) -> EmbeddedTextSystem:
     """Another user's extractive profile."""
     text_of = extractive_text(context.corpus, context.settings)
     return _by_base("extractive-profile-shuffled", context, _shuffled(context, text_of))
+
+
+def raw_history(corpus: Corpus, settings: Settings) -> TextOf:
+    """Session â†’ text of its newest items."""
+    return history_text(corpus, settings.train.contrastive.history_items)
 
 
 def extractive_text(corpus: Corpus, settings: Settings) -> TextOf:
@@ -99,7 +165,7 @@ def train_noprofile(
     The step with the best NDCG on validation sessions is kept. `folder` keeps the run, and what
     was finished is read back. Raises TrainingError.
     """
-    text_of = history_text(corpus)
+    text_of = raw_history(corpus, settings)
     ids, texts = corpus.embedding_texts()
     return train_embedder(
         pairs_of(corpus, corpus.sessions.train, text_of),

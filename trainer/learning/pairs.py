@@ -43,7 +43,7 @@ def pairs_of(corpus: Corpus, sessions: Sequence[Session], text_of: TextOf) -> li
     return found
 
 
-def history_text(corpus: Corpus, items: int = 20) -> TextOf:
+def history_text(corpus: Corpus, items: int) -> TextOf:
     """Texts of the newest distinct items that were liked, newest first, one per line.
 
     Newest first, because embedders cut long texts at their end: NoProfile of methods §1.8.

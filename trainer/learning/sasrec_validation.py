@@ -36,13 +36,18 @@ class NextItems:
 
     def ranks(self, network: Sasrec) -> NDArray[np.int64]:
         """[users] 1-based rank of each target; among equal scores the last."""
-        return np.concatenate(list(self._ranks(network)))
+        ranks = np.zeros(len(self.histories), np.int64)
+        for rows in self._batches():
+            histories = [self.histories[row] for row in rows]
+            targets = torch.from_numpy(self.targets[rows])
+            ranks[rows] = self._ranked(network.scores(histories).cpu(), histories, targets)
+        return ranks
 
-    def _ranks(self, network: Sasrec) -> Iterator[NDArray[np.int64]]:
-        for start in range(0, len(self.histories), _USERS_AT_ONCE):
-            histories = self.histories[start : start + _USERS_AT_ONCE]
-            targets = torch.from_numpy(self.targets[start : start + _USERS_AT_ONCE])
-            yield self._ranked(network.scores(histories).cpu(), histories, targets)
+    def _batches(self) -> Iterator[NDArray[np.int64]]:
+        """Users with histories of like length together: most are short, some fill the model."""
+        order = np.argsort([len(history) for history in self.histories], kind="stable")
+        for start in range(0, len(order), _USERS_AT_ONCE):
+            yield order[start : start + _USERS_AT_ONCE]
 
     def _ranked(
         self, scores: Tensor, histories: Sequence[ItemNumbers], targets: Tensor

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from models.errors import TrainingError
 from models.settings import Settings
 from trainer.corpus import Corpus
-from trainer.evaluation.context import Context
 from trainer.evaluation.evaluate import masks_seen
 from trainer.evaluation.systems import Scores
 from trainer.learning.sasrec import ItemNumbers, Sasrec
@@ -50,18 +50,12 @@ class HistoryReader:
         return np.array([row for row in rows if self.trained[row]], np.int64)
 
 
-def sasrec(context: Context) -> SequenceSystem:
-    """SASRec trained on the context's corpus, or read back from its cache folder."""
-    return fit_sasrec(context.corpus, context.settings, context.cache / "sasrec")
-
-
 def fit_sasrec(
-    corpus: Corpus, settings: Settings, folder: Path, *, device: str = "cpu"
+    corpus: Corpus, settings: Settings, folder: Path, *, device: str | None = None
 ) -> SequenceSystem:
     """Train on the training events, stop on the validation sessions' first targets.
 
-    `folder` keeps the checkpoint under the corpus's name: a finished run is read back, a killed
-    one goes on.
+    `folder` keeps the run: a finished one is read back, a killed one goes on.
     """
     reader = HistoryReader(corpus)
     network = train_sasrec(
@@ -69,8 +63,8 @@ def fit_sasrec(
         len(corpus.item_ids),
         _validation(corpus, reader, settings),
         settings.train.sasrec,
-        folder / f"{corpus.name}-{corpus.protocol}",
-        device=device,
+        folder,
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
     )
     return SequenceSystem("sasrec", network, reader)
 

@@ -1,0 +1,107 @@
+"""Learned systems by their names, from data to a ranking."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.embedder import SentenceEmbedder
+from models.settings import EmbedderSettings, Settings, load_settings
+from tests.trainer.corpora import bought, corpus_of, items
+from tests.trainer.learning.tiny_embedder import tiny_embedder
+from trainer.corpus import Corpus
+from trainer.evaluation.context import Context
+from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.registry import build_systems
+from trainer.learning.sequence_system import HistoryReader
+
+GOODS = ("cup", "jam", "pot", "tea", "tin", "hat", "bag", "pin", "mat", "fan", "oil", "ink")
+LEARNED = ("noprofile", "noprofile-shuffled", "noprofile-cl", "sasrec", "star-sasrec")
+
+
+def ring_corpus(settings: Settings) -> Corpus:
+    """Every user goes through the goods in one order, from a start of their own."""
+    events = [
+        bought(f"user-{user}", GOODS[(user + step) % len(GOODS)], user + 3 * step)
+        for user in range(30)
+        for step in range(6)
+    ]
+    return corpus_of(events, items(*GOODS, "unsold"), settings, "leave-one-out")
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    folder = tmp_path_factory.mktemp("learned")
+    embedder = tiny_embedder(folder, ("thing", *GOODS))
+    settings = load_settings(
+        data_dir=folder / "data",
+        embedder={"model": str(embedder)},
+        train={
+            "contrastive": {"steps": 60, "batch": 24, "learning_rate": 1e-2, "validate_every": 30},
+            "sasrec": {"width": 16, "layers": 1, "epochs": 15, "batch": 8, "learning_rate": 0.02},
+        },
+    )
+
+    def made() -> SentenceEmbedder:
+        return SentenceEmbedder(embedder, EmbedderSettings(model=str(embedder)))
+
+    return Context(ring_corpus(settings), settings, made, "tiny", folder / "vectors")
+
+
+def test_learned_systems_find_an_order_that_texts_do_not_know(context: Context) -> None:
+    report = evaluate(
+        context.corpus,
+        build_systems(LEARNED, context),
+        context.corpus.sessions.test,
+        context.settings.train.evaluation,
+    )
+    ndcg = {name: float(report.values(name, "ndcg@5").mean()) for name in LEARNED}
+
+    assert ndcg["sasrec"] > 0.9
+    assert ndcg["star-sasrec"] > 0.9
+    assert ndcg["noprofile-cl"] > ndcg["noprofile"]
+
+
+def test_what_was_learned_is_read_back(context: Context, caplog: pytest.LogCaptureFixture) -> None:
+    first = build_systems(["sasrec", "noprofile-cl"], context)
+    before = [system.scores(context.corpus.sessions.test) for system in first]
+
+    with caplog.at_level("INFO"):
+        again = build_systems(["sasrec", "noprofile-cl"], context)
+
+    assert "epoch" not in caplog.text
+    for system, scores in zip(again, before, strict=True):
+        np.testing.assert_allclose(system.scores(context.corpus.sessions.test), scores, atol=1e-5)
+
+
+def test_other_settings_are_learned_in_another_folder(context: Context) -> None:
+    build_systems(["sasrec"], context)
+    sasrec = context.settings.train.sasrec.model_copy(update={"width": 8})
+    train = context.settings.train.model_copy(update={"sasrec": sasrec})
+
+    other = replace(context, settings=context.settings.model_copy(update={"train": train}))
+    build_systems(["sasrec"], other)
+
+    folders = sorted((context.settings.data_dir / "learned").glob("sasrec-*"))
+    assert len(folders) == 2
+
+
+def test_items_that_nobody_had_stand_below_all_others(context: Context) -> None:
+    (system,) = build_systems(["sasrec"], context)
+
+    scores = system.scores(context.corpus.sessions.test)
+
+    assert (scores.argmin(axis=1) == context.corpus.row_of["unsold"]).all()
+
+
+def test_histories_are_read_oldest_first_without_what_was_never_trained(context: Context) -> None:
+    reader = HistoryReader(context.corpus)
+    session = context.corpus.sessions.test[0]
+    reader.trained[context.corpus.row_of[session.liked(context.corpus.spec)[1]]] = False
+
+    rows = reader.rows(session)
+
+    liked = [context.corpus.row_of[item] for item in session.liked(context.corpus.spec)]
+    assert rows.tolist() == [liked[0], *liked[2:]]
