@@ -16,9 +16,15 @@ PACKAGES = ("models", "streams", "trainer", "deploy")
 
 # Where each heavy library may be imported: a module, or a package with all that is in it.
 HOMES = {
-    "torch": {"models.encoders", "deploy.vllm_server", "trainer.learning"},
-    "transformers": {"models.encoders", "trainer.learning"},
-    "peft": {"models.encoders", "trainer.learning"},
+    "torch": {
+        "models.encoders",
+        "deploy.vllm_server",
+        "deploy.bench.contestants",
+        "trainer.learning",
+    },
+    "transformers": {"models.encoders", "deploy.bench.contestants", "trainer.learning"},
+    "peft": {"models.encoders", "deploy.bench.contestants", "trainer.learning"},
+    "trl": {"deploy.bench.contestants"},
     "gguf": {"models.encoders"},
     "openai": {"models.encoders"},
     "sentence_transformers": {"models.embedder", "trainer.learning"},

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FOLDER = Path("docs/benchmarks")
 NAMES = (
     *("throughput", "changelog", "latency", "recovery", "recording"),
-    *("memory", "replay", "profiles", "profiles-vllm"),
+    *("memory", "replay", "profiles", "profiles-vllm", "training"),
 )
 
 

@@ -1,0 +1,60 @@
+"""Rounds of Palate's RLSO with the RLOO objective: in-process rollouts, rewards by lot."""
+
+from __future__ import annotations
+
+import torch
+
+from deploy.bench.contestants import rollout_work as work
+from models.threads import wait_without_spinning
+from models.training_settings import PolicySettings, RlsoSettings
+from trainer.learning.policy import Policy
+from trainer.learning.policy_steps import Group, learn
+
+SETTINGS = RlsoSettings(
+    objective="rloo",
+    samples=work.SAMPLES,
+    prompts=work.PROMPTS,
+    batch=work.STEP_PROMPTS,
+    micro_batch=work.STEP_PROMPTS,
+    epochs=work.EPOCHS,
+    learning_rate=work.LEARNING_RATE,
+    kl=work.KL,
+)
+
+
+def main() -> None:
+    """One round that does not count, then those that do."""
+    wait_without_spinning()
+    model, prompts, rounds, out = work.arguments()
+    policy = Policy.load(model, PolicySettings(), seed=work.SEED)
+    optimiser = torch.optim.AdamW(policy.parameters(), lr=SETTINGS.learning_rate)
+    lot = torch.Generator().manual_seed(work.SEED)
+    one_round(policy, optimiser, lot, prompts[: work.PROMPTS], work.Work())
+    done = work.Work()
+    for number in range(rounds):
+        first = number * work.PROMPTS % len(prompts)
+        one_round(policy, optimiser, lot, prompts[first : first + work.PROMPTS], done)
+    done.write(out)
+
+
+def one_round(
+    policy: Policy,
+    optimiser: torch.optim.Optimizer,
+    lot: torch.Generator,
+    prompts: list[str],
+    done: work.Work,
+) -> None:
+    """Rollouts, then all optimiser steps on them."""
+    with done.rolling_out():
+        sampled = policy.sample(
+            prompts, work.SAMPLES, max_new_tokens=work.NEW_TOKENS, seed=done.rounds
+        )
+    with done.learning():
+        groups = [Group(one, torch.rand(work.SAMPLES, generator=lot)) for one in sampled]
+        done.steps += sum(1 for _ in learn(policy, optimiser, groups, SETTINGS, seed=done.rounds))
+    done.tokens += sum(len(one.completion_ids) for group in sampled for one in group)
+    done.rounds += 1
+
+
+if __name__ == "__main__":
+    main()
