@@ -116,6 +116,10 @@ class TrackerMetrics(RoleMetrics):
         self.waiting_users = self._gauge(
             "palate_waiting_users", "Users whose recommendation is owed."
         )
+        self.foreign_vectors = self._gauge(
+            "palate_foreign_vectors",
+            "Users known to wait for their profile's vector of the serving release.",
+        )
         self.requests = self._counter(
             "palate_profile_requests_total", "Acknowledged requests by the rule that fired.", "rule"
         )
@@ -202,6 +206,11 @@ class IndexerMetrics(RoleMetrics):
         )
         self.table_version = self._gauge(
             "palate_table_version", "Version of the vector table.", "table"
+        )
+        self.release_lag = self._gauge(
+            "palate_index_release_lag_records",
+            "Records that the tables of a release (serving, candidate, previous) still lack.",
+            "release",
         )
         self.embedding_latency = self._histogram(
             "palate_embedding_seconds", "Time to embed one batch of texts."

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,6 +67,7 @@ class Keeper:
         self._settings, self._metrics = shared.settings, shared.metrics
         self._ends: dict[TopicPartition, int] = {}  # of the topics when the keeper started
         self._caught_up: set[str] = set()
+        self._lags: dict[TopicPartition, int] = {}  # of the partitions read from so far
         self._consumer: AIOKafkaConsumer
 
     def has_caught_up(self, topic: str) -> bool:
@@ -84,6 +86,8 @@ class Keeper:
             while not stop.is_set():
                 await self._step(stop)
         finally:
+            with suppress(KeyError):  # it never began
+                self._metrics.release_lag.remove(self.release_id)
             await self._consumer.stop()
 
     async def _place(self) -> None:
@@ -97,6 +101,7 @@ class Keeper:
         self._consumer.assign(everything)
         self._ends = await self._consumer.end_offsets(everything)
         await self._note_reported()
+        self._metrics.release_lag.labels(self.release_id).set(0)
         for topic, mine in partitions.items():
             if not await asyncio.to_thread(self._tables[topic].exists):
                 beginnings = await self._consumer.beginning_offsets(mine)
@@ -174,12 +179,13 @@ class Keeper:
             log.warning("offsets not committed, the next commit includes them: %s", error)
 
     def _observe_lag(self, records: Sequence[ConsumerRecord]) -> None:
-        if not self._serves:
-            return
-        reached = {(one.topic, one.partition): one.offset + 1 for one in records}
-        for (topic, partition), position in reached.items():
-            end = self._consumer.highwater(TopicPartition(topic, partition)) or position
-            self._metrics.lag.labels(topic, str(partition)).set(end - position)
+        reached = {TopicPartition(one.topic, one.partition): one.offset + 1 for one in records}
+        for place, position in reached.items():
+            end = self._consumer.highwater(place) or position
+            self._lags[place] = end - position
+            if self._serves:
+                self._metrics.lag.labels(place.topic, str(place.partition)).set(end - position)
+        self._metrics.release_lag.labels(self.release_id).set(sum(self._lags.values()))
 
     async def _look_whether_caught_up(self) -> None:
         for topic in TOPICS:

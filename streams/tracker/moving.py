@@ -25,6 +25,7 @@ from models.errors import VectorIndexError
 from models.ports import VectorIndex, VectorRow
 from models.releases import profiles_table
 from models.settings import Settings
+from streams.metrics import TrackerMetrics
 from streams.tracker.derived import Derived
 from streams.tracker.owed import WaitingUsers, recommendation_trigger
 from streams.tracker.state import Head, ProfileRecord
@@ -55,11 +56,12 @@ class Moving:
         derived: Derived,
         index: VectorIndex,
         clocks: Mapping[int, PartitionClock],
+        metrics: TrackerMetrics,
     ) -> None:
         """`clocks`: of the partitions that are ours now."""
         self._batch, self._retry_s = settings.ranking.batch, settings.ranking.refresh_s
         self._users, self._waiting, self._derived = users, waiting, derived
-        self._index, self._clocks = index, clocks
+        self._index, self._clocks, self._metrics = index, clocks, metrics
         self._release: str | None = None  # the one that users are moved to
         self._unread: deque[tuple[int, str]] = deque()  # partition, last user looked through
         self._foreign: OrderedDict[Place, None] = OrderedDict()  # vectors to be looked up
@@ -107,6 +109,7 @@ class Moving:
         if self._foreign:
             await self._look_up(self._taken(self._foreign))
         await self._retry()
+        self._metrics.foreign_vectors.set(len(self))
         if self._unread and self._has_time():
             self._look_through()
 

@@ -86,7 +86,9 @@ class TrackerRole:
         self.waiting = WaitingUsers(settings.ranking.interval_s)
         self.due = DueUsers(settings.trigger, settings.windows)
         self.users = Users(self.table, settings.windows.history_cap)
-        self.moving = Moving(settings, self.users, self.waiting, self.derived, index, self.clocks)
+        self.moving = Moving(
+            settings, self.users, self.waiting, self.derived, index, self.clocks, metrics
+        )
         self.followers = self._followers()
         self.lags: dict[int, int] = {}  # records behind, by partition of interactions
         port = settings.metrics.tracker_port + worker

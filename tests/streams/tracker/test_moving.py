@@ -8,11 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from models.errors import VectorIndexError
 from models.fakes import MemoryIndex
 from models.ports import VectorRow
 from models.settings import Settings
+from streams.metrics import TrackerMetrics
 from streams.tracker.moving import LOOKED_THROUGH, Moving, is_foreign
 from streams.tracker.owed import WaitingUsers
 from streams.tracker.state import Head, ProfileRecord, User
@@ -63,7 +65,13 @@ class World:
         self.index = index or MemoryIndex()
         self.clocks = {0: PartitionClock(NOW, NOW), 1: PartitionClock(NOW, NOW)}
         self.moving = Moving(
-            self.settings, self.users, self.waiting, self.derived, self.index, self.clocks
+            self.settings,
+            self.users,
+            self.waiting,
+            self.derived,
+            self.index,
+            self.clocks,
+            TrackerMetrics(CollectorRegistry()),
         )
         self.moving.begin("old")
 
