@@ -22,7 +22,7 @@ from streams.event_log import SegmentLog
 from trainer.events import Events, EventsBuilder
 from trainer.folder_source import FolderSource
 from trainer.log_source import LogSource
-from trainer.opening import left_out_sessions, liked_before, temporal_sessions
+from trainer.opening import Positives, left_out_sessions, temporal_sessions
 from trainer.replaying import UserLog, replay_users
 from trainer.sessions import Session
 from trainer.sources import InteractionSource, event_times
@@ -165,15 +165,15 @@ class _Reading:
             self._take_by_position(log)
 
     def _take_by_time(self, log: UserLog) -> None:
-        chosen, spec, borders = self._chosen, self._spec, self._borders
-        for split, session in temporal_sessions(log, borders, chosen, spec, self._knows):
+        borders, positives = self._borders, Positives(log, self._spec)
+        for split, session in temporal_sessions(positives, borders, self._chosen, self._knows):
             self._found[split].append(session)
-        self.training.add(log.user_id, liked_before(log, borders.train_end, spec))
-        self.known.add(log.user_id, liked_before(log, borders.validation_end, spec))
+        self.training.add(log.user_id, positives.before(borders.train_end))
+        self.known.add(log.user_id, positives.before(borders.validation_end))
         self._count_unknown(log)
 
     def _take_by_position(self, log: UserLog) -> None:
-        liked = liked_before(log, self._borders.end, self._spec)
+        liked = Positives(log, self._spec).before(self._borders.end)
         known = tuple(entry for entry in liked if self._knows(entry.item_id))
         for split, session in left_out_sessions(log, known, self._chosen, self._spec):
             self._found[split].append(session)

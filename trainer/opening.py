@@ -7,9 +7,11 @@ still positives at the end of the split, so nothing from after the split is know
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from itertools import islice
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from models.schemas import InteractionType
 from models.settings import WindowSettings
@@ -17,111 +19,134 @@ from models.training_settings import SessionSettings
 from streams.windows import HOUR_MS, History, HistoryEntry, split_by_liking
 from trainer.replaying import UserLog
 from trainer.sessions import Session
-from trainer.splits import Borders, Span, Split, leave_one_out
+from trainer.splits import Borders, Split, leave_one_out
 
 Knows = Callable[[str], bool]  # whether an item is in the catalogue
 
 _TYPES: Final = tuple(InteractionType)
-_DISLIKES: Final = frozenset({InteractionType.CANCEL, InteractionType.HIDE})
+_NO_POSITIVES: Final = frozenset(
+    {InteractionType.CANCEL, InteractionType.HIDE, InteractionType.IMPRESSION}
+)
 _key: Final = attrgetter("timestamp", "event_id")
 _arrival: Final = attrgetter("timestamp", "offset")
 
 
-def liked_before(log: UserLog, until: int, spec: WindowSettings) -> History:
-    """Positives before `until` (event time, ms), by what is known then; oldest first."""
-    known = sorted((entry for entry in log.entries if entry.timestamp < until), key=_key)
-    return split_by_liking(tuple(known), spec)[0]
+class Positives:
+    """A user's positives as they were known at the end of each split."""
+
+    def __init__(self, log: UserLog, spec: WindowSettings) -> None:
+        self.log, self.spec = log, spec
+        self._ordered = sorted(log.entries, key=_key)
+        self._times = [entry.timestamp for entry in self._ordered]
+        self._disliked = any(_disliking(entry, spec) for entry in self._ordered)
+        self._known: dict[int, History] = {}
+
+    def before(self, until: int) -> History:
+        """Positives before `until` (event time, ms), by what is known then; oldest first."""
+        count = bisect_left(self._times, until)
+        if count not in self._known:
+            known = tuple(self._ordered[:count])
+            self._known[count] = split_by_liking(known, self.spec)[0] if self._disliked else known
+        return self._known[count]
 
 
 def temporal_sessions(
-    log: UserLog, borders: Borders, settings: SessionSettings, spec: WindowSettings, knows: Knows
+    positives: Positives, borders: Borders, settings: SessionSettings, knows: Knows
 ) -> Iterator[tuple[Split, Session]]:
     """The user's sessions, up to `per_user` of each split, the newest ones, newest first."""
-    openings = _openings(log, settings, spec)
+    log = positives.log
+    openings = _openings(log, settings, positives.spec)
     for span in borders.spans():
         inside = [
-            place for place in openings if span.since <= log.entries[place].timestamp < span.until
+            at for at in openings if span.since <= log.entries[at.place].timestamp < span.until
         ]
-        for session in _newest_sessions(log, inside, span, settings, spec, knows):
-            yield span.split, session
+        if inside:
+            following = _Following(positives.before(span.until), settings.horizon, knows)
+            found = (
+                _session(log, opening, following, settings, positives.spec)
+                for opening in reversed(inside)
+            )
+            for session in islice(filter(None, found), settings.per_user):
+                yield span.split, session
 
 
-def _openings(log: UserLog, settings: SessionSettings, spec: WindowSettings) -> list[int]:
-    """Places of the first positive event of each moment."""
+class _Opening(NamedTuple):
+    place: int  # in the user's entries
+    surely_liked: int  # at least so many positives were known before it
+
+
+def _openings(log: UserLog, settings: SessionSettings, spec: WindowSettings) -> list[_Opening]:
+    """The first positive event of each moment."""
     gap = int(settings.gap_hours * HOUR_MS)
-    found: list[int] = []
+    found: list[_Opening] = []
     newest: int | None = None
+    liked = 0  # a dislike takes back at most one positive
     for place, entry in enumerate(log.entries):
-        if _positive(entry, spec):
-            if newest is None or entry.timestamp > newest + gap:
-                found.append(place)
-            newest = entry.timestamp if newest is None else max(newest, entry.timestamp)
+        if _disliking(entry, spec):
+            liked -= 1
+            continue
+        if newest is None or entry.timestamp > newest + gap:
+            whole = place <= spec.history_cap  # nothing has left the history
+            found.append(_Opening(place, liked if whole else 0))
+        newest = entry.timestamp if newest is None else max(newest, entry.timestamp)
+        liked += 1
     return found
 
 
-def _positive(entry: HistoryEntry, spec: WindowSettings) -> bool:
+def _disliking(entry: HistoryEntry, spec: WindowSettings) -> bool:
     kind = _TYPES[entry.code]
     if kind is InteractionType.RATING:
-        return entry.rating is None or entry.rating > spec.low_rating
-    return kind not in _DISLIKES and kind is not InteractionType.IMPRESSION
+        return entry.rating is not None and entry.rating <= spec.low_rating
+    return kind in _NO_POSITIVES
 
 
-def _newest_sessions(
-    log: UserLog,
-    openings: list[int],
-    span: Span,
-    settings: SessionSettings,
-    spec: WindowSettings,
-    knows: Knows,
-) -> Iterator[Session]:
-    if not openings:
-        return
-    liked = [e for e in liked_before(log, span.until, spec) if knows(e.item_id)]
-    found = 0
-    for place in reversed(openings):
-        if found == settings.per_user:
-            return
-        session = _session(log, place, liked, settings, spec)
-        if session is not None:
-            found += 1
-            yield session
+class _Following:
+    """What was liked next: the first `horizon` distinct known items after a moment."""
+
+    def __init__(self, liked: History, horizon: int, knows: Knows) -> None:
+        self._liked = sorted(liked, key=_arrival)
+        self._times = [entry.timestamp for entry in self._liked]
+        self._horizon, self._knows = horizon, knows
+
+    def after(self, opening: HistoryEntry) -> list[HistoryEntry]:
+        """From `opening` on, in order of time, each item once."""
+        first: dict[str, HistoryEntry] = {}
+        for entry in islice(self._liked, bisect_left(self._times, opening.timestamp), None):
+            if entry.offset >= opening.offset and self._knows(entry.item_id):
+                first.setdefault(entry.item_id, entry)
+            if len(first) == self._horizon:
+                break
+        return list(first.values())
 
 
 def _session(
     log: UserLog,
-    place: int,
-    liked: list[HistoryEntry],
+    opening: _Opening,
+    following: _Following,
     settings: SessionSettings,
     spec: WindowSettings,
 ) -> Session | None:
-    """The session opened by `entries[place]`; None without enough history or targets."""
-    opening = log.entries[place]
-    as_of = opening.timestamp - 1
-    known = log.before(place, spec.history_cap)
-    history = tuple(entry for entry in known if entry.timestamp <= as_of)
-    if len(split_by_liking(history, spec)[0]) < settings.min_history:
-        return None
-    following = [e for e in liked if e.timestamp > as_of and e.offset >= opening.offset]
-    targets = _first_of_each_item(sorted(following, key=_arrival))[: settings.horizon]
+    """The session of one opening; None without enough history or targets."""
+    entry = log.entries[opening.place]
+    targets = following.after(entry)
     if not targets:
+        return None
+    as_of = entry.timestamp - 1
+    known = log.before(opening.place, spec.history_cap)
+    history = tuple(entry for entry in known if entry.timestamp <= as_of)
+    enough = settings.min_history
+    if opening.surely_liked < enough and len(split_by_liking(history, spec)[0]) < enough:
         return None
     return Session(
         user_id=log.user_id,
         partition=log.partition,
         as_of=as_of,
-        applied_offset=log.applied_before(place, spec.history_cap),
+        applied_offset=log.applied_before(opening.place, spec.history_cap),
         history=history,
         targets=tuple(entry.item_id for entry in targets),
         target_time=targets[0].timestamp,
         last_target_time=max(entry.timestamp for entry in targets),
     )
-
-
-def _first_of_each_item(entries: list[HistoryEntry]) -> list[HistoryEntry]:
-    first: dict[str, HistoryEntry] = {}
-    for entry in entries:
-        first.setdefault(entry.item_id, entry)
-    return list(first.values())
 
 
 def left_out_sessions(
