@@ -34,7 +34,7 @@ def short_table(report: Report) -> Iterator[tuple[str, ...]]:
     yield (*head, f"− {ANCHOR}") if anchored else head
     for system in report.systems:
         ndcg = report.interval(system.name, f"ndcg@{k}")
-        row = (
+        row: tuple[str, ...] = (
             system.name,
             f"{report.interval(system.name, f'recall@{k}').mean:.4f}",
             f"{ndcg.mean:.4f}",
@@ -42,8 +42,9 @@ def short_table(report: Report) -> Iterator[tuple[str, ...]]:
             f"{report.interval(system.name, 'mrr').mean:.4f}",
             f"{system.exposure.coverage:.2f}",
         )
-        against = _against_anchor(report, system.name, f"ndcg@{k}").partition(" ")[0]
-        yield (*row, against) if anchored else row
+        if anchored:
+            row = (*row, _against_anchor(report, system.name, f"ndcg@{k}").partition(" ")[0])
+        yield row
 
 
 def columns_of(report: Report) -> tuple[str, ...]:
