@@ -11,7 +11,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
-def tiny_llama(folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
+def tiny_llama(
+    folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32, positions: int = 512
+) -> Path:
     """A folder with a byte-level tokenizer (one token a byte, ChatML's marks) and a Llama."""
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate(SPECIAL + bytes_)}
@@ -31,7 +33,7 @@ def tiny_llama(folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) 
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=positions,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=2,
