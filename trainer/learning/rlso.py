@@ -27,6 +27,7 @@ from trainer.learning.objectives import varied
 from trainer.learning.policy import Policy, Rollout
 from trainer.learning.policy_steps import Group, Step, learn
 from trainer.learning.rollouts import RolloutSource
+from trainer.rewards import Rewards
 from trainer.run_log import RunLog
 
 LOG_FILE: Final = "rlso.jsonl"
@@ -144,6 +145,7 @@ class Rlso:
             "round",
             number,
             **_told(batch.judged),
+            spread=_spread(batch.judged.rewards, self._settings.samples),
             prompts=len(batch.asked),
             skipped=len(batch.asked) - len(groups),
             tokens=sum(len(r.completion_ids) for group in batch.rollouts for r in group),
@@ -263,6 +265,12 @@ def _groups(batch: _Batch, samples: int) -> list[Group]:
         for rollouts, row, tells in zip(batch.rollouts, rewards, telling, strict=True)
         if tells
     ]
+
+
+def _spread(rewards: Rewards, samples: int) -> float:
+    """Mean over prompts of the standard deviation of a prompt's rewards: what can be learned of."""
+    grouped = rewards.total.reshape(-1, samples)
+    return float(grouped.std(axis=1).mean()) if len(grouped) else 0.0
 
 
 def _answer(rollout: Rollout) -> Answer:

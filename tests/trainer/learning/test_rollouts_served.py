@@ -1,0 +1,82 @@
+"""Rollouts from a real vLLM server are the policy's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+
+import httpx
+import pytest
+import torch
+
+from models.model_files import language_model
+from models.prompts import render
+from models.settings import Settings
+from models.training_settings import PolicySettings
+from tests.conftest import MakeSettings
+from tests.streams.profiler.requests import request
+from tests.vllm import Served
+from trainer.learning.policy import Policy, Rollout
+from trainer.learning.rollouts_vllm import VllmRollouts
+
+pytestmark = [pytest.mark.service, pytest.mark.vllm]
+
+PROMPT = render(request())
+
+
+@pytest.fixture
+def policy(make_settings: MakeSettings) -> Policy:
+    """An adapter that changes much."""
+    settings: Settings = make_settings()
+    made = Policy.load(language_model(settings), PolicySettings())
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.03 * torch.randn_like(parameter))
+    return made
+
+
+@pytest.fixture
+def source(policy: Policy, vllm: Served, tmp_path: Path) -> Iterator[VllmRollouts]:
+    with httpx.Client(base_url=vllm.base_url, timeout=600.0) as client:
+        made = VllmRollouts(policy, client, tmp_path, max_new_tokens=12)
+        yield made
+        made.close()
+
+
+def mean_log_prob(policy: Policy, rollouts: list[Rollout]) -> float:
+    """Per token, under the policy as it is trained."""
+    with torch.no_grad():
+        return mean(one.mean().item() for one in policy.token_log_probs(rollouts))
+
+
+def test_the_servers_rollouts_are_as_likely_as_the_policys_own(
+    policy: Policy, source: VllmRollouts
+) -> None:
+    (served,) = source.sample([PROMPT], 6, temperature=1.0, seed=1)
+    (own,) = policy.sample([PROMPT], 6, max_new_tokens=12, temperature=1.0, seed=1)
+    (greedy,) = source.sample([PROMPT], 1, temperature=0.0, seed=1)
+
+    assert [one.prompt_ids for one in served] == [one.prompt_ids for one in own]
+    assert all(0 < len(one.completion_ids) <= 12 for one in served)
+    assert all(one.finished == (one.completion_ids[-1] in policy.stop_ids) for one in served)
+    assert len({one.completion_ids for one in served}) > 1
+    sampled, likeliest = mean_log_prob(policy, served), mean_log_prob(policy, greedy)
+    assert sampled == pytest.approx(mean_log_prob(policy, own), abs=1.5)
+    assert likeliest > sampled
+    with policy.reference():
+        assert mean_log_prob(policy, served) < sampled - 0.5  # the base says other things
+
+
+def test_what_is_learned_between_rounds_is_served_in_the_next(
+    policy: Policy, source: VllmRollouts
+) -> None:
+    ((before,),) = source.sample([PROMPT], 1, temperature=0.0, seed=1)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(-1.0 if parameter.shape[0] > parameter.shape[1] else 1.0)
+
+    ((after,),) = source.sample([PROMPT], 1, temperature=0.0, seed=1)
+
+    assert after.completion_ids != before.completion_ids
