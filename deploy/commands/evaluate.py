@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.corpus import Corpus
     from trainer.evaluation.context import Context
     from trainer.evaluation.evaluate import Report
+    from trainer.sessions import Session
 
 
 class Protocol(StrEnum):
@@ -76,7 +78,7 @@ def evaluate(
     sessions = corpus.sessions.of(split.value)
     if users:
         sessions = sample_users(sessions, users, settings.train.evaluation.seed)
-    systems = build_systems(system or (), _context(corpus, settings))
+    systems = build_systems(system or (), _context(corpus, settings, sessions))
     found = _measure(corpus, systems, sessions, settings, quiet=as_json)
     folder = out or settings.data_dir / "evaluations" / time.strftime("%Y%m%d-%H%M%S")
     about = _about(settings, time.monotonic() - started)
@@ -108,7 +110,7 @@ def _read(data: Path | None, settings: Settings, protocol: Protocol) -> Corpus:
     return Corpus.from_log(SegmentLog(settings.log_dir), settings, protocol.value)
 
 
-def _context(corpus: Corpus, settings: Settings) -> Context:
+def _context(corpus: Corpus, settings: Settings, sessions: Sequence[Session]) -> Context:
     from models.model_files import embedder_model
     from trainer.evaluation.context import Context
 
@@ -118,7 +120,12 @@ def _context(corpus: Corpus, settings: Settings) -> Context:
         return SentenceEmbedder(embedder_model(settings), settings.embedder)
 
     return Context(
-        corpus, settings, embedder, settings.embedder.model, settings.data_dir / "vectors"
+        corpus,
+        settings,
+        embedder,
+        settings.embedder.model,
+        settings.data_dir / "vectors",
+        sessions,
     )
 
 

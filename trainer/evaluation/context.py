@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from models.ports import TextEmbedder, Vectors
 from models.settings import Settings
 from trainer.baselines.training_free import catalogue_of, neighbours_of
 from trainer.corpus import Corpus
+from trainer.sessions import Session
 from trainer.vectors import cached_vectors
 
 
@@ -25,6 +26,12 @@ class Context:
     make_embedder: Callable[[], TextEmbedder]
     embedder_identity: str  # changes with the embedder's weights
     cache: Path  # folder outside version control
+    sessions: Sequence[Session] | None = None  # that are evaluated; None: those of the test
+
+    @property
+    def evaluated(self) -> Sequence[Session]:
+        """The sessions that systems will be asked for."""
+        return self.corpus.sessions.test if self.sessions is None else self.sessions
 
     @cached_property
     def embedder(self) -> TextEmbedder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final, NamedTuple
@@ -23,6 +24,8 @@ class Entry(NamedTuple):
 
 _BASELINES: Final = "trainer.baselines.builders"
 _LEARNED: Final = "trainer.learning.builders"
+_PROFILES: Final = "trainer.learning.profile_builders"
+_PROFILE: Final = re.compile(r"profile(:[^+]+)?(\+shuffled|\+sasrec)?")
 ENTRIES: Final = (
     Entry("random", _BASELINES, "random_order", "A seeded random order."),
     Entry("popularity", _BASELINES, "popularity", "Items that most users had."),
@@ -63,15 +66,24 @@ def names() -> tuple[str, ...]:
 def build_systems(chosen: Sequence[str], context: Context) -> list[System]:
     """The named systems (default: those of the plain table), in the table's order.
 
+    Behind them those of `profile[:FOLDER][+shuffled|+sasrec]`, as given (profile_builders).
     Raises TrainingError for a name that there is not.
     """
-    unknown = sorted(set(chosen) - set(names()))
+    profiles = [name for name in chosen if _PROFILE.fullmatch(name)]
+    unknown = sorted(set(chosen) - set(names()) - set(profiles))
     if unknown:
         raise TrainingError(
-            f"no system is called {', '.join(unknown)}; there are {', '.join(names())}"
+            f"no system is called {', '.join(unknown)}; there are {', '.join(names())} "
+            "and profile[:FOLDER][+shuffled|+sasrec]"
         )
     wanted = [e for e in ENTRIES if (e.name in chosen if chosen else e.default)]
-    return [_builder(entry)(context) for entry in wanted]
+    systems = [_builder(entry)(context) for entry in wanted]
+    return systems + [_profile_builder()(name, context) for name in profiles]
+
+
+def _profile_builder() -> Callable[[str, Context], System]:
+    found: Callable[[str, Context], System] = import_module(_PROFILES).profile_system
+    return found
 
 
 def _builder(entry: Entry) -> Callable[[Context], System]:

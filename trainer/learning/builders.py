@@ -37,7 +37,9 @@ from trainer.learning.profile_systems import (
     HybridSystem,
     RememberingEmbedder,
     TextOf,
+    TextsOf,
     fit_hybrid,
+    one_by_one,
     shuffled,
 )
 from trainer.learning.sequence_system import SequenceSystem, fit_sasrec
@@ -54,13 +56,13 @@ logger = logging.getLogger(__name__)
 
 def noprofile(context: Context) -> EmbeddedTextSystem:
     """Raw history text, zero-shot."""
-    return _by_base("noprofile", context, raw_history(context.corpus, context.settings))
+    return _by_base("noprofile", context, _raw_histories(context))
 
 
 def noprofile_shuffled(context: Context) -> EmbeddedTextSystem:
     """Another user's raw history text."""
-    text_of = raw_history(context.corpus, context.settings)
-    return _by_base("noprofile-shuffled", context, _shuffled(context, text_of))
+    others = another_users(context, _raw_histories(context))
+    return _by_base("noprofile-shuffled", context, others)
 
 
 def noprofile_cl(context: Context) -> EmbeddedTextSystem:
@@ -70,7 +72,9 @@ def noprofile_cl(context: Context) -> EmbeddedTextSystem:
     tower = TextTower(result.embedder, settings.train.contrastive)
     _, texts = corpus.embedding_texts()
     items = cached_vectors(texts, lambda: tower, tower.fingerprint(), context.cache)
-    return EmbeddedTextSystem("noprofile-cl", raw_history(corpus, settings), tower, items)
+    return EmbeddedTextSystem(
+        "noprofile-cl", one_by_one(raw_history(corpus, settings)), tower, items
+    )
 
 
 def sasrec(context: Context) -> SequenceSystem:
@@ -81,15 +85,16 @@ def sasrec(context: Context) -> SequenceSystem:
 
 def star_sasrec(context: Context) -> HybridSystem:
     """The training-free scorer with the sequence model."""
-    return _with_sasrec("star-sasrec", star, context)
+    return with_sasrec("star-sasrec", star, context)
 
 
 def noprofile_cl_sasrec(context: Context) -> HybridSystem:
     """Trained raw history text with the sequence model."""
-    return _with_sasrec("noprofile-cl-sasrec", noprofile_cl, context)
+    return with_sasrec("noprofile-cl-sasrec", noprofile_cl, context)
 
 
-def _with_sasrec(name: str, first: Callable[[Context], System], context: Context) -> HybridSystem:
+def with_sasrec(name: str, first: Callable[[Context], System], context: Context) -> HybridSystem:
+    """The system that `first` makes, mixed with the sequence model."""
     corpus = context.corpus
     # Weights are chosen as they could have been chosen then: by what was known at validation.
     past = replace(context, corpus=replace(corpus, known_events=corpus.training_events))
@@ -125,15 +130,13 @@ def learned_folder(context: Context, name: str) -> Path:
 
 def extractive_profile(context: Context) -> EmbeddedTextSystem:
     """The profile that the live system writes without a model's answer."""
-    return _by_base(
-        "extractive-profile", context, extractive_text(context.corpus, context.settings)
-    )
+    return _by_base("extractive-profile", context, _extractive_texts(context))
 
 
 def extractive_profile_shuffled(context: Context) -> EmbeddedTextSystem:
     """Another user's extractive profile."""
-    text_of = extractive_text(context.corpus, context.settings)
-    return _by_base("extractive-profile-shuffled", context, _shuffled(context, text_of))
+    others = another_users(context, _extractive_texts(context))
+    return _by_base("extractive-profile-shuffled", context, others)
 
 
 def raw_history(corpus: Corpus, settings: Settings) -> TextOf:
@@ -191,7 +194,9 @@ def ranking_validation(
     _, texts = corpus.embedding_texts()
 
     def value(embed: Embed) -> float:
-        system = EmbeddedTextSystem("validated", text_of, _Embedding(embed), embed(texts))
+        system = EmbeddedTextSystem(
+            "validated", one_by_one(text_of), _Embedding(embed), embed(texts)
+        )
         report = evaluate(corpus, [system], sessions, chosen)
         return float(np.mean(report.values("validated", settings.train.gate.metric)))
 
@@ -208,11 +213,19 @@ class _Embedding:
         self.dimension = embed(["dimension"]).shape[1]
 
 
-def _by_base(name: str, context: Context, text_of: TextOf) -> EmbeddedTextSystem:
+def _by_base(name: str, context: Context, texts_of: TextsOf) -> EmbeddedTextSystem:
     embedder: TextEmbedder = RememberingEmbedder(context.embedder)
-    return EmbeddedTextSystem(name, text_of, embedder, context.item_vectors)
+    return EmbeddedTextSystem(name, texts_of, embedder, context.item_vectors)
 
 
-def _shuffled(context: Context, text_of: TextOf) -> TextOf:
-    sessions: Sequence[Session] = context.corpus.sessions.test
-    return shuffled(text_of, sessions, context.settings.train.evaluation.seed)
+def _raw_histories(context: Context) -> TextsOf:
+    return one_by_one(raw_history(context.corpus, context.settings))
+
+
+def _extractive_texts(context: Context) -> TextsOf:
+    return one_by_one(extractive_text(context.corpus, context.settings))
+
+
+def another_users(context: Context, texts_of: TextsOf) -> TextsOf:
+    """The control: each session with the text of another of the users evaluated."""
+    return shuffled(texts_of, context.evaluated, context.settings.train.evaluation.seed)

@@ -19,6 +19,7 @@ from trainer.evaluation.systems import Scores, System
 from trainer.sessions import Session
 
 TextOf = Callable[[Session], str]
+TextsOf = Callable[[Sequence[Session]], Sequence[str]]  # models write for many at once
 WEIGHTS: Final = tuple(step / 10 for step in range(11))  # of the first system of a hybrid
 
 
@@ -26,18 +27,23 @@ class EmbeddedTextSystem:
     """Cosine between a text about the user and the items' texts."""
 
     def __init__(
-        self, name: str, text_of: TextOf, embedder: TextEmbedder, item_vectors: Vectors
+        self, name: str, texts_of: TextsOf, embedder: TextEmbedder, item_vectors: Vectors
     ) -> None:
         """`item_vectors` [items, dimension] of unit length, by the same embedder."""
         self.name = name
-        self._text_of, self._embedder, self._items = text_of, embedder, item_vectors
+        self._texts_of, self._embedder, self._items = texts_of, embedder, item_vectors
 
     def scores(self, sessions: Sequence[Session]) -> Scores:
         """Cosines; a session without a text scores 0 everywhere."""
-        texts = [self._text_of(session) for session in sessions]
+        texts = self._texts_of(sessions)
         scores: Scores = self._embedder.embed(texts) @ self._items.T
         scores[[not text for text in texts]] = 0.0
         return scores
+
+
+def one_by_one(text_of: TextOf) -> TextsOf:
+    """Texts that need no batch."""
+    return lambda sessions: [text_of(session) for session in sessions]
 
 
 class RememberingEmbedder:
@@ -56,7 +62,7 @@ class RememberingEmbedder:
         return np.array(rows, np.float32).reshape(len(texts), self.dimension)
 
 
-def shuffled(text_of: TextOf, sessions: Iterable[Session], seed: int) -> TextOf:
+def shuffled(texts_of: TextsOf, sessions: Iterable[Session], seed: int) -> TextsOf:
     """Each session's text is that of another user: the control that must fall.
 
     A text that ranks as well for somebody else says nothing of its user. No user keeps their own
@@ -73,11 +79,11 @@ def shuffled(text_of: TextOf, sessions: Iterable[Session], seed: int) -> TextOf:
     partner = dict(zip(order, order[1:] + order[:1], strict=True))
     place = {key(s): n for held in by_user.values() for n, s in enumerate(held)}
 
-    def text_of_another(session: Session) -> str:
+    def another(session: Session) -> Session:
         others = by_user[partner[session.user_id]]
-        return text_of(others[place[key(session)] % len(others)])
+        return others[place[key(session)] % len(others)]
 
-    return text_of_another
+    return lambda asked: texts_of([another(session) for session in asked])
 
 
 def key(session: Session) -> tuple[str, int, int]:

@@ -19,6 +19,7 @@ from trainer.learning.profile_systems import (
     HybridSystem,
     RememberingEmbedder,
     fit_hybrid,
+    one_by_one,
     shuffled,
     standardised,
 )
@@ -39,12 +40,16 @@ class Fixed:
         return np.tile(self._row, (len(sessions), 1))
 
 
+def names(sessions: Sequence[Session]) -> list[str]:
+    return [found.user_id for found in sessions]
+
+
 def first_item(found: Session) -> str:
     return found.history[0].item_id
 
 
 def test_scores_are_cosines_to_the_text() -> None:
-    system = EmbeddedTextSystem("text", first_item, EMBEDDER, ITEMS)
+    system = EmbeddedTextSystem("text", one_by_one(first_item), EMBEDDER, ITEMS)
 
     scores = system.scores([TEA, CAT])
 
@@ -53,7 +58,7 @@ def test_scores_are_cosines_to_the_text() -> None:
 
 
 def test_a_session_without_a_text_scores_nothing() -> None:
-    system = EmbeddedTextSystem("text", lambda found: "", EMBEDDER, ITEMS)
+    system = EmbeddedTextSystem("text", one_by_one(lambda _: ""), EMBEDDER, ITEMS)
 
     assert system.scores([TEA]).tolist() == [[0.0, 0.0, 0.0]]
 
@@ -83,8 +88,8 @@ def test_nobody_keeps_their_own_text(counts: list[int], seed: int) -> None:
         for place in range(count)
     ]
 
-    another = shuffled(lambda found: found.user_id, sessions, seed)
-    given_by = {found.user_id: another(found) for found in sessions}
+    texts = shuffled(names, sessions, seed)(sessions)
+    given_by = {found.user_id: text for found, text in zip(sessions, texts, strict=True)}
 
     assert all(user != giver for user, giver in given_by.items())
     assert len(set(given_by.values())) == len(given_by)  # a permutation of the users
@@ -93,16 +98,15 @@ def test_nobody_keeps_their_own_text(counts: list[int], seed: int) -> None:
 def test_a_shuffle_is_repeatable() -> None:
     sessions = [session(f"user-{n}", ("tea",), ("tea",)) for n in range(30)]
 
-    def texts(seed: int) -> list[str]:
-        another = shuffled(lambda found: found.user_id, reversed(sessions), seed)
-        return [another(found) for found in sessions]
+    def texts(seed: int) -> Sequence[str]:
+        return shuffled(names, reversed(sessions), seed)(sessions)
 
     assert texts(1) == texts(1) != texts(2)
 
 
 def test_a_single_user_cannot_be_shuffled() -> None:
     with pytest.raises(TrainingError, match="single user"):
-        shuffled(first_item, [TEA, TEA], seed=0)
+        shuffled(names, [TEA, TEA], seed=0)
 
 
 def test_a_hybrid_does_not_care_about_the_scale_of_a_part() -> None:

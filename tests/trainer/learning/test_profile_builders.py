@@ -1,0 +1,111 @@
+"""Profiles written by a model, as systems: names, folders, the control, what is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.embedder import SentenceEmbedder
+from models.errors import TrainingError
+from models.settings import EmbedderSettings, load_settings
+from tests.trainer.corpora import bought, corpus_of, items
+from tests.trainer.learning.tiny_embedder import tiny_embedder
+from tests.trainer.learning.tiny_models import tiny_llama
+from trainer.evaluation.context import Context
+from trainer.evaluation.registry import build_systems
+from trainer.learning.policy import Policy
+from trainer.learning.profile_builders import Learned
+
+GOODS = ("cup", "jam", "pot", "tea", "tin", "hat", "bag", "pin")
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    folder = tmp_path_factory.mktemp("profiles")
+    embedder = tiny_embedder(folder, ("thing", "Now", "buys", *GOODS))
+    settings = load_settings(
+        data_dir=folder / "data",
+        profile={"model": str(tiny_llama(folder / "llama"))},
+        embedder={"model": str(embedder)},
+        train={
+            "policy": {"rank": 2, "max_new_tokens": 8, "max_prompt_tokens": 2000},
+            "sasrec": {"width": 8, "heads": 1, "layers": 1, "epochs": 2},
+        },
+    )
+    events = [
+        bought(f"user-{user}", GOODS[(2 * user + step) % len(GOODS)], user + 3 * step)
+        for user in range(4)
+        for step in range(5)
+    ]
+    corpus = corpus_of(events, items(*GOODS), settings, "leave-one-out")
+
+    def made() -> SentenceEmbedder:
+        return SentenceEmbedder(embedder, EmbedderSettings(model=str(embedder)))
+
+    return Context(corpus, settings, made, "tiny", folder / "vectors")
+
+
+def test_the_control_ranks_for_each_user_by_anothers_profile(context: Context) -> None:
+    own, control = build_systems(["profile", "profile+shuffled"], context)
+    sessions = context.corpus.sessions.test
+
+    scores, shuffled = own.scores(sessions), control.scores(sessions)
+
+    assert not np.isclose(scores, shuffled).all(axis=1).any()
+    rows = {tuple(np.round(row, 5)) for row in scores}
+    assert {tuple(np.round(row, 5)) for row in shuffled} == rows  # the same profiles, moved
+
+
+def test_answers_are_written_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first,) = build_systems(["profile"], context)
+    scores = first.scores(context.corpus.sessions.test)
+
+    def no_more(*_: object, **__: object) -> None:
+        raise AssertionError("an answer was written again")
+
+    monkeypatch.setattr(Policy, "sample", no_more)
+    (again,) = build_systems(["profile"], context)
+
+    np.testing.assert_array_equal(again.scores(context.corpus.sessions.test), scores)
+
+
+def test_a_folder_brings_its_adapter_and_embedder(context: Context, tmp_path: Path) -> None:
+    model = Path(context.settings.profile.model)
+    Policy.load(model, context.settings.train.policy).save(tmp_path / "adapter")
+    other = tiny_embedder(tmp_path, ("thing", *GOODS), seed=5)
+
+    learned = Learned.of(tmp_path)
+    assert (learned.adapter, learned.embedder) == (tmp_path / "adapter", other)
+
+    (system,) = build_systems([f"profile:{tmp_path}"], context)
+    (base,) = build_systems(["profile"], context)
+    sessions = context.corpus.sessions.test
+    assert system.name == f"profile:{tmp_path}"
+    assert not np.allclose(system.scores(sessions), base.scores(sessions))
+
+
+def test_a_folder_may_be_the_adapter_itself(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+
+    assert Learned.of(tmp_path) == Learned(tmp_path, None)
+
+
+def test_a_folder_without_either_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="neither an adapter nor an embedder"):
+        Learned.of(tmp_path)
+
+
+def test_a_hybrid_with_the_sequence_model_ranks(context: Context) -> None:
+    (system,) = build_systems(["profile+sasrec"], context)
+
+    scores = system.scores(context.corpus.sessions.test)
+
+    assert scores.shape == (4, len(GOODS))
+    assert np.isfinite(scores).all()
+
+
+def test_unknown_names_are_refused(context: Context) -> None:
+    with pytest.raises(TrainingError, match="no system is called profile\\+magic"):
+        build_systems(["profile+magic"], context)

@@ -1,0 +1,116 @@
+"""Systems that rank by profiles which a language model wrote, by name.
+
+    profile                  zero-shot: the model and the embedder as the settings name them
+    profile:FOLDER           with the adapter and the embedder found in FOLDER: models/starter, a
+                             release, a stage of a training run
+    …+shuffled               the control: another user's profile
+    …+sasrec                 mixed with the sequence model, weights fitted on validation sessions
+
+Answers are kept under data_dir/learned, so the control and a second run write nothing again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from models.errors import TrainingError
+from models.model_files import WEIGHT_SUFFIXES, language_model
+from models.ports import TextEmbedder, Vectors
+from trainer.contenders import moment, profiles_of
+from trainer.evaluation.context import Context
+from trainer.evaluation.systems import System
+from trainer.learning.builders import another_users, extractive_text, with_sasrec
+from trainer.learning.policy import Policy
+from trainer.learning.profile_systems import (
+    EmbeddedTextSystem,
+    RememberingEmbedder,
+    TextsOf,
+)
+from trainer.learning.text_tower import TextTower
+from trainer.sessions import Session
+from trainer.vectors import cached_vectors
+
+SHUFFLED: Final = "+shuffled"
+SASREC: Final = "+sasrec"
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a folder holds of a release; None: as the settings name it."""
+
+    adapter: Path | None = None
+    embedder: Path | None = None
+
+    @classmethod
+    def of(cls, folder: Path) -> Learned:
+        """Adapter (PEFT) and embedder (sentence-transformers) in a folder or just below it.
+
+        Raises TrainingError if there is neither.
+        """
+        found = cls(
+            _holding("adapter_config.json", folder, folder / "adapter"),
+            _holding("modules.json", folder, folder / "embedder"),
+        )
+        if found == cls():
+            raise TrainingError(f"{folder} holds neither an adapter nor an embedder")
+        return found
+
+
+def _holding(name: str, *folders: Path) -> Path | None:
+    return next((folder for folder in folders if (folder / name).is_file()), None)
+
+
+def profile_system(name: str, context: Context) -> System:
+    """The system of a name of the forms above. Raises TrainingError."""
+    if name.endswith(SASREC):
+        return with_sasrec(name, partial(profile_system, name.removesuffix(SASREC)), context)
+    plain = name.removesuffix(SHUFFLED)
+    _, _, folder = plain.partition(":")
+    learned = Learned.of(Path(folder)) if folder else Learned()
+    texts_of = written_profiles(context, learned)
+    if plain != name:
+        texts_of = another_users(context, texts_of)
+    return EmbeddedTextSystem(name, texts_of, *_embedder(context, learned))
+
+
+def written_profiles(context: Context, learned: Learned) -> TextsOf:
+    """Profiles as the live system would write them; extractive where a prompt is too long."""
+    corpus, settings = context.corpus, context.settings
+    source = language_model(settings)
+    policy = Policy.load(source, settings.train.policy, adapter=learned.adapter)
+    kept = (
+        settings.data_dir / "learned" / f"answers-{policy.name}-{_weights(learned.adapter)}.jsonl"
+    )
+    extractive = extractive_text(corpus, settings)
+
+    def texts_of(sessions: Sequence[Session]) -> list[str]:
+        written = profiles_of(policy, corpus, sessions, kept)
+        return [written.get(moment(one)) or extractive(one) for one in sessions]
+
+    return texts_of
+
+
+def _weights(adapter: Path | None) -> str:
+    """What tells adapters apart."""
+    if adapter is None:
+        return "base"
+    found = hashlib.sha256()
+    for path in sorted(adapter.iterdir()):
+        if path.suffix in WEIGHT_SUFFIXES:
+            found.update(path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _embedder(context: Context, learned: Learned) -> tuple[TextEmbedder, Vectors]:
+    """The embedder and its vectors of the catalogue."""
+    if learned.embedder is None:
+        return RememberingEmbedder(context.embedder), context.item_vectors
+    tower = TextTower(learned.embedder, context.settings.train.contrastive)
+    _, texts = context.corpus.embedding_texts()
+    items = cached_vectors(texts, lambda: tower, tower.fingerprint(), context.cache)
+    return RememberingEmbedder(tower), items
