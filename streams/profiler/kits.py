@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from models.canary import adapter_shows
-from models.errors import EngineUnavailable, ReleaseError
+from models.errors import EngineError, EngineUnavailable, ReleaseError
 from models.ports import Adapter, CanaryLine, ProfileEncoder, Release, ReleaseStore, TextEmbedder
 from models.release_fit import cannot_load, unfit
 from models.releases import (
@@ -29,6 +29,7 @@ from models.settings import Settings
 log = logging.getLogger(__name__)
 
 AGAIN_S: Final = 2.0  # between tries of an engine that does not answer
+WARM_UP_TOKENS: Final = 16  # what is slow the first time is slow at the first token
 PROBE: Final = "A white hanging lantern; a red lunch bag."
 
 
@@ -64,6 +65,7 @@ class Kits:
         self._configured = embedder
         self._kits: dict[str, Kit] = {}
         self._embedders: dict[str, TextEmbedder] = {}  # releases' own, by hash
+        self._shown: set[str] = set()  # releases whose adapter was on when it was looked at
         self._loading = asyncio.Lock()
 
     async def of(self, release_id: str) -> Kit:
@@ -99,11 +101,35 @@ class Kits:
             self._kits[release_id] = kit
         return reason
 
+    async def doubt(self, release_id: str) -> str | None:
+        """Why a release that is written with does not seem to be on; None if nothing says so.
+
+        One that was a candidate here has shown it; one that served when this process began, or
+        is gone back to, has not.
+        """
+        kit = self._kits.get(release_id)
+        if (
+            self._encoder is None
+            or kit is None
+            or kit.adapter is None
+            or kit.release in self._shown
+        ):
+            return None
+        release = await self._release(release_id)
+        try:
+            reason = await adapter_shows(self._encoder, release.canary, kit.adapter)
+        except EngineError as error:  # calls for profiles fail the same way, and are counted
+            return f"it was not answered: {error}"
+        if reason is None:
+            self._shown.add(release_id)
+        return reason
+
     async def keep(self, release_ids: Collection[str]) -> None:
         """Give back what other releases hold."""
         async with self._loading:
             for release_id in self._kits.keys() - set(release_ids):
                 del self._kits[release_id]
+            self._shown &= set(release_ids)
             held = [kit.embedder for kit in self._kits.values()]
             self._embedders = {
                 name: embedder for name, embedder in self._embedders.items() if embedder in held
@@ -150,19 +176,19 @@ class Kits:
                 await self._prepare(release)
                 reason = await adapter_shows(self._encoder, release.canary, kit.adapter)
                 if reason is None:
-                    await self._warm_up(self._encoder, release.canary, kit.adapter)
+                    self._shown.add(release.id)
+                    await _warm_up(self._encoder, release.canary, kit.adapter)
             except EngineUnavailable as error:
                 log.info("release %s waits for the engine: %s", release.id, error)
                 await asyncio.sleep(AGAIN_S)
             else:
                 return reason
 
-    async def _warm_up(
-        self, encoder: ProfileEncoder, lines: Sequence[CanaryLine], adapter: str
-    ) -> None:
-        """One batch: an engine's first with a new adapter may take several times as long."""
-        limit = self._settings.profile.max_new_tokens
-        calls = (
-            encoder.complete(line.prompt, max_new_tokens=limit, adapter=adapter) for line in lines
-        )
-        await asyncio.gather(*calls)
+
+async def _warm_up(encoder: ProfileEncoder, lines: Sequence[CanaryLine], adapter: str) -> None:
+    """One batch: an engine's first with a new adapter may take several times as long."""
+    calls = (
+        encoder.complete(line.prompt, max_new_tokens=WARM_UP_TOKENS, adapter=adapter)
+        for line in lines
+    )
+    await asyncio.gather(*calls)

@@ -18,7 +18,7 @@ from streams.serving_release import ServingRelease
 
 log = logging.getLogger(__name__)
 
-PROVEN_WITHIN_S: Final = 300.0  # a busy CPU server needs minutes for a new adapter's first batch
+PROVEN_WITHIN_S: Final = 600.0  # a busy CPU server needs minutes for a new adapter's first batch
 AGAIN_S: Final = 5.0  # between tries to load the release that serves
 
 
@@ -56,8 +56,19 @@ class ServingKit:
             if self._kept != self._releases.wanted:
                 self._kept = self._releases.wanted
                 await self._kits.keep(self._kept)
+                await self._look()
                 continue  # a record may have come meanwhile
             await self._releases.change()
+
+    async def _look(self) -> None:
+        """Say where an adapter that is written with is not on: the texts would not tell."""
+        kit = self.now()
+        try:
+            doubt = await self._kits.doubt(kit.release)
+        except PalateError as error:
+            doubt = str(error)
+        if doubt:
+            log.error("release %s writes, but its canary is off: %s", kit.release, doubt)
 
     async def _take_up(self, release: str) -> None:
         try:

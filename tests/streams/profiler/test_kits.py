@@ -140,6 +140,25 @@ def test_an_engine_that_ignores_the_adapter_is_found_out(world: World) -> None:
     run(scenario)
 
 
+def test_a_release_that_was_not_a_candidate_here_is_looked_at_while_it_writes(
+    world: World,
+) -> None:
+    async def scenario() -> None:
+        world.publish("taste-1", canary=await world.canary("taste-1"))
+        kits = world.kits()
+        await kits.of("taste-1")
+        world.encoder.down = True
+        assert "not answered" in (await kits.doubt("taste-1") or "")
+        world.encoder.down, world.encoder.deaf = False, True
+        await world.encoder.prepare(Adapter("taste-1", world.files["adapter"]))
+        assert "base model answers" in (await kits.doubt("taste-1") or "")
+        world.encoder.deaf = False
+        assert await kits.doubt("taste-1") is None
+        assert await kits.doubt("base-0") is None
+
+    run(scenario)
+
+
 def test_an_adapter_without_a_canary_is_not_believed(world: World) -> None:
     async def scenario() -> None:
         world.publish("taste-1")
