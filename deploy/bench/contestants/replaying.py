@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -29,7 +28,7 @@ def main() -> None:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     settings, log = load_settings(), SegmentLog(folder)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     started, processor = time.monotonic(), time.process_time()
     counts = (_sessions if what == "sessions" else _histories)(log, settings)
     print(
@@ -38,11 +37,21 @@ def main() -> None:
                 **counts,
                 "wall_s": time.monotonic() - started,
                 "processor_s": time.process_time() - processor,
-                "start_mib": before / 1024,
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "start_mib": before,
+                "peak_mib": peak_mib(),
             }
         )
     )
+
+
+def peak_mib() -> float:
+    """Most memory held so far; not by getrusage, which counts what the starting process held."""
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
+    return int(line.split()[1]) / 1024
 
 
 def _sessions(log: SegmentLog, settings: Settings) -> dict[str, Any]:
