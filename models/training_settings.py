@@ -150,6 +150,9 @@ class GateSettings(Group):
     resamples: int = Field(2_000, ge=100, description="Bootstrap resamples over users.")
     users: int = Field(200, ge=1, description="Most users for whom compared releases write.")
     min_users: int = Field(100, ge=1, description="Fewer users in the gate's window: not promoted.")
+    shuffled_loss: float = Field(
+        0.0, description="What another user's profile must cost, by its lower bound: more than this."
+    )
     grounding_drop: float = Field(0.02, ge=0, description="Most that grounding may fall.")
     length_change: float = Field(0.5, ge=0, description="Most relative change of profile length.")
     copied_rise: float = Field(

@@ -106,9 +106,10 @@ def _not_worse(
 
 def _shuffled_falls(candidate: Measured, settings: GateSettings) -> Check:
     """With another user's profile ranking must fall, or the profile says nothing of the user."""
+    least = settings.shuffled_loss
     bound = _bound(candidate.profile_only - candidate.shuffled, settings)
     said = "lower bound of what is lost with another user's profile"
-    return Check("shuffled profile", bound > 0, bound, 0.0, said)
+    return Check("shuffled profile", bound > least, bound, least, said)
 
 
 def _profiles_kept(

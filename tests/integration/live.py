@@ -80,12 +80,16 @@ class Live:
         """The end of a role's log."""
         return (self.stack.logs / f"{name}.log").read_text(errors="replace")[-3_000:]
 
-    def palate(self, *arguments: str) -> Any:
+    def palate(self, *arguments: str, within_s: float = DEADLINE_S) -> Any:
         """What a command prints as JSON; it must end with 0."""
-        command = [sys.executable, "-m", "deploy", *arguments, "--json"]
-        done = subprocess.run(command, capture_output=True, timeout=DEADLINE_S, check=False)
+        return orjson.loads(self.command(*arguments, "--json", within_s=within_s))
+
+    def command(self, *arguments: str, within_s: float = DEADLINE_S) -> bytes:
+        """What a command prints; it must end with 0."""
+        command = [sys.executable, "-m", "deploy", *arguments]
+        done = subprocess.run(command, capture_output=True, timeout=within_s, check=False)
         assert done.returncode == 0, (done.stdout[-1_000:], done.stderr[-3_000:])
-        return orjson.loads(done.stdout)
+        return done.stdout
 
     def end(self) -> None:
         """SIGTERM to all, which drains; the broker last."""
