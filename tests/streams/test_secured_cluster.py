@@ -14,6 +14,7 @@ from streams.kafka import consumer, deliver, producer
 from streams.reach import check_reachable
 from streams.topics import ensure_topics
 from tests.conftest import free_ports
+from tests.integration.test_tracker import index_of, interaction, tracking, wired
 from tests.streams.clients import read, started
 
 pytestmark = pytest.mark.service
@@ -104,3 +105,14 @@ def test_topics_producers_and_consumers_work_over_sasl_and_tls(secured):
     }.items():
         with pytest.raises(StackError, match=said):
             asyncio.run(check_reachable(client, 0.5))
+
+
+def test_a_tracker_works_over_sasl_and_tls(secured):
+    settings = secured("open sesame")
+
+    async def run():
+        async with wired(settings) as wire, tracking(settings, index_of("tea", "teapot")):
+            await wire.interact(interaction(1))
+            await wire.until(lambda: wire.recommendations("ada") and wire.requests("ada"))
+
+    asyncio.run(run())
