@@ -1,7 +1,8 @@
 """`python -m trainer.rlso`: RLSO on a folder of data, from an adapter, resumable.
 
 Settings come from the usual places (PALATE_TRAIN__RLSO__ROUNDS=…). The same command again goes
-on after the last checkpoint, and with more rounds prolongs a run that has ended.
+on after the last checkpoint, and with more rounds prolongs a run that has ended. With --report
+it only writes the table and the curves of a run so far, which else are written at its end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
+from trainer.rlso.report import write_report
 
 if TYPE_CHECKING:
     from trainer.learning.policy import Policy
@@ -30,9 +32,14 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     wait_without_spinning()
     options = _options()
-    with ExitStack() as stack:
-        adapter = _run(load_settings(), options, stack)
-    logger.info("the best adapter by validation is %s", adapter)
+    if not options.report:
+        with ExitStack() as stack:
+            adapter = _run(load_settings(), options, stack)
+        logger.info("the best adapter by validation is %s", adapter)
+    from trainer.learning.rlso import LOG_FILE
+
+    for path in write_report(options.out / LOG_FILE, options.out):
+        logger.info("wrote %s", path)
 
 
 def _options() -> argparse.Namespace:
@@ -41,6 +48,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--start", type=Path, help="adapter to start from, also the reference")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--vllm", help="URL of a vLLM server (…/v1) that makes the rollouts")
+    parser.add_argument("--report", action="store_true", help="only write the report so far")
     return parser.parse_args()
 
 
