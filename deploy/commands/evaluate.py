@@ -57,6 +57,13 @@ def evaluate(
             "--mask-seen/--keep-seen", help="Leave out items had before; default by protocol."
         ),
     ] = None,
+    ages: Annotated[
+        bool, typer.Option("--ages", help="Also rank by what was known earlier; draw by age.")
+    ] = False,
+    curves: Annotated[
+        list[Path] | None,
+        typer.Option(help="Draw the learning curves of this JSONL log too; may be repeated."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default data_dir/evaluations/TIME.")
     ] = None,
@@ -71,6 +78,7 @@ def evaluate(
     from models.settings import load_settings
     from trainer.corpus import sample_users
     from trainer.evaluation import plots, report
+    from trainer.evaluation.ageing import by_age
     from trainer.evaluation.registry import build_systems
 
     settings, started = _with_masking(load_settings(), mask_seen), time.monotonic()
@@ -83,10 +91,12 @@ def evaluate(
     folder = out or settings.data_dir / "evaluations" / time.strftime("%Y%m%d-%H%M%S")
     about = _about(settings, time.monotonic() - started)
     written = report.write(found, folder, about)
-    written += [
-        plots.metric_by_slice(found, dimension, folder / f"by-{dimension}.png")
-        for dimension in found.slices
-    ]
+    written += plots.draw_slices(found, folder)
+    written += [plots.draw_training(log, folder) for log in curves or ()]
+    if ages:
+        metric = f"ndcg@{report.headline_k(found)}"
+        aged = by_age(corpus, systems, sessions, settings.train.evaluation, metric)
+        written.append(plots.metric_by_age(aged, folder / "by-age.png"))
     if as_json:
         print_json(report.to_json(found, about))
     else:

@@ -23,13 +23,13 @@ def palate(*arguments: object) -> str:
 def test_a_table_is_printed_and_a_run_folder_written(tmp_path: Path) -> None:
     said = palate(
         *("--data", SAMPLE, "--system", "random", "--system", "popularity", "--users", 20),
-        *("--out", tmp_path),
+        *("--ages", "--out", tmp_path),
     )
 
     assert "popularity" in said
     assert "ranked like all others" in said
     assert {path.name for path in tmp_path.iterdir()} >= {
-        *("table.md", "results.json", "sessions.npz", "by-history.png"),
+        *("table.md", "results.json", "sessions.npz", "by-history.png", "by-age.png"),
     }
 
 

@@ -10,6 +10,7 @@ import orjson
 from matplotlib.figure import Figure
 
 from models.errors import TrainingError
+from trainer.evaluation.ageing import ByAge
 from trainer.evaluation.bootstrap import Interval
 from trainer.evaluation.evaluate import Report
 from trainer.evaluation.report import headline_k
@@ -30,11 +31,18 @@ def metric_by_slice(report: Report, dimension: str, path: Path) -> Path:
     return _curves(curves, labels, f"{dimension} (sessions)", metric, path)
 
 
-def metric_by_age(
-    curves: Mapping[str, Sequence[Interval]], ages: Sequence[str], metric: str, path: Path
-) -> Path:
-    """A metric of each system by the age of the profile that it used; one interval per age."""
-    return _curves(curves, ages, "age of the profile", metric, path)
+def draw_slices(report: Report, folder: Path) -> list[Path]:
+    """One picture per dimension with more than one part."""
+    return [
+        metric_by_slice(report, dimension, folder / f"by-{dimension}.png")
+        for dimension, parts in report.slices.items()
+        if len(parts) > 1
+    ]
+
+
+def metric_by_age(aged: ByAge, path: Path) -> Path:
+    """A metric of each system by the age of what it knew."""
+    return _curves(aged.curves, aged.labels, "age of what is known (sessions)", aged.metric, path)
 
 
 def _curves(
@@ -61,12 +69,19 @@ def _curves(
     return _saved(figure, path)
 
 
+def draw_training(log: Path, folder: Path) -> Path:
+    """Learning curves of a training's JSONL log: every numeric field, by step."""
+    names = {name for row in _rows(log) for name, value in row.items() if _number(value)}
+    fields = sorted(names - {"step", "epoch", "round", "time"})
+    return learning_curves(log, fields, folder / f"{log.stem}.png")
+
+
 def learning_curves(log: Path, fields: Sequence[str], path: Path, step: str = "step") -> Path:
     """One panel per field of a JSONL log of training, over the steps that have it.
 
     Raises TrainingError when no line of the log has any of the fields.
     """
-    rows = [orjson.loads(line) for line in log.read_bytes().splitlines() if line.strip()]
+    rows = _rows(log)
     present = [name for name in fields if any(_number(row.get(name)) for row in rows)]
     if not present:
         raise TrainingError(f"{log} holds none of {', '.join(fields)}; nothing can be drawn")
@@ -79,6 +94,14 @@ def learning_curves(log: Path, fields: Sequence[str], path: Path, step: str = "s
         axes.grid(alpha=0.3)
     axes.set_xlabel(step)
     return _saved(figure, path)
+
+
+def _rows(log: Path) -> list[dict[str, Any]]:
+    try:
+        lines = log.read_bytes().splitlines()
+        return [orjson.loads(line) for line in lines if line.strip()]
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise TrainingError(f"{log} cannot be read as a log of training: {error}") from error
 
 
 def _has(row: Mapping[str, Any], name: str) -> bool:
