@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -20,12 +20,14 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     WithJsonSchema,
+    model_validator,
 )
 
 MAX_ID_CHARS: Final = 256
 MAX_REVIEW_CHARS: Final = 20_000
 MAX_TITLE_CHARS: Final = 100_000
 MAX_DESCRIPTION_CHARS: Final = 1_000_000
+MAX_STARS: Final = 5
 EARLIEST_MS: Final = 631_152_000_000  # 1990-01-01; earlier is nearly always seconds sent as ms
 LATEST_MS: Final = 4_102_444_800_000  # 2100-01-01
 
@@ -87,6 +89,7 @@ Id = Annotated[
     StringConstraints(min_length=1, max_length=MAX_ID_CHARS),
     BeforeValidator(_no_null_bytes),
 ]
+Stars = Annotated[float, Field(allow_inf_nan=False, ge=0, le=MAX_STARS)]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
 
 
@@ -116,12 +119,21 @@ class InteractionType(StrEnum):
 class Interaction(Message):
     """One thing a user did with an item. Topic `interactions`, key: the raw UTF-8 user_id."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"type": {"const": "rating"}}},
+            "then": {"required": ["rating"]},
+        }
+    )
+
     event_id: Id = Field(description="Unique name of the event; a re-sent event keeps it.")
     user_id: Id = Field(description="Who did it; also the record's key.")
     item_id: Id = Field(description="With which item; it need not be known yet.")
     type: InteractionType = Field(description="What was done.")
     timestamp: EpochMs = Field(description="When it was done (event time).")
-    rating: Finite | None = Field(default=None, description="Stars, 1 to 5, for type rating.")
+    rating: Stars | None = Field(
+        default=None, description="Stars, 0 to 5; what type rating must have."
+    )
     review: Annotated[str, StringConstraints(max_length=MAX_REVIEW_CHARS)] | None = Field(
         default=None, description="Free text of the user about the item."
     )
@@ -134,6 +146,12 @@ class Interaction(Message):
     position: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
         default=None, description="Rank (from 1) of the item in that recommendation."
     )
+
+    @model_validator(mode="after")
+    def _rating_has_stars(self) -> Self:
+        if self.type is InteractionType.RATING and self.rating is None:
+            raise ValueError("type rating needs a rating, 0 to 5 stars")
+        return self
 
 
 class Item(Message):

@@ -52,7 +52,7 @@ def streams(draw: st.DrawFn) -> list[Interaction]:
             item_id=draw(st.sampled_from(["tea", "cup", "jam"])),
             type=draw(st.sampled_from(["impression", "purchase", "cancel", "rating", "hide"])),
             timestamp=NOW - draw(st.integers(0, 96)) * HOUR,
-            rating=draw(st.sampled_from([None, 1.0, 5.0])),
+            rating=draw(st.sampled_from([1.0, 5.0])),
         )
         for number in range(draw(st.integers(1, 20)))
     ]

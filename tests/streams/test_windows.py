@@ -141,5 +141,5 @@ def test_the_hash_of_windows_covers_the_item_texts():
 
 def test_every_type_survives_a_history():
     kinds = list(InteractionType)
-    made = [entry_of(interaction(n, kind), n) for n, kind in enumerate(kinds)]
+    made = [entry_of(interaction(n, kind, rating=4), n) for n, kind in enumerate(kinds)]
     assert [entry.type for entry in made] == kinds

@@ -201,6 +201,23 @@ def test_amazon_details_name_the_brand_before_the_store() -> None:
 def test_amazon_rows_without_a_need_are_left_out() -> None:
     assert refusal(ITEMS, "amazon-2023", PRODUCT | {"title": " "}).reason == "missing value"
     assert refusal(INTERACTIONS, "amazon-2023", REVIEW | {"rating": "?"}).reason == "invalid value"
+
+
+@pytest.mark.parametrize("stars", ["99", "5.5", "-1"])
+def test_stars_beyond_five_are_refused_in_every_format(stars):
+    movie = {"userId": "1", "movieId": "296", "rating": stars, "timestamp": "1147880044"}
+    plain = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "rating"}
+    for name, row in {
+        "amazon-2023": REVIEW | {"rating": stars},
+        "movielens": movie,
+        "generic": plain | {"timestamp": "1588687728923", "rating": stars},
+    }.items():
+        assert refusal(INTERACTIONS, name, row).reason == "invalid value"
+
+
+def test_a_rating_without_stars_is_refused():
+    row = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "rating"}
+    assert "rating" in refusal(INTERACTIONS, "generic", row | {"timestamp": "1588687728923"}).detail
     assert refusal(INTERACTIONS, "amazon-2023", REVIEW | {"timestamp": 158868772}).detail.endswith(
         "(epoch times are in milliseconds)"
     )

@@ -36,6 +36,9 @@ def interaction(**fields: Any) -> Interaction:
     return Interaction.model_validate(values | {"timestamp": NOW} | fields)
 
 
+WITH_STARS = interaction(type="rating", rating=3).to_json()
+
+
 def row_of(record: ARecord, topic: str = "interactions") -> dict[str, Any]:
     buffer = Buffer(topic, record.partition, start=record.offset)
     buffer.add(record, JUDGE, now=0.0)
@@ -57,6 +60,8 @@ def test_an_accepted_interaction_has_its_fields_in_columns():
         (ARecord(b"{"), "invalid", "not_json"),
         (ARecord(None), "invalid", "empty"),
         (ARecord(b'{"user_id": 1}'), "invalid", "invalid"),
+        (ARecord(WITH_STARS.replace(b"3.0", b"99")), "invalid", "invalid"),
+        (ARecord(WITH_STARS.replace(b"3.0", b"null")), "invalid", "invalid"),
         (ARecord(interaction(timestamp=NOW + 601_000).to_json()), "invalid", "future"),
         (ARecord(interaction().to_json(), key=b"bob"), "forwarded", None),
         (ARecord(interaction().to_json(), partition=(HOME + 1) % 4), "forwarded", None),
