@@ -13,7 +13,7 @@ from models.errors import ReleaseError
 from models.model_files import base_model_hash
 from models.ports import Release
 from models.prompts import PROMPT_VERSION
-from models.release_files import MANIFEST
+from models.release_files import MANIFEST, file_hash
 from models.release_fit import cannot_load
 from models.releases import read_manifest
 from models.settings import Settings
@@ -56,6 +56,12 @@ def read_starter(folder: Path = FOLDER) -> Starter:
         raise ReleaseError(
             f"{folder} lacks {', '.join(missing) or 'an adapter'}: restore it from the repository, "
             "or set profile.starter to false"
+        )
+    wrong = [name for name, path in files.items() if file_hash(path) != release.files.get(name)]
+    if wrong:
+        raise ReleaseError(
+            f"{folder}: {', '.join(wrong)} is not as the manifest says; restore it from the "
+            "repository, or set profile.starter to false"
         )
     return Starter(release, files)
 

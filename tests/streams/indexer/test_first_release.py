@@ -9,9 +9,9 @@ from models.errors import ReleaseError
 from models.fakes import MemoryReleaseStore
 from models.ports import Release
 from models.prompts import PROMPT_VERSION
-from models.releases import FolderReleaseStore, manifest
+from models.releases import FolderReleaseStore, manifest, with_files
 from models.settings import EmbedderSettings, ProfileSettings, Settings
-from models.starter_release import fitting_starter, read_starter
+from models.starter_release import ADAPTER_FILES, fitting_starter, read_starter
 from streams.indexer import first_release
 from streams.indexer.first_release import release_to_index
 
@@ -60,7 +60,8 @@ def starter(tmp_path: Path) -> Path:
         metrics={"grounding": 0.9},
         kind="starter",
     )
-    (folder / "manifest.json").write_bytes(manifest(made))
+    files = {f"adapter/{name}": folder / name for name in ADAPTER_FILES}
+    (folder / "manifest.json").write_bytes(manifest(with_files(made, files)))
     return folder
 
 
@@ -110,6 +111,9 @@ def test_without_a_starter_folder_there_is_none_and_a_damaged_one_is_said(
     starter: Path, tmp_path: Path
 ) -> None:
     assert fitting_starter(Settings(), tmp_path / "nowhere") is None
+    (starter / "adapter_model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(ReleaseError, match="not as the manifest says"):
+        fitting_starter(Settings(), starter)
     (starter / "adapter_model.safetensors").unlink()
     with pytest.raises(ReleaseError, match=r"adapter_model.safetensors.*profile.starter"):
         fitting_starter(Settings(), starter)
