@@ -28,6 +28,7 @@ from trainer.learning.policy import Policy, Rollout
 from trainer.learning.policy_steps import Group, Step, learn
 from trainer.learning.rollouts import RolloutSource
 from trainer.rewards import Rewards
+from trainer.rounds import cases_of_round, seed_of_round
 from trainer.run_log import RunLog
 
 LOG_FILE: Final = "rlso.jsonl"
@@ -138,7 +139,7 @@ class Rlso:
         batch = self._collect(training, number)
         sampled = time.monotonic()
         groups = _groups(batch, self._settings.samples) if batch.asked else []
-        seed = _seed(self._settings.seed, number)
+        seed = seed_of_round(self._settings.seed, number)
         for step in learn(self._policy, self._optimiser, groups, self._settings, seed):
             self._count(step, number)
         self._log.write(
@@ -156,12 +157,12 @@ class Rlso:
         self._done.round += 1
 
     def _collect(self, training: Sequence[Case], number: int) -> _Batch:
-        chosen = _chosen(len(training), self._settings.prompts, self._settings.seed, number)
+        chosen = cases_of_round(len(training), self._settings.prompts, self._settings.seed, number)
         return self._answered(
             self._readable(training[n] for n in chosen),
             self._settings.samples,
             self._settings.temperature,
-            _seed(self._settings.seed, number),
+            seed_of_round(self._settings.seed, number),
         )
 
     def _readable(self, chosen: Iterable[Case]) -> list[Prompted]:
@@ -267,10 +268,15 @@ def _groups(batch: _Batch, samples: int) -> list[Group]:
     ]
 
 
-def _spread(rewards: Rewards, samples: int) -> float:
-    """Mean over prompts of the standard deviation of a prompt's rewards: what can be learned of."""
-    grouped = rewards.total.reshape(-1, samples)
-    return float(grouped.std(axis=1).mean()) if len(grouped) else 0.0
+def _spread(rewards: Rewards, samples: int) -> dict[str, float]:
+    """By part, the mean over prompts of the standard deviation within a prompt.
+
+    That of the total is what there is to learn from.
+    """
+    parts = {name: part.reshape(-1, samples) for name, part in asdict(rewards).items()}
+    return {
+        name: float(part.std(axis=1).mean()) if len(part) else 0.0 for name, part in parts.items()
+    }
 
 
 def _answer(rollout: Rollout) -> Answer:
@@ -280,18 +286,3 @@ def _answer(rollout: Rollout) -> Answer:
 def _told(judged: Judged) -> dict[str, Any]:
     means = dict(judged.rewards.means())
     return {"reward": means.pop("total"), **means, "figures": asdict(judged.figures)}
-
-
-def _chosen(cases: int, prompts: int, seed: int, number: int) -> list[int]:
-    """Cases of a round: each pass over all cases is a new permutation, none is left out."""
-    first = number * prompts
-    wanted = range(first, first + min(prompts, cases))
-    return [_shuffled(cases, seed, place // cases)[place % cases] for place in wanted]
-
-
-def _shuffled(cases: int, seed: int, turn: int) -> list[int]:
-    return np.random.default_rng((seed, turn)).permutation(cases).tolist()
-
-
-def _seed(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
