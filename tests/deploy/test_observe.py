@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy import stack as stack_module
 from deploy.observe import (
     KafkaState,
     Sample,
@@ -73,6 +74,17 @@ def test_every_worker_has_a_port_and_a_name_of_its_own() -> None:
     found = roles(load_settings(workers=3))
     assert [role.name for role in found[:3]] == ["tracker-0", "tracker-1", "tracker-2"]
     assert len({role.url for role in found}) == len(found) == 6
+
+
+def test_a_start_on_a_cluster_that_is_away_ends_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack_module, "KAFKA_WITHIN_S", 0.2)
+    kafka = {"bootstrap": "127.0.0.1:9", "embedded": False}
+    stack = Stack(load_settings(data_dir=tmp_path, kafka=kafka))
+    with pytest.raises(StackError, match=r"127\.0\.0\.1:9 did not answer within 0\.2 s"):
+        stack.start(lambda _part, _what: None)
+    assert stack.running() == []
 
 
 def test_two_starts_at_once_are_refused(tmp_path: Path) -> None:
