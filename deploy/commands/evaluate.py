@@ -76,11 +76,13 @@ def evaluate(
     Example: palate evaluate --data data/sample
     """
     from models.settings import load_settings
+    from models.threads import wait_without_spinning
     from trainer.corpus import sample_users
     from trainer.evaluation import plots, report
     from trainer.evaluation.ageing import by_age
     from trainer.evaluation.registry import build_systems
 
+    wait_without_spinning()
     settings, started = _with_masking(load_settings(), mask_seen), time.monotonic()
     corpus = _read(data, settings, protocol)
     sessions = corpus.sessions.of(split.value)
@@ -171,6 +173,7 @@ def _about(settings: Settings, took_s: float) -> dict[str, Any]:
 
 
 def _show(found: Report, written: list[Path]) -> None:
+    from rich.box import SIMPLE
     from rich.table import Table
 
     from trainer.evaluation import report
@@ -178,7 +181,7 @@ def _show(found: Report, written: list[Path]) -> None:
     console = terminal()
     console.print(report.setting_of(found))
     head, *rows = report.short_table(found)
-    table = Table(*head)
+    table = Table(*head, box=SIMPLE, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -81,7 +81,7 @@ def shuffled(texts_of: TextsOf, sessions: Iterable[Session], seed: int) -> Texts
 
     def another(session: Session) -> Session:
         others = by_user[partner[session.user_id]]
-        return others[place[key(session)] % len(others)]
+        return others[place.get(key(session), 0) % len(others)]
 
     return lambda asked: texts_of([another(session) for session in asked])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,3 +149,9 @@ def test_the_fitted_weights_are_the_best_of_each_activity() -> None:
     )
 
     assert weights == {0: 0.6, 5: 0.0, 100: 0.0}  # nobody has done 100: the best over all
+
+
+def test_a_user_at_another_age_gets_the_same_others_text() -> None:
+    texts_of = shuffled(names, [TEA, CAT], seed=0)
+
+    assert texts_of([replace(TEA, as_of=TEA.as_of - 1)]) == ["bob"]
