@@ -17,6 +17,7 @@ from trainer.baselines.training_free import (
     RankingSystem,
 )
 from trainer.evaluation.context import Context
+from trainer.learning.profile_systems import HybridSystem
 
 
 def random_order(context: Context) -> RandomSystem:
@@ -58,6 +59,12 @@ def cooccurrence(context: Context) -> RankingSystem:
 def star(context: Context) -> RankingSystem:
     """Text / 3 + co-occurrence: the training-free scorer to beat."""
     return _ranking("star", context, STAR)
+
+
+def star_had_before(context: Context) -> HybridSystem:
+    """Both in equal parts: the bar where people buy again."""
+    first, second = star(context), had_before(context)
+    return HybridSystem("star-had-before", first, second, weights={0: 0.5})
 
 
 def _ranking(name: str, context: Context, settings: RankingSettings) -> RankingSystem:

@@ -35,6 +35,7 @@ ENTRIES: Final = (
     Entry("history-text", _BASELINES, "history_text", "Texts of the history, weights 0.7^age."),
     Entry("cooccurrence", _BASELINES, "cooccurrence", "What went together with the history."),
     Entry("star", _BASELINES, "star", "Text / 3 + co-occurrence, training-free."),
+    Entry("star-had-before", _BASELINES, "star_had_before", "Both, in equal parts."),
     Entry("noprofile", _LEARNED, "noprofile", "The history as one raw text.", False),
     Entry("noprofile-shuffled", _LEARNED, "noprofile_shuffled", "Another user's.", False),
     Entry("noprofile-cl", _LEARNED, "noprofile_cl", "The same, embedder trained on it.", False),

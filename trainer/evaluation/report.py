@@ -38,7 +38,7 @@ def short_table(report: Report) -> Iterator[tuple[str, ...]]:
             system.name,
             f"{report.interval(system.name, f'recall@{k}').mean:.4f}",
             f"{ndcg.mean:.4f}",
-            f"{ndcg.low:.3f}–{ndcg.high:.3f}",
+            f"{ndcg.low:.4f}–{ndcg.high:.4f}",
             f"{report.interval(system.name, 'mrr').mean:.4f}",
             f"{system.exposure.coverage:.2f}",
         )
