@@ -66,7 +66,8 @@ def shuffled(texts_of: TextsOf, sessions: Iterable[Session], seed: int) -> Texts
     """Each session's text is that of another user: the control that must fall.
 
     A text that ranks as well for somebody else says nothing of its user. No user keeps their own
-    (a seeded cycle through all users), and a user's n-th session gets the other's n-th.
+    (a seeded cycle through all users), and a user's n-th session gets the other's n-th,
+    a session that is not among `sessions` (a user at an earlier age) the other's first.
     Raises TrainingError if there is only one user.
     """
     by_user: dict[str, list[Session]] = {}
