@@ -45,11 +45,11 @@ def latency(ground: Ground) -> list[Row]:
     )
     limited = f"as above, random users: a list per user and second at most; {_share_limited()}"
     return [
-        below("event → recommendation, p50", [_percentile(in_turns, 50)], 50, "ms", note),
-        below("event → recommendation, p99", [_percentile(in_turns, 99)], 200, "ms", note),
-        median_row("event → recommendation, p50, random users", [_percentile(at_random, 50)], "ms"),
+        below("event → recommendation, p50", [percentile(in_turns, 50)], 50, "ms", note),
+        below("event → recommendation, p99", [percentile(in_turns, 99)], 200, "ms", note),
+        median_row("event → recommendation, p50, random users", [percentile(at_random, 50)], "ms"),
         median_row(
-            "event → recommendation, p99, random users", [_percentile(at_random, 99)], "ms", limited
+            "event → recommendation, p99, random users", [percentile(at_random, 99)], "ms", limited
         ),
     ]
 
@@ -58,7 +58,8 @@ def _share_limited() -> str:
     return f"about {PER_SECOND / USERS:.0%} of events come within a second of the user's last"
 
 
-def _percentile(latencies_s: Sequence[float], percent: float) -> float:
+def percentile(latencies_s: Sequence[float], percent: float) -> float:
+    """In milliseconds."""
     return float(np.percentile(latencies_s, percent)) * 1000
 
 
@@ -67,14 +68,14 @@ async def _measure(ground: Ground, count: int) -> tuple[list[float], list[float]
     chance = random.Random(1)
     async with live_tracker(ground) as live:
         await live.preload(everyone, HISTORY)
-        await _latencies(live, everyone, int(WARM_UP_S * PER_SECOND))
-        in_turns = await _latencies(live, everyone, count)
+        await latencies(live, everyone, int(WARM_UP_S * PER_SECOND))
+        in_turns = await latencies(live, everyone, count)
         anyone = chance.choices(everyone, k=count)
-        return in_turns, await _latencies(live, anyone, count)
+        return in_turns, await latencies(live, anyone, count)
 
 
-async def _latencies(live: Live, whose: Sequence[str], count: int) -> list[float]:
-    """Seconds of `count` events; the last list must arrive within ten seconds."""
+async def latencies(live: Live, whose: Sequence[str], count: int) -> list[float]:
+    """Seconds of `count` events. Raises TimeoutError if a list is missing ten seconds after."""
     arrived: list[Arrived] = []
     options = {"auto_offset_reset": "latest", "fetch_max_wait_ms": 100}
     async with consumer(live.settings, ("recommendations",), None, **options) as reader:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("docs/benchmarks")
 NAMES = (
-    *("throughput", "changelog", "latency", "recovery", "recording"),
+    *("throughput", "changelog", "latency", "switch", "recovery", "recording"),
     *("memory", "replay", "profiles", "profiles-vllm", "training"),
 )
 
