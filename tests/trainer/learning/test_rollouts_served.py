@@ -33,7 +33,7 @@ def policy(make_settings: MakeSettings) -> Policy:
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in made.parameters():
-            parameter.add_(0.03 * torch.randn_like(parameter))
+            parameter.add_(0.06 * torch.randn_like(parameter))
     return made
 
 
@@ -57,6 +57,7 @@ def test_the_servers_rollouts_are_as_likely_as_the_policys_own(
     (served,) = source.sample([PROMPT], 6, temperature=1.0, seed=1)
     (own,) = policy.sample([PROMPT], 6, max_new_tokens=12, temperature=1.0, seed=1)
     (greedy,) = source.sample([PROMPT], 1, temperature=0.0, seed=1)
+    (own_greedy,) = policy.sample([PROMPT], 1, max_new_tokens=12, temperature=0.0, seed=1)
 
     assert [one.prompt_ids for one in served] == [one.prompt_ids for one in own]
     assert all(0 < len(one.completion_ids) <= 12 for one in served)
@@ -64,9 +65,9 @@ def test_the_servers_rollouts_are_as_likely_as_the_policys_own(
     assert len({one.completion_ids for one in served}) > 1
     sampled, likeliest = mean_log_prob(policy, served), mean_log_prob(policy, greedy)
     assert sampled == pytest.approx(mean_log_prob(policy, own), abs=1.5)
-    assert likeliest > sampled
-    with policy.reference():
-        assert mean_log_prob(policy, served) < sampled - 0.5  # the base says other things
+    assert likeliest == pytest.approx(mean_log_prob(policy, own_greedy), abs=0.3)
+    with policy.reference():  # the base says other things
+        assert mean_log_prob(policy, greedy) < likeliest - 0.5
 
 
 def test_what_is_learned_between_rounds_is_served_in_the_next(
