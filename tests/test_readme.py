@@ -15,15 +15,10 @@ from typer.core import TyperGroup
 
 from deploy import cli
 from models.settings import Settings
+from tests.readme import README, shell_lines
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def shell_lines() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
 PALATE_LINES = [line for line in shell_lines() if line.startswith("palate ")]

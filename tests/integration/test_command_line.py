@@ -1,9 +1,10 @@
-"""`palate up` to `palate down` as a person types it, on a real broker with all four roles."""
+"""`palate up` to `palate down` as the README has it, on a real broker with all four roles."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -15,13 +16,19 @@ import pytest
 
 from models.settings import Settings
 from tests.conftest import MakeSettings, role_environment
+from tests.readme import shell_lines
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 240.0
-CUSTOMER = "13085"  # of the sample's first basket
+CUSTOMER = "13085"  # of the sample's first basket, and of the README
 EVENTS = 1_500
+ADDED = {  # to the README's lines, so that they end within the time of a test
+    "import items": ["--limit=400"],
+    "import interactions": [f"--limit={EVENTS}"],
+    "watch --user": ["--count=5", "--json"],
+}
 
 
 class Palate:
@@ -30,6 +37,12 @@ class Palate:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.environment = {**os.environ, **role_environment(settings), "COLUMNS": "120"}
+        # As on a cluster of one's own: the README's short form, and a prefix.
+        del self.environment["PALATE_KAFKA"]
+        [export, _] = shell_lines("### Your own Kafka")
+        short_form = export.removeprefix("export ").partition("=")[0]
+        self.environment[short_form] = settings.kafka.bootstrap
+        self.environment["PALATE_KAFKA__PREFIX"] = settings.kafka.prefix
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(
@@ -43,6 +56,15 @@ class Palate:
         )
         assert done.returncode == code, f"palate {arguments}: {done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
+
+    def in_the_background(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "deploy", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         return json.loads(self(*arguments, "--json", code=code))
@@ -68,22 +90,26 @@ def palate(kafka: str, make_settings: MakeSettings) -> Iterator[Palate]:
     command("down")
 
 
-def test_a_day_with_palate(palate: Palate) -> None:
-    started = palate.json("up")
-    assert set(started["started"]) == {"tracker-0", "profiler", "indexer", "recorder"}
-    assert "already running" in palate("up")
+def readme_commands() -> list[list[str]]:
+    """What follows `palate` in the lines under "Use it", shortened by what is ADDED."""
+    lines = [shlex.split(line)[1:] for line in shell_lines("## Use it")]
+    return [line + ADDED.get(" ".join(line[:2]), []) for line in lines]
 
-    palate("import", "items", "data/sample/items.parquet", "--format=online-retail", "--limit=400")
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "deploy", "watch", "--count", "5", "--json"],
-        cwd=ROOT,
-        env=palate.environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    file = "data/sample/interactions.parquet"
-    palate("import", "interactions", file, "--format=online-retail", f"--limit={EVENTS}")
-    palate.eventually(lambda: _profile_of(palate), "a profile in the log")
+
+def test_a_day_with_palate(palate: Palate) -> None:
+    up, *commands, down = readme_commands()
+    assert (up, down) == (["up"], ["down"])
+    [watch] = [command for command in commands if command[0] == "watch"]
+    started = palate.json(*up)
+    assert set(started["started"]) == {"tracker-0", "profiler", "indexer", "recorder"}
+    assert "already running" in palate(*up)
+
+    watching = palate.in_the_background(*watch)  # in a second terminal, from the beginning
+    for command in commands:
+        if command[0] == "profile":
+            palate.eventually(lambda: _profile_of(palate), "a profile in the log")
+        if command != watch:
+            palate(*command)
 
     profile = palate.json("profile", CUSTOMER)
     cited = [e for s in profile["profile"]["sections"].values() for x in s for e in x["evidence"]]
@@ -112,7 +138,7 @@ def test_a_day_with_palate(palate: Palate) -> None:
     assert status["freshness"]["events"]["applied"] == EVENTS
     assert "palate-recorder" in palate("status")
 
-    assert set(palate.json("down")["stopped"]) == set(started["started"])
+    assert set(palate.json(*down)["stopped"]) == set(started["started"])
     assert palate.json("status", code=1)["roles"][0]["ready"] is False
     assert "was not running" in palate("down")
 
