@@ -52,6 +52,9 @@ class WarmStartSettings(Group):
     batch: int = Field(8, ge=1, description="Sessions per optimiser step.")
     micro_batch: int = Field(4, ge=1, description="Sessions per forward pass.")
     steps: int = Field(300, ge=0, description="Optimiser steps.")
+    decay: int = Field(
+        300, ge=1, description="Steps in which the learning rate falls to a tenth, by a cosine."
+    )
     checkpoint_every: int = Field(20, ge=1, description="Steps between checkpoints.")
     seed: int = Field(0, description="Seed of order and initial weights.")
 
@@ -151,7 +154,8 @@ class GateSettings(Group):
     users: int = Field(200, ge=1, description="Most users for whom compared releases write.")
     min_users: int = Field(100, ge=1, description="Fewer users in the gate's window: not promoted.")
     shuffled_loss: float = Field(
-        0.0, description="What another user's profile must cost, by its lower bound: more than this."
+        0.0,
+        description="What another user's profile must cost, by its lower bound: more than this.",
     )
     grounding_drop: float = Field(0.02, ge=0, description="Most that grounding may fall.")
     length_change: float = Field(0.5, ge=0, description="Most relative change of profile length.")

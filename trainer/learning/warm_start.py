@@ -25,10 +25,12 @@ from trainer.learning.policy import Policy
 from trainer.run_log import RunLog
 from trainer.warm_examples import Example
 
-WARM_UP: Final = 0.05  # share of the steps in which the learning rate rises
-LEAST_RATE: Final = 0.1  # of the learning rate, at the end of the cosine
+WARM_UP: Final = 0.05  # share of `decay` in which the learning rate rises
+LEAST_RATE: Final = 0.1  # of the learning rate, from the end of the cosine on
 GRADIENT_NORM: Final = 1.0  # larger gradients are scaled down to it
 LOG: Final = "warm-start.jsonl"
+# May change between a kill and the resumption: a run can be prolonged, or ended early.
+FREE_TO_CHANGE: Final = {"steps", "checkpoint_every"}
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +107,9 @@ class _Run:
             policy.parameters(), lr=settings.learning_rate, weight_decay=0.0
         )
         self._identity = digest(
-            policy.name, settings.model_dump(mode="json"), [r.completion_ids for r in examples]
+            policy.name,
+            settings.model_dump(mode="json", exclude=FREE_TO_CHANGE),
+            [rollout.completion_ids for rollout in examples],
         )
 
     def resume(self) -> float:
@@ -136,7 +140,7 @@ class _Run:
     def take_step(self, step: int) -> float:
         """One optimiser step; its loss before the step."""
         started = time.perf_counter()
-        rate = self._settings.learning_rate * _rate(step, self._settings.steps)
+        rate = self._settings.learning_rate * _rate(step, self._settings.decay)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
@@ -188,10 +192,10 @@ def _micro_batches(rollouts: Sequence[Rollout], size: int) -> Iterator[list[Roll
         yield ordered[start : start + size]
 
 
-def _rate(step: int, steps: int) -> float:
+def _rate(step: int, decay: int) -> float:
     """Share of the learning rate at `step`: a linear rise, then a cosine down to LEAST_RATE."""
-    rising = max(1, round(WARM_UP * steps))
+    rising = max(1, round(WARM_UP * decay))
     if step < rising:
         return (step + 1) / rising
-    done = (step - rising) / max(1, steps - rising)
+    done = min(1.0, (step - rising) / max(1, decay - rising))
     return LEAST_RATE + (1 - LEAST_RATE) * (1 + math.cos(math.pi * done)) / 2

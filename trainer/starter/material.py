@@ -26,9 +26,15 @@ MEASURED: Final = 200  # prompts of held-out users
 
 TRAIN: Final = TrainSettings(
     sessions=SessionSettings(per_user=8, seed=SEED),
-    # 17 minutes of both cores of a small machine when nothing else runs on it.
+    # About a quarter of an hour of one core.
     warm_start=WarmStartSettings(
-        steps=160, batch=4, micro_batch=4, learning_rate=1e-3, checkpoint_every=40, seed=SEED
+        steps=120,
+        decay=160,
+        batch=4,
+        micro_batch=4,
+        learning_rate=1e-3,
+        checkpoint_every=40,
+        seed=SEED,
     ),
 )
 

@@ -19,7 +19,7 @@ from trainer.warm_examples import Example
 
 POLICY = PolicySettings(rank=4, alpha=8, max_prompt_tokens=64, max_new_tokens=12)
 SETTINGS = WarmStartSettings(
-    learning_rate=0.02, batch=4, micro_batch=4, steps=6, checkpoint_every=2, seed=3
+    learning_rate=0.02, batch=4, micro_batch=4, steps=6, decay=6, checkpoint_every=2, seed=3
 )
 EXAMPLES = [
     Example(f"Now: {colour} mug {n}\nNow:", f" mug {n}")
@@ -50,7 +50,7 @@ def test_the_loss_falls_and_the_steps_are_the_optimiser_s(
     monkeypatch.setattr(
         torch.optim.AdamW, "step", lambda self, *a: (taken.append(1), step(self, *a))[1]
     )
-    longer = SETTINGS.model_copy(update={"steps": 30, "micro_batch": 1})
+    longer = SETTINGS.model_copy(update={"steps": 30, "decay": 30, "micro_batch": 1})
 
     done = train(Policy.load(base, POLICY), EXAMPLES, longer, tmp_path)
 
@@ -112,6 +112,17 @@ def test_a_killed_run_goes_on_to_the_same_losses_and_weights(base: Path, tmp_pat
     assert same(resumed, whole)
 
 
+def test_a_run_can_be_prolonged(base: Path, tmp_path: Path) -> None:
+    whole, longer = Policy.load(base, POLICY), Policy.load(base, POLICY)
+    train(whole, EXAMPLES, SETTINGS, tmp_path / "whole")
+
+    train(longer, EXAMPLES, SETTINGS.model_copy(update={"steps": 3}), tmp_path / "longer")
+    train(longer, EXAMPLES, SETTINGS, tmp_path / "longer")
+
+    assert losses(tmp_path / "longer") == losses(tmp_path / "whole")
+    assert same(longer, whole)
+
+
 def test_a_finished_run_is_not_trained_further(base: Path, tmp_path: Path) -> None:
     first = Policy.load(base, POLICY)
     done = train(first, EXAMPLES, SETTINGS, tmp_path)
@@ -146,12 +157,13 @@ def test_every_example_comes_once_before_any_comes_again(
 
 
 def test_the_learning_rate_rises_then_falls_to_a_tenth() -> None:
-    rates = [warm_start._rate(step, 100) for step in range(100)]
+    rates = [warm_start._rate(step, 100) for step in range(120)]
 
     assert rates[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
     # half of the cosine, at step 5 + 95/2: .1 + .9 · ½ = .55, between steps 52 and 53
     assert rates[52] > 0.55 > rates[53]
-    assert rates[-1] == pytest.approx(0.1, abs=0.001)
+    assert rates[99] == pytest.approx(0.1, abs=0.001)
+    assert rates[100] == rates[-1] == pytest.approx(0.1)
 
 
 def test_validation_losses_are_logged_at_checkpoints(base: Path, tmp_path: Path) -> None:
