@@ -172,3 +172,34 @@ def test_a_tracker_that_starts_while_there_is_a_candidate_serves_the_old_and_the
         assert assert_nothing_is_mixed(wire, settings) >= 2
 
     asyncio.run(scenario())
+
+
+def test_a_tracker_that_was_down_during_the_switch_owes_everybody_a_list_of_the_new_release(
+    settings: Settings,
+) -> None:
+    async def scenario() -> None:
+        async with wired(settings) as wire, indexing(settings):
+            await wire.items(TITLES)
+            await wire.until(lambda: wire.releases.id == "base-0", "first release")
+            async with tracking(settings):
+                for number, user in enumerate(USERS):
+                    await wire.interact(number, user, TITLES[number % len(TITLES)])
+                await wire.until(
+                    lambda: {one.user_id for one in wire.lists if one.profile_id} == set(USERS),
+                    "lists with profiles",
+                )
+            await wire.announce(publish(settings, "next-1", "n"), "published")
+            wire.embedders["next-1"] = SaltedEmbedder("n")
+            await wire.until(lambda: wire.releases.has("next-1", "profiles-ready"), "ready")
+            await wire.announce("next-1", "serving", previous="base-0")
+            before = len(wire.lists)
+            async with tracking(settings):
+                await wire.until(
+                    lambda: users_served_by(wire, "next-1", before) == set(USERS), "moved"
+                )
+            later = wire.lists[before:]
+            assert {(one.release, one.trigger) for one in later} == {("next-1", "release")}
+            assert all(one.profile_id for one in later)
+        assert_nothing_is_mixed(wire, settings)
+
+    asyncio.run(scenario())
