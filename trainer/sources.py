@@ -62,10 +62,17 @@ def only_kept(table: pa.Table, spec: WindowSettings) -> pa.Table:
 
 
 def event_times(source: InteractionSource, spec: WindowSettings) -> np.ndarray:
-    """Event times (epoch ms) of everything that enters histories, in no order."""
-    found = [
-        only_kept(source.interactions(partition, ("type", "timestamp")), spec)
-        for partition in source.partitions()
-    ]
-    times = [table.column("timestamp").to_numpy() for table in found]
+    """Event times (epoch ms) of everything that enters histories, in no order.
+
+    An event id counts once per partition, with the time that it came with first: what is sent
+    again must not move the borders of the splits.
+    """
+    times = [_first_times(source, partition, spec) for partition in source.partitions()]
     return np.concatenate(times) if times else np.empty(0, np.int64)
+
+
+def _first_times(source: InteractionSource, partition: int, spec: WindowSettings) -> np.ndarray:
+    table = only_kept(source.interactions(partition, ("type", "timestamp", "event_id")), spec)
+    codes = table.column("event_id").combine_chunks().dictionary_encode().indices.to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    return table.column("timestamp").to_numpy()[first]

@@ -89,6 +89,19 @@ def test_what_comes_after_a_split_changes_nothing_in_it(
     assert other.training_events.items.tolist() == whole.training_events.items.tolist()
 
 
+@hypothesis_settings(max_examples=40)
+@given(purchases(), st.data())
+def test_what_is_sent_again_changes_nothing(events: list[Interaction], data: st.DataObject) -> None:
+    again = data.draw(st.lists(st.sampled_from(events), max_size=10))
+    settings = settings_with(min_history=1)
+
+    once, more = corpus_of(events, ALL, settings), corpus_of([*events, *again], ALL, settings)
+
+    assert more.sessions == once.sessions
+    assert more.data_range.borders == once.data_range.borders
+    assert more.known_events.items.tolist() == once.known_events.items.tolist()
+
+
 def test_a_moment_opens_one_session_and_its_basket_is_the_target() -> None:
     events = [
         *weekly("ann", 4),

@@ -31,7 +31,8 @@ def tie_keys(items: int, seed: int) -> NDArray[np.uint32]:
 
 def masked(scores: NDArray[np.floating], seen: Sequence[Rows]) -> NDArray[np.float32]:
     """A copy in which each session's seen items cannot be ranked. NaN counts as the lowest."""
-    found = np.nan_to_num(np.asarray(scores, np.float32), nan=-np.inf, neginf=-np.inf, copy=True)
+    found = np.array(scores, np.float32)
+    found[np.isnan(found)] = -np.inf
     for session, rows in enumerate(seen):
         found[session, rows] = -np.inf
     return found
