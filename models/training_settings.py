@@ -69,15 +69,17 @@ class RlsoSettings(Group):
     batch: int = Field(4, ge=1, description="Prompts per optimiser step.")
     micro_batch: int = Field(1, ge=1, description="Prompts per forward pass.")
     rounds: int = Field(40, ge=0, description="Rounds of rollouts.")
-    learning_rate: float = Field(1e-4, gt=0, description="Of AdamW.")
-    eta: float = Field(1.0, gt=0, description="REBEL's η: reward differences count this much.")
-    kl: float = Field(0.02, ge=0, description="Weight of the KL term to the reference.")
-    temperature: float = Field(1.0, gt=0, description="Of the rollouts.")
+    learning_rate: float = Field(5e-5, gt=0, description="Of AdamW.")
+    eta: float = Field(
+        10.0, gt=0, description="REBEL's η: log-ratios follow reward differences times this."
+    )
+    kl: float = Field(0.01, ge=0, description="Weight of the KL term to the reference.")
+    temperature: float = Field(0.8, gt=0, description="Of the rollouts.")
     similarity: float = Field(0.05, ge=0, description="Weight of the softmax-similarity reward.")
     similarity_temperature: float = Field(
         0.05, gt=0, description="τ of the softmax over cosine similarities to all items."
     )
-    grounding: float = Field(0.1, ge=0, description="Weight of the grounding reward.")
+    grounding: float = Field(0.05, ge=0, description="Weight of the grounding reward.")
     length: float = Field(0.05, ge=0, description="Weight of the length plateau.")
     min_tokens: int = Field(8, ge=0, description="Shorter answers get no length reward.")
     max_tokens: int = Field(80, ge=1, description="Nor do longer ones, or those cut off.")

@@ -13,7 +13,7 @@ from models.schemas import SentenceCounts
 from models.training_settings import RlsoSettings
 from trainer.rewards import Target, grounding, mass, ndcg, plateau, rewards
 
-SETTINGS = RlsoSettings(min_tokens=8, max_tokens=80)
+SETTINGS = RlsoSettings(similarity=0.05, grounding=0.1, length=0.05, min_tokens=8, max_tokens=80)
 
 
 def target(*next_items: int, seen: tuple[int, ...] = ()) -> Target:

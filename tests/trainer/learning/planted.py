@@ -43,6 +43,7 @@ RLSO = RlsoSettings(
     learning_rate=1e-2,
     eta=4.0,
     kl=0.0,
+    temperature=1.0,
     min_tokens=1,
     max_tokens=ANSWER_TOKENS,
     validate_every=20,
