@@ -131,7 +131,7 @@ class SasrecSettings(Group):
     width: int = Field(128, ge=8, description="Of item vectors and hidden states.")
     layers: int = Field(2, ge=1, description="Transformer blocks.")
     heads: int = Field(2, ge=1, description="Attention heads; divides the width.")
-    dropout: float = Field(0.5, ge=0, lt=1, description="Of embeddings, attention and blocks.")
+    dropout: float = Field(0.4, ge=0, lt=1, description="Of embeddings, attention and blocks.")
     max_length: int = Field(50, ge=2, description="Newest items that are looked at.")
     batch: int = Field(128, ge=1, description="Sequences per optimiser step.")
     learning_rate: float = Field(1e-3, gt=0, description="Of AdamW.")
