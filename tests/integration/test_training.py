@@ -27,7 +27,8 @@ TRAIN_WITHIN_S = 600.0
 TRAIN = {
     "sessions": {"min_new_events": 100, "validation": 0.15, "test": 0.25},
     "policy": {"max_new_tokens": 24},
-    "warm_start": {"steps": 3, "batch": 2, "micro_batch": 2},
+    # steep, so that the canary can tell the adapter from the base after so few steps
+    "warm_start": {"steps": 6, "batch": 2, "micro_batch": 2, "learning_rate": 3e-3},
     "contrastive": {"steps": 2, "users": 4, "validation_users": 2, "batch": 4},
     "rlso": {"rounds": 1, "samples": 2, "prompts": 2, "batch": 2, "validation_users": 2},
     "gate": {
