@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FOLDER = Path("docs/benchmarks")
 NAMES = (
     *("throughput", "changelog", "latency", "switch", "recovery", "recording"),
-    *("memory", "replay", "profiles", "profiles-vllm", "training"),
+    *("memory", "replay", "profiles", "profiles-vllm", "training", "rollouts-vllm"),
 )
 
 
