@@ -134,9 +134,11 @@ class SasrecSettings(Group):
     dropout: float = Field(0.4, ge=0, lt=1, description="Of embeddings, attention and blocks.")
     max_length: int = Field(50, ge=2, description="Newest items that are looked at.")
     batch: int = Field(128, ge=1, description="Sequences per optimiser step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Of AdamW.")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="Of AdamW at first; falls to 0 over the epochs."
+    )
     epochs: int = Field(40, ge=1, description="Most passes over the sequences.")
-    patience: int = Field(5, ge=1, description="Epochs without a better validation: stop.")
+    patience: int = Field(8, ge=1, description="Epochs without a better validation: stop.")
     products: Literal["float32", "bfloat16"] = Field(
         "float32", description="Precision of the products with all items while training."
     )

@@ -48,7 +48,7 @@ from trainer.sessions import Session, request_of
 from trainer.vectors import cached_vectors
 
 ACTIVITIES: Final = (0, 10, 50)  # positives from which a hybrid's weight is another
-PACE: Final = {"epochs", "patience", "validate_every", "checkpoint_every"}  # may change later
+PACE: Final = {"patience", "validate_every", "checkpoint_every"}  # may change later
 VALIDATION_USERS: Final = 300  # a validation embeds the catalogue and their histories
 
 logger = logging.getLogger(__name__)

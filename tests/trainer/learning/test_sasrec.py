@@ -13,7 +13,7 @@ from models.errors import TrainingError
 from models.training_settings import SasrecSettings
 from trainer.learning import softmax_loss
 from trainer.learning.sasrec import ItemNumbers, Sasrec
-from trainer.learning.sasrec_training import batches, train_sasrec, training_pieces
+from trainer.learning.sasrec_training import batches, rate, train_sasrec, training_pieces
 from trainer.learning.sasrec_validation import NextItems
 from trainer.learning.softmax_loss import full_softmax_loss
 
@@ -131,18 +131,34 @@ def test_training_finds_the_order_of_the_items(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_with_the_same_losses(tmp_path: Path) -> None:
-    validate, sequences = next_of(rings(9, 5)), rings(20, 6)
+    sequences, settings = rings(20, 6), SMALL.model_copy(update={"epochs": 4, "patience": 9})
+    validate, calls = next_of(rings(9, 5)), iter(range(100))
 
-    def losses(folder: Path, epochs: int) -> bytes:
-        settings = SMALL.model_copy(update={"epochs": epochs, "patience": 9})
-        train_sasrec(sequences, ITEMS, validate, settings, folder)
+    def killed_in_the_third(network: Sasrec) -> dict[str, float]:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return validate(network)
+
+    def losses(folder: Path) -> list[bytes]:
         lines = (folder / "epochs.jsonl").read_bytes().splitlines()
-        return b"".join(line.split(b'"seconds"')[0] for line in lines)
+        return [line.split(b'"seconds"')[0] for line in lines]
 
-    unbroken = losses(tmp_path / "unbroken", 4)
-    losses(tmp_path / "killed", 2)
+    train_sasrec(sequences, ITEMS, validate, settings, tmp_path / "unbroken")
+    with pytest.raises(KeyboardInterrupt):
+        train_sasrec(sequences, ITEMS, killed_in_the_third, settings, tmp_path / "killed")
+    train_sasrec(sequences, ITEMS, validate, settings, tmp_path / "killed")
 
-    assert losses(tmp_path / "killed", 4) == unbroken
+    assert len(losses(tmp_path / "killed")) == 4
+    assert losses(tmp_path / "killed") == losses(tmp_path / "unbroken")
+
+
+def test_the_rate_falls_over_the_epochs() -> None:
+    settings = SMALL.model_copy(update={"learning_rate": 1.0, "epochs": 4})
+
+    rates = [rate(epoch, settings) for epoch in range(4)]
+
+    # (1 + cos(0, π/4, π/2, 3π/4)) / 2
+    assert rates == pytest.approx([1.0, 0.853553, 0.5, 0.146447], abs=1e-6)
 
 
 def test_training_stops_when_validation_stops_to_rise_and_keeps_the_best(tmp_path: Path) -> None:
