@@ -53,6 +53,7 @@ from streams.tracker.applying import Arrival, apply_edit, apply_interactions
 from streams.tracker.asking import Asker
 from streams.tracker.continuity import check_continuity
 from streams.tracker.derived import Derived
+from streams.tracker.gaps import GapReader
 from streams.tracker.moving import TICK_S, Moving
 from streams.tracker.owed import DueUsers, WaitingUsers
 from streams.tracker.serving import Server
@@ -83,6 +84,10 @@ class TrackerRole:
         self.derived = Derived(settings, index, metrics)
         self.clocks: dict[int, PartitionClock] = {}  # of the partitions that are ours now
         self.next_offsets: dict[int, list[int]] = {}  # partition → [interactions, edits]
+        # Not in the state: after a restart the committed offset tells it well enough, for a
+        # newer profile takes the place of one that was missed.
+        self.next_profiles: dict[int, int] = {}
+        self.gaps = GapReader(settings)
         self.waiting = WaitingUsers(settings.ranking.interval_s)
         self.due = DueUsers(settings.trigger, settings.windows)
         self.users = Users(self.table, settings.windows.history_cap)
@@ -161,6 +166,7 @@ class TrackerRole:
     async def _drain(self) -> None:
         await self.table.flushed()
         await self.app.stop()
+        await self.gaps.stop()
         for follower in self.followers:
             await follower.stop()
         await self.producer.stop()
@@ -208,7 +214,9 @@ class TrackerRole:
             await self.app.crash(error)
             await asyncio.Event().wait()
 
-    async def _on_interactions(self, rows: list[Row]) -> None:
+    async def _on_interactions(self, delivered: list[Row]) -> None:
+        due = {partition: offsets[0] for partition, offsets in self.next_offsets.items()}
+        rows = await self.gaps.complete(delivered, due)
         arrivals, refused = self._decode(rows)
         with self.table.together():
             self._apply(arrivals, rows)  # 1.
@@ -286,7 +294,9 @@ class TrackerRole:
     def _read(self, row: Row, schema: type[M]) -> M | Rejected:
         return decode_for_user(row, schema, self.settings.kafka.partitions)
 
-    async def _on_profiles(self, rows: list[Row]) -> None:
+    async def _on_profiles(self, delivered: list[Row]) -> None:
+        rows = await self.gaps.complete(delivered, self.next_profiles)
+        self.next_profiles.update({row.partition: row.offset + 1 for row in rows})
         for row in rows:
             found = self._read(row, Profile) if row.value is not None else id_of(row.key)
             if isinstance(found, Rejected):
@@ -313,9 +323,10 @@ class TrackerRole:
             self.metrics.event_to_profile.observe(max(0, waited) / 1000)
         self.moving.look_at((row.partition, profile.user_id), user.head, record)
 
-    async def _on_edits(self, rows: list[Row]) -> None:
+    async def _on_edits(self, delivered: list[Row]) -> None:
         wall = time.time_ns() // 1_000_000
-        for row in rows:
+        due = {partition: offsets[1] for partition, offsets in self.next_offsets.items()}
+        for row in await self.gaps.complete(delivered, due):
             edit = self._read(row, ProfileEdit)
             if isinstance(edit, Rejected):
                 await self._dead_letter(row, edit)
@@ -372,6 +383,8 @@ class TrackerRole:
     async def _on_assigned(self, partitions: set[int]) -> None:
         """Faust has given us `partitions`, and their state is complete: read what is owed."""
         self.users.forget_cached()
+        for partition in self.next_profiles.keys() - partitions:
+            del self.next_profiles[partition]
         self.lags.clear()
         self.waiting.drop_partitions_except(set())
         self.due.drop_partitions_except(set())

@@ -29,6 +29,8 @@ from streams.codec import KEY_BYTES, partition_for
 from streams.kafka import consumer, producer
 from streams.metrics import TrackerMetrics
 from streams.topics import ensure_topics
+from streams.tracker import role as role_module
+from streams.tracker.app import acknowledge
 from streams.tracker.role import TrackerRole
 
 pytestmark = pytest.mark.service
@@ -170,6 +172,36 @@ def test_events_that_come_before_the_catalogue_get_their_list_when_it_is_there(
             put(index, "tea", "teapot", "spoon")
             await wire.until(lambda: wire.recommendations("ada"))
             assert len(wire.recommendations("ada")[0].items) == 3
+
+    run(scenario)
+
+
+def test_events_that_faust_passes_over_are_applied_all_the_same(kafka, make_settings, monkeypatch):
+    """As around a rebalance: some records are dropped, and only later ones are delivered."""
+    settings, dropped = make_settings(kafka={"partitions": 1}), {2, 3, 5}
+    delivered = role_module.batches
+
+    async def leaky(app, stream):
+        async for events in delivered(app, stream):
+            kept = [
+                event
+                for event in events
+                if event.message.topic != settings.topic("interactions")
+                or event.message.offset not in dropped
+            ]
+            acknowledge([event for event in events if event not in kept])
+            if kept:
+                yield kept
+
+    monkeypatch.setattr(role_module, "batches", leaky)
+
+    async def scenario() -> None:
+        async with wired(settings) as wire, tracking(settings, index_of("tea", "cup")) as role:
+            for number in range(8):
+                await wire.interact(interaction(number))
+            await wire.until(lambda: role.next_offsets.get(0, [0])[0] == 8)
+            history = role.users.get(0, "ada").history
+            assert [entry.event_id for entry in history] == [f"e{n}" for n in range(8)]
 
     run(scenario)
 

@@ -1,0 +1,100 @@
+"""What Faust passed over: records between the last one applied and the next one delivered.
+
+While a rebalance is under way Faust drops fetched records, counts them as read, and goes back to
+the committed offsets; where the two meet in the wrong order, dropped records come no second time
+and are committed as a gap (seen after a broker's restart). So the tracker goes by its own offsets:
+what is missing before a batch is read from the topic, by a consumer of its own. Offsets that hold
+no record (transaction markers, compaction) cost one fetch and give nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from models.settings import Settings
+from streams.kafka import consumer, start_client
+from streams.tracker.app import Row
+
+log = logging.getLogger(__name__)
+
+POLL_MS = 500
+
+
+class GapReader:
+    """Completes batches of one worker's topics."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer: AIOKafkaConsumer | None = None
+        self._reading = asyncio.Lock()  # agents come one at a time: there is one consumer
+
+    async def complete(self, rows: Sequence[Row], due: Mapping[int, int]) -> list[Row]:
+        """The batch (of one topic) with what is missing before and among its rows, by offset.
+
+        `due`: partition → the offset that should come next; else the partition's first is it.
+        """
+        delivered: defaultdict[int, list[Row]] = defaultdict(list)
+        for row in rows:
+            delivered[row.partition].append(row)
+        missing: list[Row] = []
+        for partition, part in delivered.items():
+            missing += await self._missing(part, due.get(partition, part[0].offset))
+        if not missing:
+            return list(rows)
+        log.warning(
+            "%s: %d records were passed over and are read again", rows[0].topic, len(missing)
+        )
+        return sorted([*rows, *missing], key=lambda row: (row.partition, row.offset))
+
+    async def _missing(self, part: Sequence[Row], expected: int) -> list[Row]:
+        """What one partition's rows leave out from `expected` on; one fetch for all gaps."""
+        begin, known = None, {row.offset for row in part}
+        for row in part:
+            if row.offset > expected and begin is None:
+                begin = expected
+            expected = max(expected, row.offset + 1)
+        if begin is None:
+            return []
+        last = part[-1]
+        found = await self._between(last.topic, last.partition, begin, last.offset)
+        return [row for row in found if row.offset not in known]
+
+    async def _between(self, topic: str, partition: int, first: int, end: int) -> list[Row]:
+        """The records with first ≤ offset < end that the topic still holds, in order."""
+        place, found = TopicPartition(topic, partition), []
+        async with self._reading:
+            reader = await self._started()
+            reader.assign([place])
+            reader.seek(place, first)
+            while await reader.position(place) < end:
+                batch = await reader.getmany(place, timeout_ms=POLL_MS)
+                found += [_row_of(one) for one in batch.get(place, ()) if one.offset < end]
+        return found
+
+    async def stop(self) -> None:
+        """Leave the broker; may be called twice."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+            self._consumer = None
+
+    async def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            self._consumer = await start_client(lambda: consumer(self._settings, (), None))
+        return self._consumer
+
+
+def _row_of(record: ConsumerRecord) -> Row:
+    return Row(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        tuple(record.headers),
+    )
