@@ -6,7 +6,6 @@ history left out. Profile, popularity and diversity are off.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +18,13 @@ from models.catalogue import Catalogue
 from models.cooccurrence_build import Evidence, build
 from models.model_files import embedder_model
 from models.neighbours import Neighbours, align
-from models.ports import VectorRow, Vectors
+from models.ports import TextEmbedder, VectorRow, Vectors
 from models.queries import Query, Recent
 from models.ranking import rank_batch
 from models.schemas import Item
 from models.settings import IndexSettings, RankingSettings, Settings
 from models.text import embedding_text
+from trainer.vectors import cached_vectors
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = REPOSITORY.parent / "shared" / "data" / "amazon14_beauty"
@@ -99,7 +99,7 @@ def training_evidence(sequences: dict[str, list[tuple[str, int]]]) -> Evidence:
 
 
 def embedded_items() -> Iterator[VectorRow]:
-    rows = parquet.read_table(DATA / "items.parquet").to_pylist()
+    rows = parquet.read_table(DATA / "items.parquet").sort_by("item_id").to_pylist()
     names = [row["item_id"] for row in rows]
     texts = [text_of(row) for row in rows]
     for name, text, vector in zip(names, texts, vectors_of(texts), strict=True):
@@ -107,7 +107,8 @@ def embedded_items() -> Iterator[VectorRow]:
 
 
 def text_of(row: dict[str, str | None]) -> str:
-    categories = tuple((row["categories"] or "").split(" > "))
+    paths = (row["categories"] or "").replace(" | ", " > ")
+    categories = tuple(paths.split(" > "))
     item = Item(
         item_id=row["item_id"], title=row["title"], brand=row["brand"], categories=categories
     )
@@ -115,19 +116,15 @@ def text_of(row: dict[str, str | None]) -> str:
 
 
 def vectors_of(texts: list[str]) -> Vectors:
-    """The embedder's vectors, kept outside git under the hash of the texts."""
+    """The embedder's vectors, kept outside git, where the evaluator's test finds them too."""
     settings = Settings()
-    name = hashlib.sha256("\n".join([settings.embedder.model, *texts]).encode()).hexdigest()
-    path = REPOSITORY / "var" / "beauty" / f"{name}.npy"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def embedder() -> TextEmbedder:
         from models.embedder import SentenceEmbedder  # torch takes seconds to import
 
-        made = SentenceEmbedder(embedder_model(settings), settings.embedder).embed(texts)
-        draft = path.with_suffix(".tmp.npy")
-        np.save(draft, made.astype(np.float16))
-        draft.rename(path)
-    return np.load(path).astype(np.float32)
+        return SentenceEmbedder(embedder_model(settings), settings.embedder)
+
+    return cached_vectors(texts, embedder, settings.embedder.model, REPOSITORY / "var" / "vectors")
 
 
 def figures(beauty: Beauty, *, recent: float, cooccurrence: float) -> tuple[float, float]:
