@@ -35,7 +35,7 @@ def bench(
 ) -> None:
     """Measure speed, latency, state, recovery and memory, beside alternatives on this machine.
 
-    Takes about half an hour; a broker of its own runs meanwhile. Results go to docs/benchmarks/.
+    Takes about an hour; a broker of its own runs meanwhile. Results go to docs/benchmarks/.
 
     Example: palate bench --only throughput --only latency
     """
