@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +9,7 @@ from filelock import FileLock
 
 from deploy.console import run
 from deploy.promotion import releases_topic
+from models.durable import making
 from models.errors import ReleaseError, StackError
 from models.model_files import language_model
 from models.ports import Release
@@ -58,12 +57,8 @@ def merged_weights(settings: Settings, release: Release) -> Path:
 def _merge(settings: Settings, adapter: Path, target: Path) -> None:
     from models.encoders.merging import write_merged  # torch and peft
 
-    unfinished = Path(tempfile.mkdtemp(prefix=".merging-", dir=target.parent))
     try:
-        write_merged(language_model(settings), adapter, unfinished)
-        unfinished.chmod(0o755)
-        unfinished.rename(target)
+        with making(target) as unfinished:
+            write_merged(language_model(settings), adapter, unfinished)
     except OSError as error:
         raise StackError(f"merged weights cannot be written to {target}: {error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

@@ -6,8 +6,6 @@ models/cooccurrence_build.py makes snapshots; readers need nothing but numpy.
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,8 @@ from typing import Final
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+
+from models.durable import replacing
 
 KEPT_SNAPSHOTS: Final = 3  # a reader that has just read the pointer still finds its file
 _POINTER: Final = "current"
@@ -66,7 +66,7 @@ def save_snapshot(snapshot: Cooccurrence, folder: Path) -> Path:
 
 
 def _write_arrays(snapshot: Cooccurrence, path: Path) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+    with replacing(path) as draft, draft.open("wb") as file:
         np.savez(
             file,
             ids=np.frombuffer(orjson.dumps(snapshot.ids), np.uint8),
@@ -75,17 +75,11 @@ def _write_arrays(snapshot: Cooccurrence, path: Path) -> None:
             values=snapshot.values,
             popularity=snapshot.popularity,
         )
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)
 
 
 def _write_pointer(folder: Path, snapshot_id: str) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as file:
-        file.write(snapshot_id)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(folder / _POINTER)
+    with replacing(folder / _POINTER) as draft:
+        draft.write_text(snapshot_id)
 
 
 def _prune(folder: Path, keep: Path) -> None:

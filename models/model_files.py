@@ -10,13 +10,12 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
 
+from models.durable import making
 from models.errors import EmbedderError, EngineError, PalateError, SettingsError
 from models.identity import digest
 from models.release_files import file_hash
@@ -146,12 +145,8 @@ def _convert(gguf: Path, target: Path) -> None:
     from models.encoders.conversion import gguf_to_safetensors
 
     logger.info("converting %s to %s (once)", gguf.name, target)
-    unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
     try:
-        gguf_to_safetensors(gguf, unfinished)
-        unfinished.chmod(0o755)
-        unfinished.rename(target)
+        with making(target) as unfinished:
+            gguf_to_safetensors(gguf, unfinished)
     except OSError as error:
         raise EngineError(f"the language model cannot be written to {target}: {error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from models.durable import flush
 from models.errors import ReleaseError
 
 MANIFEST: Final = "manifest.json"
@@ -52,15 +52,6 @@ def copy(files: Mapping[str, Path], folder: Path) -> None:
         flush(target)
     for inner in {(folder / relative).parent for relative in files}:
         flush(inner)
-
-
-def flush(path: Path) -> None:
-    """Make a file, or a folder's list of names, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def hashes(files: Mapping[str, Path]) -> dict[str, str]:

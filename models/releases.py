@@ -13,11 +13,12 @@ from typing import Any, Final
 import orjson
 from filelock import FileLock, Timeout
 
+from models.durable import flush
 from models.errors import ReleaseError
 from models.identity import digest
 from models.ports import CanaryLine, Release, ReleaseStore
 from models.prompts import PROMPT_VERSION
-from models.release_files import MANIFEST, changed, copy, file_hash, flush, hashes, sources
+from models.release_files import MANIFEST, changed, copy, file_hash, hashes, sources
 from models.schemas import to_rfc3339
 from models.settings import Settings
 

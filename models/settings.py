@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,7 +21,7 @@ from pydantic_settings import (
 
 from models.errors import SettingsError
 from models.setting_sources import ShortForms, unknown_names
-from models.training_settings import TrainSettings
+from models.training_settings import Group, TrainSettings
 
 DAY_S = 86_400.0
 DEFAULT_WEIGHTS = {
@@ -41,12 +41,6 @@ def _all_types(weights: dict[str, float]) -> dict[str, float]:
     if unknown:
         raise ValueError(f"unknown interaction types: {', '.join(sorted(unknown))}")
     return DEFAULT_WEIGHTS | weights
-
-
-class Group(BaseModel):
-    """Base of the setting groups: immutable, unknown names refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class KafkaSettings(Group):

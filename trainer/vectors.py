@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from models.durable import replacing
 from models.identity import digest, text_hash
 from models.ports import TextEmbedder, Vectors
 
@@ -35,9 +34,5 @@ def cached_vectors(
 
 
 def _write(path: Path, vectors: Vectors) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+    with replacing(path) as draft, draft.open("wb") as file:
         np.save(file, vectors)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)

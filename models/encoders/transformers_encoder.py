@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+)
 from transformers.utils import logging as transformers_logging
 
 from models.encoders.batcher import MicroBatcher
@@ -45,7 +50,7 @@ class TransformersEncoder:
         self._count = token_counter(source)
         self._tokenizer, self._network = _load(source)
         self._adapted: dict[str, AutoModelForCausalLM] = {}  # by the adapter's name
-        self._stop = _stop_tokens(self._tokenizer)
+        self._stop = stop_tokens(self._tokenizer)
         self._interrupt = _Interrupt()
         self._batcher: MicroBatcher[_Job, Completion] = MicroBatcher(
             self._continue, settings.batch, LINGER_S
@@ -199,7 +204,7 @@ def _load(source: ModelSource) -> tuple[AutoTokenizer, AutoModelForCausalLM]:
     return tokenizer, network.to(device).eval()
 
 
-def _stop_tokens(tokenizer: AutoTokenizer) -> list[int]:
+def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """End of text and, for models with chat markup, end of turn."""
     end_of_turn = tokenizer.convert_tokens_to_ids(END_OF_TURN)
     found = {tokenizer.eos_token_id, end_of_turn} - {None, tokenizer.unk_token_id}

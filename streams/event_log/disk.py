@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from models import durable
 from models.errors import EventLogError
 
 LOCK_TIMEOUT_S: Final = 60.0  # an append holds the lock for well under a second
@@ -22,26 +21,14 @@ def replacing(final: Path) -> Iterator[Path]:
 
     Readers see the old file or the new. Raises EventLogError if the disk does not take it.
     """
-    temporary = final.with_name(f".{final.name}.{uuid4().hex[:8]}.tmp")
     try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, final)  # noqa: PTH105 (tests of crashes intercept os.replace)
-        _sync(final.parent)
+        with durable.replacing(final) as draft:
+            yield draft
     except OSError as error:
-        temporary.unlink(missing_ok=True)  # it may be what fills the disk
         raise EventLogError(
             f"cannot write {final}: {error}; nothing is lost: with room to write, the recorder "
             "goes on from the manifests"
         ) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

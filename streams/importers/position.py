@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import orjson
 
+from models.durable import replacing
 from models.errors import ImportFailed
 from models.identity import digest
 
@@ -45,10 +45,5 @@ class PositionFile:
 
     def save(self, row: int) -> None:
         """Replace the saved row, durably."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = self.path.with_suffix(".new")
-        with new.open("wb") as file:
-            file.write(orjson.dumps({"row": row, "file": self._source}))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self.path)
+        with replacing(self.path) as draft:
+            draft.write_bytes(orjson.dumps({"row": row, "file": self._source}))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from models.errors import TopicError
 from models.settings import Settings
-from streams.kafka import consumer, start_client
 from streams.profiler.marks import Position
+from streams.rereader import Rereader
 
 READ_WITHIN_S: Final = 20.0
 
@@ -20,19 +20,16 @@ class RequestReader:
     """A consumer without a group; reads single records of topic `profile-requests`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._topic = settings.topic("profile-requests")
-        self._consumer: AIOKafkaConsumer | None = None
+        self._reader = Rereader(settings, auto_offset_reset="none")
 
     async def read(self, position: Position) -> ConsumerRecord | None:
         """The record at `position`; None if it has expired.
 
         Raises TopicError if the broker does not answer in time: try again later.
         """
-        reader = await self._started()
         place = TopicPartition(self._topic, position.partition)
-        reader.assign([place])
-        reader.seek(place, position.offset)
+        reader = await self._reader.at(place, position.offset)
         try:
             async with asyncio.timeout(READ_WITHIN_S):
                 record = await reader.getone(place)
@@ -47,13 +44,4 @@ class RequestReader:
 
     async def stop(self) -> None:
         """Leave the broker; may be called twice."""
-        if self._consumer is not None:
-            await self._consumer.stop()
-            self._consumer = None
-
-    async def _started(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            self._consumer = await start_client(
-                lambda: consumer(self._settings, (), None, auto_offset_reset="none")
-            )
-        return self._consumer
+        await self._reader.stop()

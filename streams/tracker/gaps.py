@@ -14,10 +14,10 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from models.settings import Settings
-from streams.kafka import consumer, start_client
+from streams.rereader import Rereader
 from streams.tracker.app import Row
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,7 @@ class GapReader:
     """Completes batches of one worker's topics."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._consumer: AIOKafkaConsumer | None = None
+        self._reader = Rereader(settings)
         self._reading = asyncio.Lock()  # agents come one at a time: there is one consumer
 
     async def complete(self, rows: Sequence[Row], due: Mapping[int, int]) -> list[Row]:
@@ -53,14 +52,10 @@ class GapReader:
 
     async def _missing(self, part: Sequence[Row], expected: int) -> list[Row]:
         """What one partition's rows leave out from `expected` on; one fetch for all gaps."""
-        begin, known = None, {row.offset for row in part}
-        for row in part:
-            if row.offset > expected and begin is None:
-                begin = expected
-            expected = max(expected, row.offset + 1)
+        begin = _first_gap(part, expected)
         if begin is None:
             return []
-        last = part[-1]
+        last, known = part[-1], {row.offset for row in part}
         found = await self._between(last.topic, last.partition, begin, last.offset)
         return [row for row in found if row.offset not in known]
 
@@ -68,9 +63,7 @@ class GapReader:
         """The records with first ≤ offset < end that the topic still holds, in order."""
         place, found = TopicPartition(topic, partition), []
         async with self._reading:
-            reader = await self._started()
-            reader.assign([place])
-            reader.seek(place, first)
+            reader = await self._reader.at(place, first)
             while await reader.position(place) < end:
                 batch = await reader.getmany(place, timeout_ms=POLL_MS)
                 found += [_row_of(one) for one in batch.get(place, ()) if one.offset < end]
@@ -78,14 +71,16 @@ class GapReader:
 
     async def stop(self) -> None:
         """Leave the broker; may be called twice."""
-        if self._consumer is not None:
-            await self._consumer.stop()
-            self._consumer = None
+        await self._reader.stop()
 
-    async def _started(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            self._consumer = await start_client(lambda: consumer(self._settings, (), None))
-        return self._consumer
+
+def _first_gap(part: Sequence[Row], expected: int) -> int | None:
+    """Where the first offset is missing; rows that are delivered again leave no gap."""
+    for row in part:
+        if row.offset > expected:
+            return expected
+        expected = max(expected, row.offset + 1)
+    return None
 
 
 def _row_of(record: ConsumerRecord) -> Row:

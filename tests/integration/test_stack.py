@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,11 +37,12 @@ class Shop(NamedTuple):
         return next(item.title for item in self.items if item.item_id == item_id)
 
 
-def shop() -> Shop:
+def shop(customers: Sequence[str], events: int) -> Shop:
+    """The first events of each of these customers of the sample."""
     rows = pq.read_table(
-        SAMPLE / "interactions.parquet", filters=[("user_id", "in", CUSTOMERS)]
+        SAMPLE / "interactions.parquet", filters=[("user_id", "in", customers)]
     ).to_pylist()
-    kept = [row for user in CUSTOMERS for row in [r for r in rows if r["user_id"] == user][:EVENTS]]
+    kept = [row for user in customers for row in [r for r in rows if r["user_id"] == user][:events]]
     interactions = [
         Interaction(
             event_id=digest(number, row["user_id"], row["item_id"]),
@@ -117,7 +119,7 @@ def test_purchases_become_profiles_by_the_model_and_lists_from_them(
         log={"seconds": 0.2},
         index={"cooccurrence_every_s": 1.0},
     )
-    known = shop()
+    known = shop(CUSTOMERS, EVENTS)
     with live(settings) as stack:
         stack.up()
         send(settings, "items", [(item.item_id, item.to_json()) for item in known.items])

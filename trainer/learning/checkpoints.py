@@ -7,7 +7,6 @@ run is refused instead of being trained on by mistake.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 import torch
 
+from models.durable import replacing
 from models.errors import TrainingError
 
 _FILE: Final = "checkpoint.pt"
@@ -28,16 +28,11 @@ def save(folder: Path, state: Mapping[str, Any], identity: str) -> None:
     model and optimiser, `random_state()`, the step. Raises TrainingError if it cannot be
     written, and then the checkpoint before stands.
     """
-    draft = folder / f".{_FILE}.tmp"
+    content = {"version": _VERSION, "identity": identity, "state": dict(state)}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            torch.save({"version": _VERSION, "identity": identity, "state": dict(state)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(folder / _FILE)
+        with replacing(folder / _FILE) as draft:
+            torch.save(content, draft)
     except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into the latter
-        draft.unlink(missing_ok=True)
         raise TrainingError(f"no checkpoint can be written to {folder}: {error}") from error
 
 

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from models.encoders.transformers_encoder import END_OF_TURN
+from models.encoders.transformers_encoder import END_OF_TURN, stop_tokens
 from models.errors import TrainingError
 from models.model_files import ModelSource, is_local
 from models.training_settings import PolicySettings
@@ -53,7 +53,7 @@ class Policy:
         self.settings = settings
         self._network = network
         self._tokenizer = tokenizer
-        self._stop = _stop_tokens(tokenizer)
+        self._stop = stop_tokens(tokenizer)
         self._pad = int(tokenizer.pad_token_id)
 
     @classmethod
@@ -269,10 +269,3 @@ def _with_adapter(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(base, config)
-
-
-def _stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """End of text and, for models with chat markup, end of turn: as the live encoder stops."""
-    end_of_turn = tokenizer.convert_tokens_to_ids(END_OF_TURN)
-    found = {tokenizer.eos_token_id, end_of_turn} - {None, tokenizer.unk_token_id}
-    return sorted(found)

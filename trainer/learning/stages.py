@@ -165,7 +165,8 @@ class Stages:
         learned.models = Models(result.adapter, learned.models.embedder)
         if result.validations:
             best = max(one.reward for one in result.validations)
-            learned.reward_before = learned.reward_before or result.validations[0].reward
+            if learned.reward_before is None:
+                learned.reward_before = result.validations[0].reward
             learned.reward_after = best
         self._note(learned, name, started, result.steps, result.loss)
 

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from models.ports import Vectors
 from models.profiles import Composed
 from models.schemas import ProfileRequest, Sections, SentenceCounts
 from models.settings import WindowSettings
 from models.training_settings import PolicySettings, RlsoSettings
+from tests.trainer.learning.tiny_models import random_llama
 from tests.trainer.users import session
 from trainer.cases import Case, Prompted, cases
 from trainer.judging import Judge
@@ -71,21 +71,8 @@ def model(folder: Path, positions: int = 128) -> Path:
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokens = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": "?"}
     PreTrainedTokenizerFast(tokenizer_object=raw, **tokens).save_pretrained(folder)
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=positions,
-        initializer_range=0.2,
-        eos_token_id=vocabulary["<|im_end|>"],
-        pad_token_id=vocabulary["<|endoftext|>"],
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    end, pad = vocabulary["<|im_end|>"], vocabulary["<|endoftext|>"]
+    return random_llama(folder, len(vocabulary), positions, seed=1, end=end, pad=pad, spread=0.2)
 
 
 def users(first: int, count: int) -> list[Case]:

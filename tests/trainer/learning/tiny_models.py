@@ -25,18 +25,31 @@ def tiny_llama(
     )
     tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL[:2]})
     tokenizer.save_pretrained(folder)
+    return random_llama(folder, len(vocabulary), positions, seed, dtype, end=2, pad=2)
+
+
+def random_llama(
+    folder: Path,
+    words: int,
+    positions: int,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    **special: int | float,
+) -> Path:
+    """Two layers of random weights; `special`: `end`, `pad`, and `spread` of the weights."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=words,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=positions,
+        initializer_range=special.get("spread", 0.02),
         bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
+        eos_token_id=special["end"],
+        pad_token_id=special["pad"],
     )
     LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
     return folder

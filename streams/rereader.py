@@ -1,0 +1,34 @@
+"""Going back to a place in a topic beside the group that consumes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from models.settings import Settings
+from streams.kafka import consumer, start_client
+
+
+class Rereader:
+    """A consumer without a group, connected at first use. One reading at a time."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        self._settings, self._options = settings, options
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def at(self, place: TopicPartition, offset: int) -> AIOKafkaConsumer:
+        """The consumer, assigned to this partition alone and about to read from `offset`."""
+        if self._consumer is None:
+            self._consumer = await start_client(
+                lambda: consumer(self._settings, (), None, **self._options)
+            )
+        self._consumer.assign([place])
+        self._consumer.seek(place, offset)
+        return self._consumer
+
+    async def stop(self) -> None:
+        """Leave the broker; may be called twice."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+            self._consumer = None
