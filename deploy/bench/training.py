@@ -96,11 +96,7 @@ def _each(measured: Mapping[str, Sequence[Figures]]) -> list[Row]:
 
 def _beside(measured: Mapping[str, Sequence[Figures]]) -> list[Row]:
     if "TRL" not in measured:
-        return [
-            Row(
-                "steps, TRL", 0.0, "steps/s", note="TRL is not installed (pip install trl): not run"
-            )
-        ]
+        return [Row("steps, TRL", 0.0, "steps/s", note="TRL is not installed: not run")]
     pairs = list(zip(measured["Palate"], measured["TRL"], strict=True))
     ratios = {key: [ours[key] / theirs[key] for ours, theirs in pairs] for key in pairs[0][0]}
     return [

@@ -1,7 +1,4 @@
-"""The same rounds by TRL's RLOOTrainer, its own loop timed from outside.
-
-TRL is no dependency: install it (`pip install trl`) beside Palate to have it measured.
-"""
+"""The same rounds by TRL's RLOOTrainer, its own loop timed from outside."""
 
 from __future__ import annotations
 
