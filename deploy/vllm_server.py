@@ -130,6 +130,9 @@ def command(options: VllmOptions) -> list[str]:
     line += [str(part) for pair in flags.items() for part in pair]
     if not options.gpu:
         line += ["--dtype", "bfloat16", "--enforce-eager"]  # compiling takes a minute at start
+        # A prompt read in pieces ends the server if its request is seeded: the random numbers of
+        # the piece are to be taken back, which a CPU's generator cannot do (vLLM 0.32).
+        line += ["--no-enable-chunked-prefill"]
     return line + _lora_flags(options)
 
 

@@ -42,9 +42,10 @@ def test_the_port_is_that_of_the_profilers_engine_unless_another_is_given(tmp_pa
     assert options_of(settings, tmp_path, gpu=False, port=99).port == 99
 
 
-def test_on_cpu_nothing_is_compiled_and_the_cache_is_small() -> None:
+def test_on_cpu_nothing_is_compiled_no_prompt_split_and_the_cache_is_small() -> None:
     cpu, gpu = options(), options(gpu=True)
-    assert "--enforce-eager" in command(cpu)
+    assert {"--enforce-eager", "--no-enable-chunked-prefill"} <= set(command(cpu))
+    assert "--no-enable-chunked-prefill" not in command(gpu)
     assert "VLLM_CPU_KVCACHE_SPACE" in environment(cpu)
     assert "--enforce-eager" not in command(gpu)
     assert "VLLM_CPU_KVCACHE_SPACE" not in environment(gpu)

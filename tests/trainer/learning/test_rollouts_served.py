@@ -81,3 +81,14 @@ def test_what_is_learned_between_rounds_is_served_in_the_next(
     ((after,),) = source.sample([PROMPT], 1, temperature=0.0, seed=1)
 
     assert after.completion_ids != before.completion_ids
+
+
+def test_many_long_prompts_with_seeds_at_once_do_not_end_the_server(source: VllmRollouts) -> None:
+    """vLLM reads 2,048 tokens in a step; what it reads in pieces ends it on a CPU."""
+    prompts = [f"{number}. {'a red tea cup, ' * 60}" for number in range(12)]
+
+    written = source.sample(prompts, 1, temperature=1.0, seed=1)
+
+    assert len(written) == len(prompts)
+    assert all(0 < len(one.completion_ids) <= 12 for (one,) in written)
+    assert sum(len(one.prompt_ids) for (one,) in written) > 2_048
