@@ -20,7 +20,7 @@ from streams.profiler.repaying import Repaying
 from streams.profiler.replica import Replica
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.writing import Deps, Writer
-from streams.service import HealthServer
+from streams.service import HealthServer, spare_the_collector
 from streams.serving_release import ServingRelease
 from streams.topic_follower import TopicFollower
 
@@ -56,6 +56,7 @@ class Profiler:
             answering = await _unless(stop, self._start(closing))
             if answering is None:
                 return
+            spare_the_collector()
             self._serving = True
             await self._serve(answering, stop)
             await answering.drain(DRAIN_S)

@@ -36,7 +36,7 @@ from streams.codec import (
 )
 from streams.kafka import RETRY_S, dead_letter_send, deliver, producer, start_client
 from streams.metrics import TrackerMetrics
-from streams.service import HealthServer
+from streams.service import HealthServer, spare_the_collector
 from streams.topic_follower import TopicFollower
 from streams.topics import ensure_topics
 from streams.tracker.app import (
@@ -114,6 +114,7 @@ class TrackerRole:
         read_again_from_commits(self.app)
         self.app.on_partitions_revoked.connect(self._on_revoked)
         await self.app.start()
+        spare_the_collector()
         try:
             await self._until_stopped(stop)
         except Exception:
