@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -46,10 +46,17 @@ class Progress:
             self.best_value, self.best_epoch = value, len(self.epochs)
             self.best = {name: value.clone() for name, value in network.state_dict().items()}
 
-    def finished(self, settings: SasrecSettings) -> bool:
+    def finished(self, epochs: int, patience: int) -> bool:
         """Whether the last epoch is done or validation has stopped to rise."""
         done = len(self.epochs)
-        return done >= settings.epochs or done - self.best_epoch >= settings.patience
+        return done >= epochs or done - self.best_epoch >= patience
+
+
+class Trained(NamedTuple):
+    """A network and the epoch that it is of, counted from 1."""
+
+    network: Sasrec
+    epoch: int
 
 
 def train_sasrec(
@@ -61,13 +68,50 @@ def train_sasrec(
     *,
     metric: str = "ndcg@10",
     device: str = "cpu",
-) -> Sasrec:
+) -> Trained:
     """Train until `metric` of `validate` stops to rise; returns the best epoch's network.
 
     sequences: item numbers (0 ≤ number < items) per user, oldest first. `folder` takes the
     checkpoint of each epoch, from which a killed run goes on exactly, and the log `epochs.jsonl`.
     Raises TrainingError if nothing can be learned or the loss is not finite.
     """
+
+    def judge(network: Sasrec, _epoch: int) -> tuple[dict[str, float], float]:
+        figures = dict(validate(network))
+        return figures, figures[metric]
+
+    return _train(sequences, items, judge, settings.epochs, settings, folder, device)
+
+
+def refit_sasrec(
+    sequences: Sequence[ItemNumbers],
+    items: int,
+    epochs: int,
+    settings: SasrecSettings,
+    folder: Path,
+    *,
+    device: str = "cpu",
+) -> Trained:
+    """The first `epochs` epochs of the same training, without a validation.
+
+    For sequences that hold what was validated on; otherwise as `train_sasrec`.
+    """
+
+    def judge(_network: Sasrec, epoch: int) -> tuple[dict[str, float], float]:
+        return {}, float(epoch)  # the last one is kept
+
+    return _train(sequences, items, judge, epochs, settings, folder, device)
+
+
+def _train(
+    sequences: Sequence[ItemNumbers],
+    items: int,
+    judge: Callable[[Sasrec, int], tuple[dict[str, float], float]],
+    epochs: int,
+    settings: SasrecSettings,
+    folder: Path,
+    device: str,
+) -> Trained:
     pieces = training_pieces(sequences, settings.max_length)
     if not pieces:
         raise TrainingError("no user has two items to learn an order from")
@@ -78,17 +122,17 @@ def train_sasrec(
         network.parameters(), lr=settings.learning_rate, weight_decay=0, fused=True
     )
     progress = _resumed(folder, identity, network, optimiser)
-    while not progress.finished(settings):
+    while not progress.finished(epochs, settings.patience):
         for group in optimiser.param_groups:
             group["lr"] = rate(len(progress.epochs), settings)
         line = _epoch(network, optimiser, pieces, settings, len(progress.epochs))
-        network.eval()
-        line |= validate(network)
-        progress.take(network, line, line[metric])
+        figures, value = judge(network.eval(), len(progress.epochs) + 1)
+        line |= figures
+        progress.take(network, line, value)
         _keep(folder, identity, network, optimiser, progress)
         logger.info("SASRec epoch %s", line)
     network.load_state_dict(progress.best)
-    return network.eval()
+    return Trained(network.eval(), progress.best_epoch)
 
 
 def rate(epoch: int, settings: SasrecSettings) -> float:

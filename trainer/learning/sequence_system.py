@@ -1,9 +1,10 @@
-"""SASRec as a system: trained on a corpus's training events, asked for its sessions."""
+"""SASRec as a system: trained on what a corpus knows before its test, asked for its sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,10 +15,13 @@ from models.settings import Settings
 from trainer.corpus import Corpus
 from trainer.evaluation.evaluate import masks_seen
 from trainer.evaluation.systems import Scores
+from trainer.events import Events
 from trainer.learning.sasrec import ItemNumbers, Sasrec
-from trainer.learning.sasrec_training import train_sasrec
+from trainer.learning.sasrec_training import refit_sasrec, train_sasrec
 from trainer.learning.sasrec_validation import NextItems
 from trainer.sessions import Session
+
+REFIT: Final = "refit"
 
 
 class SequenceSystem:
@@ -28,7 +32,7 @@ class SequenceSystem:
         self._network, self._reader = network, reader
 
     def scores(self, sessions: Sequence[Session]) -> Scores:
-        """Logits of the next item; items without a training event are below all others."""
+        """Logits of the next item; items that it was not trained on are below all others."""
         found = self._network.scores([self._reader.rows(session) for session in sessions])
         scores: Scores = found.cpu().numpy()
         below = scores.min(axis=1, keepdims=True) - 1
@@ -36,12 +40,12 @@ class SequenceSystem:
 
 
 class HistoryReader:
-    """Sessions → item numbers that a model of the corpus's training events knows."""
+    """Sessions → item numbers that a model trained on these events of the corpus knows."""
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: Corpus, events: Events) -> None:
         self._corpus = corpus
         self.trained: NDArray[np.bool_] = np.zeros(len(corpus.item_ids), bool)
-        self.trained[corpus.training_events.items] = True
+        self.trained[events.items] = True
 
     def rows(self, session: Session) -> ItemNumbers:
         """The items liked before the session, oldest first; unknown and untrained ones left out."""
@@ -53,20 +57,28 @@ class HistoryReader:
 def fit_sasrec(
     corpus: Corpus, settings: Settings, folder: Path, *, device: str | None = None
 ) -> SequenceSystem:
-    """Train on the training events, stop on the validation sessions' first targets.
+    """Train on the training events until the validation sessions' first targets rank no better,
+    then as many epochs on all that is known before the test.
 
-    `folder` keeps the run: a finished one is read back, a killed one goes on.
+    The test's histories hold the validation's items, and the counted systems have counted them.
+    `folder` keeps the runs: a finished one is read back, a killed one goes on.
     """
-    reader = HistoryReader(corpus)
-    network = train_sasrec(
-        [sequence.astype(np.int64) for sequence in corpus.training_events.sequences()],
-        len(corpus.item_ids),
-        _validation(corpus, reader, settings),
-        settings.train.sasrec,
-        folder,
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-    )
-    return SequenceSystem("sasrec", network, reader)
+    chosen, items = settings.train.sasrec, len(corpus.item_ids)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    training, known = corpus.training_events, corpus.known_events
+    reader = HistoryReader(corpus, training)
+    validation = _validation(corpus, reader, settings)
+    found = train_sasrec(_sequences(training), items, validation, chosen, folder, device=device)
+    if len(known.items) > len(training.items):
+        reader = HistoryReader(corpus, known)
+        found = refit_sasrec(
+            _sequences(known), items, found.epoch, chosen, folder / REFIT, device=device
+        )
+    return SequenceSystem("sasrec", found.network, reader)
+
+
+def _sequences(events: Events) -> list[ItemNumbers]:
+    return [sequence.astype(np.int64) for sequence in events.sequences()]
 
 
 def _validation(corpus: Corpus, reader: HistoryReader, settings: Settings) -> NextItems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,7 +41,14 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
         embedder={"model": str(embedder)},
         train={
             "contrastive": {"steps": 60, "batch": 24, "learning_rate": 1e-2, "validate_every": 30},
-            "sasrec": {"width": 16, "layers": 1, "epochs": 15, "batch": 8, "learning_rate": 0.02},
+            "sasrec": {
+                "width": 16,
+                "layers": 1,
+                "epochs": 25,
+                "batch": 8,
+                "learning_rate": 0.01,
+                "dropout": 0.1,
+            },
         },
     )
 
@@ -96,8 +104,29 @@ def test_items_that_nobody_had_stand_below_all_others(context: Context) -> None:
     assert (scores.argmin(axis=1) == context.corpus.row_of["unsold"]).all()
 
 
+def test_the_sequence_model_has_learned_what_validation_held(
+    context: Context, tmp_path: Path
+) -> None:
+    """A good that is sold in the validation alone is known to the model that is tested."""
+    events = [
+        bought(f"user-{user}", item, user + 3 * step)
+        for user in range(6)
+        for step, item in enumerate(("cup", "jam", "pot", "late", "tea"))
+    ]
+    corpus = corpus_of(events, items(*GOODS, "late"), context.settings, "leave-one-out")
+    late = corpus.row_of["late"]
+    assert late in corpus.known_events.items
+    assert late not in corpus.training_events.items
+
+    settings = context.settings.model_copy(update={"data_dir": tmp_path})
+
+    (system,) = build_systems(["sasrec"], replace(context, corpus=corpus, settings=settings))
+
+    assert (system.scores(corpus.sessions.test).argmin(axis=1) != late).all()
+
+
 def test_histories_are_read_oldest_first_without_what_was_never_trained(context: Context) -> None:
-    reader = HistoryReader(context.corpus)
+    reader = HistoryReader(context.corpus, context.corpus.known_events)
     session = context.corpus.sessions.test[0]
     reader.trained[context.corpus.row_of[session.liked(context.corpus.spec)[1]]] = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 import torch
 from torch.nn import functional
@@ -13,7 +14,13 @@ from models.errors import TrainingError
 from models.training_settings import SasrecSettings
 from trainer.learning import softmax_loss
 from trainer.learning.sasrec import ItemNumbers, Sasrec
-from trainer.learning.sasrec_training import batches, rate, train_sasrec, training_pieces
+from trainer.learning.sasrec_training import (
+    batches,
+    rate,
+    refit_sasrec,
+    train_sasrec,
+    training_pieces,
+)
 from trainer.learning.sasrec_validation import NextItems
 from trainer.learning.softmax_loss import full_softmax_loss
 
@@ -124,10 +131,25 @@ def test_training_finds_the_order_of_the_items(tmp_path: Path) -> None:
     validate = next_of(rings(9, 5))
     settings = SMALL.model_copy(update={"epochs": 25})
 
-    network = train_sasrec(rings(40, 6), ITEMS, validate, settings, tmp_path)
+    network, _ = train_sasrec(rings(40, 6), ITEMS, validate, settings, tmp_path)
 
     assert network.scores([np.array([2, 3, 4])]).argmax().item() == 5
     assert validate(network)["ndcg@10"] > 0.95
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "epochs.jsonl").read_bytes().splitlines()
+    return [orjson.loads(line)["loss"] for line in lines]
+
+
+def test_a_refit_repeats_the_training_as_far_as_it_is_told(tmp_path: Path) -> None:
+    sequences, validate = rings(20, 6), next_of(rings(9, 5))
+    train_sasrec(sequences, ITEMS, validate, SMALL, tmp_path / "validated")
+
+    _, epoch = refit_sasrec(sequences, ITEMS, 2, SMALL, tmp_path / "refit")
+
+    assert epoch == 2
+    assert losses(tmp_path / "refit") == losses(tmp_path / "validated")[:2]
 
 
 def test_a_killed_run_goes_on_with_the_same_losses(tmp_path: Path) -> None:
@@ -138,10 +160,6 @@ def test_a_killed_run_goes_on_with_the_same_losses(tmp_path: Path) -> None:
         if next(calls) == 2:
             raise KeyboardInterrupt
         return validate(network)
-
-    def losses(folder: Path) -> list[bytes]:
-        lines = (folder / "epochs.jsonl").read_bytes().splitlines()
-        return [line.split(b'"seconds"')[0] for line in lines]
 
     train_sasrec(sequences, ITEMS, validate, settings, tmp_path / "unbroken")
     with pytest.raises(KeyboardInterrupt):
@@ -170,9 +188,9 @@ def test_training_stops_when_validation_stops_to_rise_and_keeps_the_best(tmp_pat
         return {"ndcg@10": next(values)}
 
     settings = SMALL.model_copy(update={"patience": 2})
-    network = train_sasrec(rings(20, 6), ITEMS, validate, settings, tmp_path)
+    network, epoch = train_sasrec(rings(20, 6), ITEMS, validate, settings, tmp_path)
 
-    assert len(weights) == 4
+    assert (len(weights), epoch) == (4, 2)
     torch.testing.assert_close(network.items.weight, weights[1])
 
 
