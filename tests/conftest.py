@@ -31,8 +31,12 @@ hypothesis_settings.load_profile("palate")
 
 
 def pytest_configure() -> None:
-    """A run that is told to end (by `timeout`, by CI) stops its broker, as one by Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """A run that is told to end (by `timeout`, by CI) stops its broker, as one by Ctrl-C does.
+
+    A shell's background jobs ignore Ctrl-C, and so would every process that a test interrupts.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
