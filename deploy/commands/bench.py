@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +44,7 @@ def bench(
     from deploy.bench.ground import ground
 
     names = _chosen(only)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop like Ctrl-C: all contestants
     measured = {}
     with ground(quick=quick, runs=runs) as where:
         for name in names:
