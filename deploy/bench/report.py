@@ -17,8 +17,8 @@ HEAD = """# Benchmarks
 
 Made by `make bench` (`palate bench --only NAME` measures one anew); `*.json` beside this page hold
 every single run. Contestants take turns on one machine and a broker of their own. A figure is the
-median of as many runs as its line says; a ratio is made of medians and counts as one. What misses
-its aim stays here with the reason.
+median of as many runs as its line says; a ratio of medians counts as one. What misses its aim stays
+here with the reason.
 """
 
 

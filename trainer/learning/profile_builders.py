@@ -11,7 +11,6 @@ Answers are kept under data_dir/learned, so the control and a second run write n
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import TrainingError
-from models.model_files import WEIGHT_SUFFIXES, language_model
+from models.model_files import language_model
 from models.ports import TextEmbedder, Vectors
 from trainer.contenders import moment, profiles_of
 from trainer.evaluation.context import Context
@@ -32,6 +31,7 @@ from trainer.learning.profile_systems import (
     TextsOf,
 )
 from trainer.learning.text_tower import TextTower
+from trainer.learning.writing import weights_of
 from trainer.sessions import Session
 from trainer.vectors import cached_vectors
 
@@ -84,7 +84,7 @@ def written_profiles(context: Context, learned: Learned) -> TextsOf:
     source = language_model(settings)
     policy = Policy.load(source, settings.train.policy, adapter=learned.adapter)
     kept = (
-        settings.data_dir / "learned" / f"answers-{policy.name}-{_weights(learned.adapter)}.jsonl"
+        settings.data_dir / "learned" / f"answers-{policy.name}-{weights_of(learned.adapter)}.jsonl"
     )
     extractive = extractive_text(corpus, settings)
 
@@ -93,17 +93,6 @@ def written_profiles(context: Context, learned: Learned) -> TextsOf:
         return [written.get(moment(one)) or extractive(one) for one in sessions]
 
     return texts_of
-
-
-def _weights(adapter: Path | None) -> str:
-    """What tells adapters apart."""
-    if adapter is None:
-        return "base"
-    found = hashlib.sha256()
-    for path in sorted(adapter.iterdir()):
-        if path.suffix in WEIGHT_SUFFIXES:
-            found.update(path.read_bytes())
-    return found.hexdigest()[:16]
 
 
 def _embedder(context: Context, learned: Learned) -> tuple[TextEmbedder, Vectors]:

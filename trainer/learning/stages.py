@@ -23,6 +23,7 @@ from trainer.learning.pairs import pairs_of
 from trainer.learning.policy import Policy
 from trainer.learning.rlso_phase import identity_of, run_rlso
 from trainer.learning.warm_start import train as warm_start
+from trainer.learning.writing import weights_of
 from trainer.outcome import Stage
 from trainer.sessions import Session
 from trainer.targets import WordWeights
@@ -111,9 +112,9 @@ class Stages:
         judged = newest_of_each(
             sample_users(corpus.sessions.validation, wanted.validation_users, wanted.seed)
         )
-        texts = profiles_of(
-            self._policy(learned.models.adapter), corpus, [*told, *judged], folder / "answers.jsonl"
-        )
+        adapter = learned.models.adapter
+        kept = folder / f"answers-{weights_of(adapter)}.jsonl"
+        texts = profiles_of(self._policy(adapter), corpus, [*told, *judged], kept)
 
         def text_of(session: Session) -> str:
             return texts.get(moment(session), "")

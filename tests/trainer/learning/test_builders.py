@@ -122,7 +122,8 @@ def test_the_sequence_model_has_learned_what_validation_held(
 
     (system,) = build_systems(["sasrec"], replace(context, corpus=corpus, settings=settings))
 
-    assert (system.scores(corpus.sessions.test).argmin(axis=1) != late).all()
+    scores = system.scores(corpus.sessions.test)
+    assert (scores[:, late] > scores.min(axis=1)).all()  # the goods that nobody had are below it
 
 
 def test_histories_are_read_oldest_first_without_what_was_never_trained(context: Context) -> None:
