@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from models.durable import replacing
+
 
 class RunLog:
     """Appends records to a file; each has `kind` and `round`."""
@@ -35,6 +37,5 @@ class RunLog:
     def forget_from(self, round_: int) -> None:
         """Drop records of `round_` and later: they are about to be made again."""
         kept = [record for record in self.records() if record["round"] < round_]
-        draft = self._path.with_suffix(".tmp")
-        draft.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in kept))
-        draft.replace(self._path)
+        with replacing(self._path) as draft:
+            draft.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in kept))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import orjson
 
 from deploy.bench.rows import Row
+from models.durable import replacing
 
 QUIET = 0.1  # share of the processors; the broker at rest takes some hundredths
 HEAD = """# Benchmarks
@@ -27,8 +27,10 @@ def store(folder: Path, day: str, measured: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{day}.json"
     known = orjson.loads(path.read_bytes()) if path.exists() else {}
-    _write(path, orjson.dumps(known | measured, option=orjson.OPT_INDENT_2) + b"\n")
-    _write(folder / "README.md", page(newest(folder)).encode())
+    with replacing(path) as draft:
+        draft.write_bytes(orjson.dumps(known | measured, option=orjson.OPT_INDENT_2) + b"\n")
+    with replacing(folder / "README.md") as draft:
+        draft.write_text(page(newest(folder)))
     return path
 
 
@@ -82,11 +84,3 @@ def _others(machine: dict[str, Any]) -> str:
         " **Other work kept this machine busy: rates are lower and latencies higher than it would "
         "give alone.**"
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(content)
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
