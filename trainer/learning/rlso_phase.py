@@ -30,6 +30,7 @@ def run_rlso(
     folder: Path,
     identity: str,
     *,
+    mask_seen: bool,
     items: Vectors | None = None,
     source: RolloutSource | None = None,
     training: Sequence[Session] | None = None,
@@ -38,8 +39,10 @@ def run_rlso(
     """Train `policy` on the corpus' training sessions, validate on users of its validation split.
 
     `items`: the catalogue under `embedder` in the order of `corpus.item_ids`, made here if not
-    given. `source`: the policy itself if not given. `training`: fewer sessions than all.
-    `advance` is told of rounds done. Goes on from the checkpoint in `folder` if there is one.
+    given. `mask_seen`: whether what a user had is left out of the ranking that is rewarded, as
+    `ranking.exclude_seen` leaves it out where releases serve. `source`: the policy itself if not
+    given. `training`: fewer sessions than all. `advance` is told of rounds done. Goes on from the
+    checkpoint in `folder` if there is one.
     Raises as Rlso.train does.
     """
     chosen = settings.rlso
@@ -61,11 +64,22 @@ def run_rlso(
     )
     sessions = corpus.sessions.train if training is None else training
     held_out = sample_users(corpus.sessions.validation, chosen.validation_users, chosen.seed)
-    return run.train(_cases(corpus, sessions), _cases(corpus, newest_of_each(held_out)))
+    return run.train(
+        *(
+            cases(some, corpus.row_of, corpus.spec, mask_seen=mask_seen)
+            for some in (sessions, newest_of_each(held_out))
+        )
+    )
 
 
 def identity_of(
-    corpus: Corpus, base: str, start: Path | None, embedder: str, settings: TrainSettings
+    corpus: Corpus,
+    base: str,
+    start: Path | None,
+    embedder: str,
+    settings: TrainSettings,
+    *,
+    mask_seen: bool,
 ) -> str:
     """Name of what a run depends on: data, models and settings. `start`: its first adapter."""
     weights = (start / "adapter_model.safetensors").read_bytes() if start else b""
@@ -78,8 +92,5 @@ def identity_of(
         settings.rlso.model_dump(mode="json", exclude=FREE_TO_CHANGE),
         settings.policy.model_dump(mode="json"),
         settings.sessions.model_dump(mode="json"),
+        mask_seen,
     )
-
-
-def _cases(corpus: Corpus, sessions: Sequence[Session]) -> list[Case]:
-    return cases(sessions, corpus.row_of, corpus.spec, mask_seen=True)

@@ -144,6 +144,7 @@ class Stages:
 
     def _rlso(self, learned: Learned, number: int) -> None:
         name, wanted = f"rlso-{number}", self._train.rlso
+        mask_seen = self._settings.ranking.exclude_seen
         started, start = time.monotonic(), learned.models.adapter
         rounds = steps_for(len(self._sessions), wanted.prompts, self._train.passes, wanted.rounds)
         settings = self._train.model_copy(
@@ -158,7 +159,8 @@ class Stages:
             embedder,
             settings,
             self._folder / name,
-            identity_of(self._corpus, policy.name, start, identity, settings),
+            identity_of(self._corpus, policy.name, start, identity, settings, mask_seen=mask_seen),
+            mask_seen=mask_seen,
             items=self._items(embedder, identity),
             training=self._sessions,
             advance=lambda done: self._advance(name, done, rounds),

@@ -17,7 +17,7 @@ from models.ports import CanaryLine
 from trainer.judging import Answer
 from trainer.learning.policy import Policy, Rollout
 
-AT_ONCE: Final = 32  # prompts between two lines of progress
+AT_ONCE: Final = 64  # prompts between two lines of progress
 
 
 def write_answers(

@@ -61,6 +61,7 @@ def _run(settings: Settings, options: argparse.Namespace, stack: ExitStack) -> P
     from trainer.vectors import cached_vectors
 
     train, base = settings.train, language_model(settings)
+    mask_seen = settings.ranking.exclude_seen
     corpus = Corpus.from_folder(options.data, settings)
     embedder = SentenceEmbedder(embedder_model(settings), settings.embedder)
     texts = corpus.embedding_texts()[1]
@@ -74,7 +75,8 @@ def _run(settings: Settings, options: argparse.Namespace, stack: ExitStack) -> P
         embedder,
         train,
         options.out,
-        identity_of(corpus, policy.name, options.start, embedder.model, train),
+        identity_of(corpus, policy.name, options.start, embedder.model, train, mask_seen=mask_seen),
+        mask_seen=mask_seen,
         items=items,
         source=_server(policy, options, settings, stack) if options.vllm else None,
     ).adapter

@@ -113,6 +113,16 @@ def test_a_completion_ends_with_its_stop_token_or_is_cut_off(policy: Policy) -> 
         assert "<|im_end|>" not in one.text
 
 
+def test_sampling_leaves_the_policy_as_it_was_to_the_bit(policy: Policy) -> None:
+    rollouts = policy.completion_tokens(PROMPTS, [" red mug"] * len(PROMPTS))
+    before = policy.log_probs(rollouts)
+
+    policy.sample(PROMPTS, 2, seed=1)
+
+    assert torch.equal(policy.log_probs(rollouts), before)
+    assert all(weights.requires_grad for weights in policy.parameters())
+
+
 def test_the_reference_is_the_base_without_adapter(base: Path, policy: Policy) -> None:
     rollouts = [group[0] for group in policy.sample(PROMPTS, 1, seed=1)]
     with policy.reference():

@@ -37,8 +37,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(corpus: Corpus, source: Path, folder: Path, train: TrainSettings) -> int:
     policy = Policy.load(source, train.policy, device="cpu")
-    identity = identity_of(corpus, policy.name, None, "hash", train)
-    return run_rlso(corpus, policy, HashEmbedder(), train, folder, identity).rounds
+    identity = identity_of(corpus, policy.name, None, "hash", train, mask_seen=False)
+    return run_rlso(corpus, policy, HashEmbedder(), train, folder, identity, mask_seen=False).rounds
 
 
 def test_rounds_and_validations_are_logged_and_a_run_can_be_prolonged(
@@ -66,9 +66,15 @@ def test_other_settings_are_another_run(corpus: Corpus, source: Path, tmp_path: 
         run(corpus, source, tmp_path, other)
 
 
-def test_the_start_is_part_of_a_runs_name(corpus: Corpus, tmp_path: Path) -> None:
+def test_the_start_and_what_is_ranked_are_part_of_a_runs_name(
+    corpus: Corpus, tmp_path: Path
+) -> None:
     (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
 
-    names = {identity_of(corpus, "base", start, "hash", TRAIN) for start in (None, tmp_path)}
+    names = {
+        identity_of(corpus, "base", start, "hash", TRAIN, mask_seen=masked)
+        for start in (None, tmp_path)
+        for masked in (False, True)
+    }
 
-    assert len(names) == 2
+    assert len(names) == 4
