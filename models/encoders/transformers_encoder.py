@@ -18,6 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from models.encoders.attention import write_word_by_word
 from models.encoders.batcher import MicroBatcher
 from models.encoders.tokens import token_counter
 from models.errors import EngineError, EngineUnavailable
@@ -201,7 +202,9 @@ def _load(source: ModelSource) -> tuple[AutoTokenizer, AutoModelForCausalLM]:
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer, network.to(device).eval()
+    network = network.to(device).eval()
+    write_word_by_word(network)
+    return tokenizer, network
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
