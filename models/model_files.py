@@ -86,6 +86,16 @@ def base_model_hash(settings: Settings) -> str:
     return digest({path.name: file_hash(path) for path in weights}, chars=64)
 
 
+def files_hash(source: ModelSource) -> str:
+    """Hex sha256 that names everything in a model's folder; a hub id names itself."""
+    if not isinstance(source, Path):
+        return source
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    return digest(
+        {path.relative_to(source).as_posix(): file_hash(path) for path in files}, chars=64
+    )
+
+
 def is_local(source: ModelSource) -> bool:
     """True for a folder on this machine: loading it must not reach for the network."""
     return isinstance(source, Path)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from models.model_files import ModelSource
+from models.model_files import ModelSource, files_hash
 from models.ports import Release, ReleaseStore, TextEmbedder
 from models.prompts import render
-from models.releases import adapter_folder, embedder_folder, embedder_hash
+from models.releases import adapter_folder, embedder_folder
 from models.settings import Settings
 from trainer.cases import Case, Prompted, cases, prompted
 from trainer.corpus import Corpus, newest_of_each, sample_users
@@ -61,15 +61,10 @@ class Gauge:
     def measure(self, release: Release, store: ReleaseStore) -> Measured:
         """A published release."""
         return self.measure_files(
-            release.id,
-            adapter_folder(store, release),
-            embedder_folder(store, release),
-            embedder_hash(release),
+            release.id, adapter_folder(store, release), embedder_folder(store, release)
         )
 
-    def measure_files(
-        self, name: str, adapter: Path | None, embedder: Path | None, embedder_hash: str
-    ) -> Measured:
+    def measure_files(self, name: str, adapter: Path | None, embedder: Path | None) -> Measured:
         """A release by its folders; None: what the settings name."""
         policy = Policy.load(self._base, self._settings.train.policy, adapter=adapter)
         source = embedder or self._embedder
@@ -77,7 +72,7 @@ class Gauge:
             self._corpus,
             self._settings,
             lambda: self._open_embedder(source),
-            embedder_hash,
+            files_hash(source),
             self._cache,
         )
         kept = self._folder / f"{name}.answers"

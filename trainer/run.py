@@ -34,6 +34,7 @@ from trainer.outcome import Memory, Outcome, load_memory, save_memory
 from trainer.releasing import EMBEDDER, canary, metrics_of, publish, release_of
 from trainer.schedule import alone
 from trainer.sessions import Session
+from trainer.vectors import forget_unused
 
 KEPT_RUNS: Final = 3
 
@@ -119,6 +120,7 @@ class _Run:
     ) -> None:
         self._settings, self._tools, self._serving = settings, tools, serving
         self._memory, self._plan, self._corpus = memory, planned, corpus
+        self._started = time.time()
         # Other settings or another catalogue make it another run, in a folder of its own.
         key = digest(
             planned.release, settings.train.model_dump(mode="json"), corpus.embedding_texts()
@@ -140,7 +142,7 @@ class _Run:
         self._clear_old_runs()
         learned = self._learn(sessions)
         release, verdict = self._released(learned.models)
-        self._clear_vectors()
+        forget_unused(self._vectors, self._started)
         return Outcome(
             ending="passed" if verdict.passed else "refused",
             said="; ".join(verdict.reasons) or "every rule of the gate is kept",
@@ -195,12 +197,7 @@ class _Run:
     def _judged(self, models: Models) -> tuple[Verdict, Measured]:
         """The candidate against the serving release and the anchor, on the same users."""
         store, gauge = self._tools.releases, self._gauge
-        candidate = gauge.measure_files(
-            self._plan.release,
-            models.adapter,
-            models.embedder,
-            str(models.embedder) if models.embedder else self._settings.embedder.model,
-        )
+        candidate = gauge.measure_files(self._plan.release, models.adapter, models.embedder)
         serving = gauge.measure(self._serving, store)
         anchor_id = self._memory.anchor or self._serving.id
         anchor = (
@@ -216,6 +213,3 @@ class _Run:
         )
         for path in others[: -(KEPT_RUNS - 1)]:
             shutil.rmtree(path)
-
-    def _clear_vectors(self) -> None:
-        shutil.rmtree(self._vectors, ignore_errors=True)

@@ -21,16 +21,24 @@ def cached_vectors(
     """[len(texts), dimension] by the embedder that `identity` names, from `folder` if known.
 
     `identity` must change with the embedder's weights; `embedder` is only called when the
-    vectors have to be made.
+    vectors have to be made. A file that is read is as young as one that is written.
     """
     path = folder / f"{digest(identity, [text_hash(text) for text in texts])}.npy"
     if path.exists():
+        path.touch()
         found: Vectors = np.load(path, allow_pickle=False)
         return found
     logger.info("embedding %d texts with %s", len(texts), identity)
     made = embedder().embed(texts)
     _write(path, made)
     return made
+
+
+def forget_unused(folder: Path, since: float) -> None:
+    """Remove what neither was written nor read since then (epoch s)."""
+    for path in folder.glob("*.npy"):
+        if path.stat().st_mtime < since:
+            path.unlink()
 
 
 def _write(path: Path, vectors: Vectors) -> None:

@@ -123,7 +123,7 @@ def _read(data: Path | None, settings: Settings, protocol: Protocol) -> Corpus:
 
 
 def _context(corpus: Corpus, settings: Settings, sessions: Sequence[Session]) -> Context:
-    from models.model_files import embedder_model
+    from models.model_files import embedder_model, files_hash
     from trainer.evaluation.context import Context
 
     def embedder() -> Any:
@@ -135,7 +135,7 @@ def _context(corpus: Corpus, settings: Settings, sessions: Sequence[Session]) ->
         corpus,
         settings,
         embedder,
-        settings.embedder.model,
+        files_hash(embedder_model(settings)),
         settings.data_dir / "vectors",
         sessions,
     )

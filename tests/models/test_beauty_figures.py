@@ -16,7 +16,7 @@ import pytest
 
 from models.catalogue import Catalogue
 from models.cooccurrence_build import Evidence, build
-from models.model_files import embedder_model
+from models.model_files import embedder_model, files_hash
 from models.neighbours import Neighbours, align
 from models.ports import TextEmbedder, VectorRow, Vectors
 from models.queries import Query, Recent
@@ -124,7 +124,8 @@ def vectors_of(texts: list[str]) -> Vectors:
 
         return SentenceEmbedder(embedder_model(settings), settings.embedder)
 
-    return cached_vectors(texts, embedder, settings.embedder.model, REPOSITORY / "var" / "vectors")
+    weights = files_hash(embedder_model(settings))
+    return cached_vectors(texts, embedder, weights, REPOSITORY / "var" / "vectors")
 
 
 def figures(beauty: Beauty, *, recent: float, cooccurrence: float) -> tuple[float, float]:

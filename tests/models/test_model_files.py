@@ -8,7 +8,7 @@ import pytest
 
 from models import model_files
 from models.errors import EmbedderError, EngineError, SettingsError
-from models.model_files import embedder_model, is_local, language_model
+from models.model_files import embedder_model, files_hash, is_local, language_model
 from models.settings import Settings, load_settings
 
 
@@ -115,3 +115,18 @@ def test_the_lock_is_not_inside_the_folder_that_appears(
     assert isinstance(folder, Path)
     assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
     assert model_files.is_local(folder)
+
+
+def test_other_weights_under_the_same_path_have_another_name(tmp_path: Path) -> None:
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text("mean")
+    (tmp_path / "model.safetensors").write_bytes(b"first")
+    names = {files_hash(tmp_path), files_hash(tmp_path)}
+
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+    names.add(files_hash(tmp_path))
+    (tmp_path / "1_Pooling" / "config.json").write_text("last token")
+    names.add(files_hash(tmp_path))
+
+    assert len(names) == 3
+    assert files_hash("owner/name") == "owner/name"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 from models.fakes import HashEmbedder
-from trainer.vectors import cached_vectors
+from trainer.vectors import cached_vectors, forget_unused
 
 
 def test_known_texts_are_not_embedded_again(tmp_path: Path) -> None:
@@ -26,3 +27,18 @@ def test_known_texts_are_not_embedded_again(tmp_path: Path) -> None:
     assert np.array_equal(first, again)
     assert np.array_equal(first, other[::-1])
     assert np.array_equal(first, renewed)
+
+
+def test_only_what_was_used_since_a_time_is_kept(tmp_path: Path) -> None:
+    cached_vectors(["tea"], HashEmbedder, "old", tmp_path)
+    cached_vectors(["tea"], HashEmbedder, "read again", tmp_path)
+    for path in tmp_path.iterdir():
+        os.utime(path, (1_000, 1_000))
+    cached_vectors(["tea"], HashEmbedder, "read again", tmp_path)
+    cached_vectors(["tea"], HashEmbedder, "new", tmp_path)
+    kept = sorted(tmp_path.iterdir())
+
+    forget_unused(tmp_path, since=2_000)
+
+    assert len(kept) == 3
+    assert len(list(tmp_path.iterdir())) == 2

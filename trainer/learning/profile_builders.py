@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import TrainingError
-from models.model_files import language_model
+from models.model_files import files_hash, language_model
 from models.ports import TextEmbedder, Vectors
 from trainer.contenders import moment, profiles_of
 from trainer.evaluation.context import Context
@@ -31,7 +31,6 @@ from trainer.learning.profile_systems import (
     TextsOf,
 )
 from trainer.learning.text_tower import TextTower
-from trainer.learning.writing import weights_of
 from trainer.sessions import Session
 from trainer.vectors import cached_vectors
 
@@ -83,9 +82,8 @@ def written_profiles(context: Context, learned: Learned) -> TextsOf:
     corpus, settings = context.corpus, context.settings
     source = language_model(settings)
     policy = Policy.load(source, settings.train.policy, adapter=learned.adapter)
-    kept = (
-        settings.data_dir / "learned" / f"answers-{policy.name}-{weights_of(learned.adapter)}.jsonl"
-    )
+    weights = files_hash(learned.adapter)[:16] if learned.adapter else "base"
+    kept = settings.data_dir / "learned" / f"answers-{policy.name}-{weights}.jsonl"
     extractive = extractive_text(corpus, settings)
 
     def texts_of(sessions: Sequence[Session]) -> list[str]:

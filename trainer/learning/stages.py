@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.model_files import ModelSource
+from models.model_files import ModelSource, files_hash
 from models.ports import TextEmbedder, Vectors
 from models.settings import Settings
 from trainer.choosing import steps_for
@@ -23,7 +23,6 @@ from trainer.learning.pairs import pairs_of
 from trainer.learning.policy import Policy
 from trainer.learning.rlso_phase import identity_of, run_rlso
 from trainer.learning.warm_start import train as warm_start
-from trainer.learning.writing import weights_of
 from trainer.outcome import Stage
 from trainer.sessions import Session
 from trainer.targets import WordWeights
@@ -113,7 +112,7 @@ class Stages:
             sample_users(corpus.sessions.validation, wanted.validation_users, wanted.seed)
         )
         adapter = learned.models.adapter
-        kept = folder / f"answers-{weights_of(adapter)}.jsonl"
+        kept = folder / f"answers-{files_hash(adapter)[:16] if adapter else 'base'}.jsonl"
         texts = profiles_of(self._policy(adapter), corpus, [*told, *judged], kept)
 
         def text_of(session: Session) -> str:
@@ -151,8 +150,8 @@ class Stages:
             update={"rlso": wanted.model_copy(update={"rounds": rounds})}
         )
         policy = self._policy(start, wanted.seed, reference=start)
-        embedder = self._open(learned.models.embedder or self._embedder)
-        identity = str(learned.models.embedder or embedder.model)
+        source = learned.models.embedder or self._embedder
+        embedder, identity = self._open(source), files_hash(source)
         result = run_rlso(
             self._corpus,
             policy,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,6 @@ import orjson
 import torch
 
 from models.identity import digest
-from models.model_files import WEIGHT_SUFFIXES
 from models.ports import CanaryLine
 from trainer.judging import Answer
 from trainer.learning.policy import Policy, Rollout
@@ -43,17 +41,6 @@ def write_answers(
                 file.write(orjson.dumps({"prompt": digest(prompt), **asdict(answer)}) + b"\n")
         on_answers(start + len(part))
     return [known[digest(prompt)] for prompt in prompts]
-
-
-def weights_of(adapter: Path | None) -> str:
-    """Name of an adapter by its weights, of the base if it is None: tells answers apart."""
-    if adapter is None:
-        return "base"
-    found = hashlib.sha256()
-    for path in sorted(adapter.iterdir()):
-        if path.suffix in WEIGHT_SUFFIXES:
-            found.update(path.read_bytes())
-    return found.hexdigest()[:16]
 
 
 def _read(kept: Path) -> dict[str, Answer]:

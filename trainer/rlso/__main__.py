@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
 
 def _run(settings: Settings, options: argparse.Namespace, stack: ExitStack) -> Path:
     from models.embedder import SentenceEmbedder
-    from models.model_files import embedder_model, language_model
+    from models.model_files import embedder_model, files_hash, language_model
     from trainer.corpus import Corpus
     from trainer.learning.policy import Policy
     from trainer.learning.rlso_phase import identity_of, run_rlso
@@ -64,8 +64,9 @@ def _run(settings: Settings, options: argparse.Namespace, stack: ExitStack) -> P
     mask_seen = settings.ranking.exclude_seen
     corpus = Corpus.from_folder(options.data, settings)
     embedder = SentenceEmbedder(embedder_model(settings), settings.embedder)
+    weights = files_hash(embedder_model(settings))
     texts = corpus.embedding_texts()[1]
-    items = cached_vectors(texts, lambda: embedder, embedder.model, options.out.parent / "vectors")
+    items = cached_vectors(texts, lambda: embedder, weights, options.out.parent / "vectors")
     policy = Policy.load(
         base, train.policy, adapter=options.start, reference=options.start, seed=train.rlso.seed
     )
@@ -75,7 +76,7 @@ def _run(settings: Settings, options: argparse.Namespace, stack: ExitStack) -> P
         embedder,
         train,
         options.out,
-        identity_of(corpus, policy.name, options.start, embedder.model, train, mask_seen=mask_seen),
+        identity_of(corpus, policy.name, options.start, weights, train, mask_seen=mask_seen),
         mask_seen=mask_seen,
         items=items,
         source=_server(policy, options, settings, stack) if options.vllm else None,

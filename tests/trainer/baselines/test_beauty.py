@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.model_files import embedder_model
+from models.model_files import embedder_model, files_hash
 from models.ports import TextEmbedder
 from models.settings import Settings, load_settings
 from trainer.corpus import Corpus
@@ -47,7 +47,11 @@ def report() -> Report:
     corpus = Corpus.from_folder(DATA, load_settings(), "leave-one-out")
     vectors = REPOSITORY / "var" / "vectors"  # outside version control
     context = Context(
-        corpus, settings, lambda: load_embedder(settings), settings.embedder.model, vectors
+        corpus,
+        settings,
+        lambda: load_embedder(settings),
+        files_hash(embedder_model(settings)),
+        vectors,
     )
     systems = build_systems(list(FIGURES), context)
     return evaluate(corpus, systems, corpus.sessions.test, settings.train.evaluation)
