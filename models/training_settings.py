@@ -182,6 +182,9 @@ class EvaluationSettings(Group):
     """How systems are compared."""
 
     ks: tuple[int, ...] = Field((5, 10, 20), description="Cut-offs of recall and NDCG.")
+    against: tuple[str, ...] = Field(
+        ("star",), description="Systems whose difference to each other one is told, paired."
+    )
     resamples: int = Field(1_000, ge=100, description="Bootstrap resamples over users.")
     users: int = Field(400, ge=1, description="Test users for systems that generate profiles.")
     mask_seen: bool | None = Field(

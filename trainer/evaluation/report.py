@@ -16,7 +16,6 @@ from trainer.evaluation.evaluate import Report
 from trainer.evaluation.metrics import metric_names
 
 HEADLINE_K: Final = 10
-ANCHOR: Final = "star"  # what everything learned has to beat
 
 About = Mapping[str, Any]  # command, machine, duration: what the report itself cannot know
 
@@ -29,22 +28,23 @@ def headline_k(report: Report) -> int:
 def short_table(report: Report) -> Iterator[tuple[str, ...]]:
     """Head and rows for a terminal: means, and the interval of what decides."""
     k = headline_k(report)
-    anchored = _anchored(report)
+    others = _compared_with(report)
     head = ("system", f"recall@{k}", f"NDCG@{k}", "95 %", "MRR", "coverage")
-    yield (*head, f"− {ANCHOR}") if anchored else head
+    yield (*head, *(f"− {other}" for other in others))
     for system in report.systems:
         ndcg = report.interval(system.name, f"ndcg@{k}")
-        row: tuple[str, ...] = (
+        yield (
             system.name,
             f"{report.interval(system.name, f'recall@{k}').mean:.4f}",
             f"{ndcg.mean:.4f}",
             f"{ndcg.low:.4f}–{ndcg.high:.4f}",
             f"{report.interval(system.name, 'mrr').mean:.4f}",
             f"{system.exposure.coverage:.2f}",
+            *(
+                _apart(report, system.name, other, f"ndcg@{k}").partition(" ")[0]
+                for other in others
+            ),
         )
-        if anchored:
-            row = (*row, _against_anchor(report, system.name, f"ndcg@{k}").partition(" ")[0])
-        yield row
 
 
 def columns_of(report: Report) -> tuple[str, ...]:
@@ -52,33 +52,32 @@ def columns_of(report: Report) -> tuple[str, ...]:
     k = headline_k(report)
     top = max(report.settings.ks)
     found = ("system", f"recall@{k}", f"NDCG@{k}", "MRR", f"coverage@{top}", f"popularity@{top}")
-    return (*found, f"NDCG@{k} − {ANCHOR}") if _anchored(report) else found
+    return (*found, *(f"NDCG@{k} − {other}" for other in _compared_with(report)))
 
 
 def rows_of(report: Report) -> Iterator[tuple[str, ...]]:
     """One row per system, in the order measured."""
     k = headline_k(report)
     for system in report.systems:
-        row = [
+        yield (
             system.name,
             *(_said(report.interval(system.name, m)) for m in (f"recall@{k}", f"ndcg@{k}", "mrr")),
             f"{system.exposure.coverage:.3f}",
             f"{system.exposure.popularity:.4f}",
-        ]
-        if _anchored(report):
-            row.append(_against_anchor(report, system.name, f"ndcg@{k}"))
-        yield tuple(row)
+            *(_apart(report, system.name, other, f"ndcg@{k}") for other in _compared_with(report)),
+        )
 
 
-def _anchored(report: Report) -> bool:
+def _compared_with(report: Report) -> list[str]:
+    """The systems of `train.evaluation.against` that were measured, if there are others."""
     names = {system.name for system in report.systems}
-    return ANCHOR in names and len(names) > 1
+    return [name for name in report.settings.against if {name} < names]
 
 
-def _against_anchor(report: Report, system: str, metric: str) -> str:
-    if system == ANCHOR:
+def _apart(report: Report, system: str, other: str, metric: str) -> str:
+    if system == other:
         return ""
-    found = report.difference(system, ANCHOR, metric)
+    found = report.difference(system, other, metric)
     return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
 
 

@@ -108,6 +108,17 @@ def test_the_table_sets_every_system_against_the_training_free_one(report: Repor
     assert len(next(short_table(report))) == len(list(short_table(report))[1])
 
 
+def test_systems_are_set_against_those_that_the_setting_names_and_were_measured(
+    corpus: Corpus,
+) -> None:
+    settings = SETTINGS.model_copy(update={"against": ("star", "absent", "second")})
+    systems = [Oracle(corpus, name, rank) for rank, name in enumerate(("star", "second", "third"))]
+    report = evaluate(corpus, systems, corpus.sessions.test, settings)
+
+    assert columns_of(report)[-2:] == ("NDCG@10 − star", "NDCG@10 − second")
+    assert [row[-1][:7] for row in rows_of(report)] == ["+0.3691", "", "-0.1309"]
+
+
 def test_the_report_says_how_it_was_ranked(report: Report) -> None:
     said = setting_of(report)
 
