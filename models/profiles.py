@@ -58,20 +58,30 @@ def compose(
     completion_text: str | None,
     count_tokens: CountTokens,
     max_tokens: int = MAX_TOKENS,
+    *,
+    stand_ins: bool = True,
 ) -> Composed:
     """Check the model's continuation of `render(request)`; None if no model answered.
 
     Never raises on what a model may write. The text has at most `max_tokens` by
-    `count_tokens` and holds exactly the sentences of `sections`.
+    `count_tokens` and holds exactly the sentences of `sections`. Without `stand_ins` nothing
+    takes the place of what failed: the profile of a model that is to answer for its own words.
     """
     forbidden = Forbidden(request.edits.forbidden)
     events = section_events(request)
     written, rejected = _model_sentences(request, completion_text or "", events, forbidden)
     draft: Draft = {
-        section: _section(section, request, events, written[section], rejected, forbidden)
+        section: [
+            *_section(section, request, written[section], forbidden),
+            *(
+                _stand_ins(section, request, events, written[section], rejected, forbidden)
+                if stand_ins
+                else ()
+            ),
+        ]
         for section in Section
     }
-    if not any(draft.values()):
+    if stand_ins and not any(draft.values()):
         draft = _undescribed(request)
     kept = within_tokens(draft, lambda part: count_tokens(_text(part, forbidden)), max_tokens)
     return Composed(
@@ -106,24 +116,30 @@ def _replaced(request: ProfileRequest) -> Mapping[str, str]:
 
 
 def _section(
+    section: Section, request: ProfileRequest, written: Sequence[Sentence], forbidden: Forbidden
+) -> list[Sentence]:
+    own = [_user_sentence(text) for text in _user_texts(section, request)]
+    own = [sentence for sentence in own if sentence.text and not forbidden.found_in(sentence.text)]
+    return own if section in _replaced(request) else [*own, *written]
+
+
+def _stand_ins(
     section: Section,
     request: ProfileRequest,
     events: SectionEvents,
     written: Sequence[Sentence],
     rejected: Mapping[Section, int],
     forbidden: Forbidden,
-) -> list[Sentence]:
-    own = [_user_sentence(text) for text in _user_texts(section, request)]
-    own = [sentence for sentence in own if sentence.text and not forbidden.found_in(sentence.text)]
-    if section in _replaced(request):
-        return own
-    stand_ins = 0 if written and not rejected[section] else 1 if written else MAX_EXTRACTIVE
+) -> Iterator[Sentence]:
+    """Sentences built from the events, where the model's failed or it made none."""
+    if section in _replaced(request) or (written and not rejected[section]):
+        return iter(())
     built = (
         sentence
         for sentence in extractive_sentences(section, own_events(section, events))
         if not forbidden.found_in(sentence.text)
     )
-    return [*own, *written, *islice(built, stand_ins)]
+    return islice(built, 1 if written else MAX_EXTRACTIVE)
 
 
 def _user_texts(section: Section, request: ProfileRequest) -> Iterator[str]:

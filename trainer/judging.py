@@ -1,7 +1,9 @@
 """Answers of the model → checked profiles → vectors → rewards and watch figures.
 
-An answer is judged by the profile that the live system would have made of it: checked against the
-events, with extractive sentences where it failed, and embedded by the frozen decoder.
+An answer is judged by the profile that `compose` makes of it: checked against the events and
+embedded by the frozen decoder. As served, extractive sentences stand in where it failed. What a
+model learns from has none of them: they hold whole titles, which rank well, so that a model was
+rewarded for failing the check.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ from trainer.rewards import Rewards, ndcg, rewards
 Compose = Callable[[ProfileRequest, str], Composed]  # request, answer → checked profile
 
 
-def checked(count_tokens: Callable[[str], int]) -> Compose:
-    """The profiler's own way from an answer to a profile."""
-    return lambda request, answer: compose(request, answer, count_tokens)
+def checked(count_tokens: Callable[[str], int], *, stand_ins: bool = True) -> Compose:
+    """The profiler's own way from an answer to a profile; `stand_ins` as in `compose`."""
+    return lambda request, answer: compose(request, answer, count_tokens, stand_ins=stand_ins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,14 @@ class Judge:
         )
 
     def _embedded(self, texts: Sequence[str]) -> Vectors:
-        """Equal texts get equal vectors, to the bit: a group of them has no variance."""
-        distinct = sorted(set(texts))
-        vectors = self._embedder.embed(distinct)
-        row_of = {text: row for row, text in enumerate(distinct)}
+        """Equal texts get equal vectors, to the bit: a group of them has no variance.
+
+        A profile that says nothing is 0: it ranks as chance does.
+        """
+        distinct = sorted(set(texts) - {""})
+        vectors = np.zeros((len(distinct) + 1, self._items.shape[1]), np.float32)
+        vectors[:-1] = self._embedder.embed(distinct)
+        row_of = {text: row for row, text in enumerate([*distinct, ""])}
         return vectors[[row_of[text] for text in texts]]
 
 

@@ -57,6 +57,13 @@ def test_a_rejected_sentence_is_counted_and_an_extractive_one_stands_in() -> Non
     ]
 
 
+def test_without_stand_ins_only_what_the_model_may_say_is_left() -> None:
+    composed = compose(REQUEST, " a dedicated foodie; lunch bags", count_tokens, stand_ins=False)
+    assert composed.text == "Stable taste: Lunch bags"
+    assert (composed.counts.kept, composed.counts.rejected) == (1, 1)
+    assert compose(REQUEST, None, count_tokens, stand_ins=False).text == ""
+
+
 def test_without_a_model_the_profile_is_built_from_the_events() -> None:
     composed = compose(REQUEST, None, count_tokens)
     assert composed.text == (

@@ -29,12 +29,14 @@ def asked() -> list[Prompted]:
     return [prompted(case, WindowSettings(), TEXTS.__getitem__) for case in found]
 
 
-def judge_of(asked: list[Prompted], *answers: list[str]) -> tuple[Judge, Judged]:
+def judge_of(
+    asked: list[Prompted], *answers: list[str], stand_ins: bool = True
+) -> tuple[Judge, Judged]:
     embedder = HashEmbedder()
     judge = Judge(
         embedder,
         embedder.embed(list(TEXTS.values())),
-        checked(lambda text: len(text.split())),
+        checked(lambda text: len(text.split()), stand_ins=stand_ins),
         SETTINGS,
     )
     given = [[Answer(text, len(text.split()), True) for text in group] for group in answers]
@@ -49,6 +51,19 @@ def test_only_what_the_events_bear_out_is_in_the_profile_and_in_the_reward(
     assert judged.rewards.grounding.tolist() == [1.0, 0.0, 0.5]
     assert all("lamp" not in text and "iamond" not in text for text in judged.profiles)
     assert judged.rewards.length.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_model_gains_nothing_by_failing_the_check(asked: list[Prompted]) -> None:
+    answers = [" red lunch bag", " red lunch bag; diamonds", " diamonds"]
+    _, served = judge_of(asked[:1], answers)
+    _, own = judge_of(asked[:1], answers, stand_ins=False)
+
+    assert len(set(served.profiles)) == 3  # extractive sentences stand in for the diamonds
+    assert own.profiles == ["Right now: Red lunch bag"] * 2 + [""]
+    assert own.rewards.ndcg[0] == own.rewards.ndcg[1]
+    assert own.rewards.total[0] > own.rewards.total[1] > own.rewards.total[2]
+    # All four items, bar the bag that was had, share their ranks.
+    assert own.rewards.ndcg[2] == pytest.approx((1 + 1 / np.log2(3) + 1 / 2) / 3)
 
 
 def test_equal_profiles_have_equal_rewards_to_the_bit(asked: list[Prompted]) -> None:

@@ -89,19 +89,21 @@ class Rlso:
         policy: Policy,
         source: RolloutSource,
         judge: Judge,
+        served: Judge,
         read: Read,
         settings: RlsoSettings,
         folder: Path,
         identity: str,
         advance: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`identity` names model, settings and data: another run's checkpoint is refused.
+        """`judge` gives the rewards, `served` what users get (logged at validations).
 
-        `advance` is told of the rounds done.
+        `identity` names model, settings and data: another run's checkpoint is refused. `advance`
+        is told of the rounds done.
         """
         self._policy = policy
         self._source = source
-        self._judge = judge
+        self._judge, self._served = judge, served
         self._read = read
         self._settings = settings
         self._folder = folder
@@ -173,8 +175,7 @@ class Rlso:
     ) -> _Batch:
         prompts = [prompt.prompt for prompt in asked]
         rollouts = self._source.sample(prompts, samples, temperature=temperature, seed=seed)
-        answers = [[_answer(rollout) for rollout in group] for group in rollouts]
-        return _Batch(asked, rollouts, self._judge.judge(asked, answers))
+        return _Batch(asked, rollouts, self._judge.judge(asked, _answers(rollouts)))
 
     def _count(self, step: Step, number: int) -> None:
         """Log a step, and hold the optimiser's own count of steps against ours (§1.10)."""
@@ -188,13 +189,16 @@ class Rlso:
         asked = self._readable(held_out[: self._settings.validation_users])
         if not asked:
             return
-        judged = self._answered(asked, 1, 0.0, self._settings.seed).judged
+        batch = self._answered(asked, 1, 0.0, self._settings.seed)
+        judged, served = batch.judged, self._served.judge(asked, _answers(batch.rollouts))
         record = {
             **_told(judged),
+            "served": float(served.rewards.ndcg.mean()),
             "shuffled": self._judge.shuffled(asked, judged),
             "users": {  # for paired intervals
                 "reward": judged.rewards.total.tolist(),
                 "ndcg": judged.rewards.ndcg.tolist(),
+                "served": served.rewards.ndcg.tolist(),
             },
         }
         followed = self._done.round - 1
@@ -279,8 +283,11 @@ def _spread(rewards: Rewards, samples: int) -> dict[str, float]:
     }
 
 
-def _answer(rollout: Rollout) -> Answer:
-    return Answer(rollout.text, len(rollout.completion_ids), rollout.finished)
+def _answers(rollouts: Sequence[Sequence[Rollout]]) -> list[list[Answer]]:
+    return [
+        [Answer(one.text, len(one.completion_ids), one.finished) for one in group]
+        for group in rollouts
+    ]
 
 
 def _told(judged: Judged) -> dict[str, Any]:

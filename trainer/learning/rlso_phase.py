@@ -55,6 +55,7 @@ def run_rlso(
     run = Rlso(
         policy,
         source or LocalRollouts(policy, settings.policy.max_new_tokens),
+        Judge(embedder, vectors, checked(policy.count_tokens, stand_ins=False), chosen),
         Judge(embedder, vectors, checked(policy.count_tokens), chosen),
         read,
         chosen,

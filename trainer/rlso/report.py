@@ -12,11 +12,12 @@ import orjson
 from trainer.evaluation.bootstrap import Interval, interval
 from trainer.run_log import RunLog
 
-PARTS: Final = ("reward", "ndcg")  # with the figures of each user in the log
+PARTS: Final = ("reward", "ndcg", "served")  # with the figures of each user in the log
 CURVES: Final = (
     "training reward",
     "held-out reward",
     "held-out ndcg",
+    "served ndcg",
     "shuffled ndcg",
     "grounding",
     "kl",
@@ -45,16 +46,17 @@ def table_of(records: Sequence[Record]) -> str:
     """Markdown: every validation, with paired 95 % intervals of the differences to the start."""
     validations = [record for record in records if record["kind"] == "validation"]
     lines = [
-        "| rounds | reward | Δ to the start | NDCG | Δ to the start | shuffled NDCG | grounding "
-        "| tokens | titles copied |",
-        "|---:|---:|---|---:|---|---:|---:|---:|---:|",
+        "| rounds | reward | Δ to the start | NDCG, own words | Δ to the start | NDCG, as served "
+        "| Δ to the start | shuffled NDCG | grounding | tokens | titles copied |",
+        "|---:|---:|---|---:|---|---:|---|---:|---:|---:|---:|",
     ]
     for record in validations:
         apart = {part: difference(validations[0], record, part) for part in PARTS}
         figures = record["figures"]
         lines.append(
             f"| {record['round'] + 1} | {record['reward']:.4f} | {_said(apart['reward'])} "
-            f"| {record['ndcg']:.4f} | {_said(apart['ndcg'])} | {record['shuffled']:.4f} "
+            f"| {record['ndcg']:.4f} | {_said(apart['ndcg'])} "
+            f"| {record['served']:.4f} | {_said(apart['served'])} | {record['shuffled']:.4f} "
             f"| {record['grounding']:.3f} | {figures['tokens']:.1f} | {figures['copied']:.3f} |"
         )
     return "\n".join(lines)
@@ -87,6 +89,7 @@ def curves_of(records: Sequence[Record]) -> Iterator[dict[str, float]]:
                     "round": record["round"] + 1,
                     "held-out reward": record["reward"],
                     "held-out ndcg": record["ndcg"],
+                    "served ndcg": record["served"],
                     "shuffled ndcg": record["shuffled"],
                 }
             case "step":

@@ -103,4 +103,4 @@ def run(folder: Path, source: Path, settings: RlsoSettings = RLSO) -> Rlso:
     embedder = WordEmbedder()
     judge = Judge(embedder, embedder.embed(list(ITEMS.values())), unchecked, settings)
     local = LocalRollouts(policy, ANSWER_TOKENS)
-    return Rlso(policy, local, judge, read, settings, folder, identity="planted")
+    return Rlso(policy, local, judge, judge, read, settings, folder, identity="planted")

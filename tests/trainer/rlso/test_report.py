@@ -23,8 +23,9 @@ def log_of(path: Path) -> RunLog:
 
 
 def validation(log: RunLog, round_: int, rewards: list[float]) -> None:
-    users = {"reward": rewards, "ndcg": rewards}
-    means: dict[str, Any] = {"reward": sum(rewards) / 2, "ndcg": sum(rewards) / 2}
+    parts = ("reward", "ndcg", "served")
+    users = dict.fromkeys(parts, rewards)
+    means: dict[str, Any] = dict.fromkeys(parts, sum(rewards) / 2)
     log.write(
         "validation", round_, **means, grounding=0.9, shuffled=0.1, figures=FIGURES, users=users
     )
