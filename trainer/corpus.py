@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -86,6 +86,10 @@ class Corpus:
     ) -> Corpus:
         """`items.parquet` and `interactions.parquet`. Raises TrainingError, ImportFailed."""
         return read_corpus(FolderSource(folder), settings, protocol)
+
+    def at_validation(self) -> Corpus:
+        """The corpus as it could be used when the validation began: nothing later is known."""
+        return replace(self, known_events=self.training_events)
 
     @cached_property
     def item_ids(self) -> tuple[str, ...]:

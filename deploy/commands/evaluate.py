@@ -84,7 +84,7 @@ def evaluate(
 
     wait_without_spinning()
     settings, started = _with_masking(load_settings(), mask_seen), time.monotonic()
-    corpus = _read(data, settings, protocol)
+    corpus = _read(data, settings, protocol, split)
     sessions = corpus.sessions.of(split.value)
     if users:
         sessions = sample_users(sessions, users, settings.train.evaluation.seed)
@@ -113,13 +113,16 @@ def _with_masking(settings: Settings, mask_seen: bool | None) -> Settings:
     return settings.model_copy(update={"train": train})
 
 
-def _read(data: Path | None, settings: Settings, protocol: Protocol) -> Corpus:
+def _read(data: Path | None, settings: Settings, protocol: Protocol, split: Part) -> Corpus:
+    """The data; for the validation, without what the validation itself holds."""
     from streams.event_log import SegmentLog
     from trainer.corpus import Corpus
 
     if data is not None:
-        return Corpus.from_folder(data, settings, protocol.value)
-    return Corpus.from_log(SegmentLog(settings.log_dir), settings, protocol.value)
+        corpus = Corpus.from_folder(data, settings, protocol.value)
+    else:
+        corpus = Corpus.from_log(SegmentLog(settings.log_dir), settings, protocol.value)
+    return corpus.at_validation() if split is Part.VALIDATION else corpus
 
 
 def _context(corpus: Corpus, settings: Settings, sessions: Sequence[Session]) -> Context:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -10,6 +11,10 @@ from typer.testing import CliRunner
 
 from deploy.cli import app
 from models.errors import PalateError
+from models.settings import load_settings
+from trainer.baselines.counted import PopularitySystem, users_per_item
+from trainer.corpus import Corpus
+from trainer.evaluation.evaluate import evaluate
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
@@ -18,6 +23,14 @@ def palate(*arguments: object) -> str:
     done = CliRunner().invoke(app, ["evaluate", *map(str, arguments)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
+
+
+def popularity_ndcg(corpus: Corpus) -> float:
+    """NDCG@10 of the most popular items in the validation, by what `corpus` has counted."""
+    system = PopularitySystem("popularity", users_per_item(corpus))
+    chosen = load_settings().train.evaluation
+    found = evaluate(corpus, [system], corpus.sessions.validation, chosen)
+    return found.interval("popularity", "ndcg@10").mean
 
 
 def test_a_table_is_printed_and_a_run_folder_written(tmp_path: Path) -> None:
@@ -42,6 +55,17 @@ def test_json_is_what_is_written(tmp_path: Path) -> None:
     found = orjson.loads(said)
     assert found == orjson.loads((tmp_path / "results.json").read_bytes())
     assert (found["protocol"], found["mask_seen"]) == ("leave-one-out", True)
+
+
+def test_the_validation_is_ranked_without_having_counted_it(tmp_path: Path) -> None:
+    chosen = ("--data", SAMPLE, "--split", "validation", "--system", "popularity")
+    said = orjson.loads(palate(*chosen, "--out", tmp_path, "--json"))
+
+    corpus = Corpus.from_folder(SAMPLE, load_settings())
+    before = replace(corpus, known_events=corpus.training_events)
+    honest, leaking = map(popularity_ndcg, (before, corpus))
+    assert honest != pytest.approx(leaking, abs=1e-4)
+    assert said["systems"]["popularity"]["metrics"]["ndcg@10"][0] == pytest.approx(honest, abs=1e-6)
 
 
 def test_an_unknown_system_and_a_missing_folder_are_refused_by_name(tmp_path: Path) -> None:

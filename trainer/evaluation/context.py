@@ -51,5 +51,5 @@ class Context:
 
     @cached_property
     def neighbours(self) -> Neighbours:
-        """Co-occurrence before the test."""
+        """Co-occurrence of what is known."""
         return neighbours_of(self.corpus, self.catalogue, self.settings.index)

@@ -97,7 +97,7 @@ def with_sasrec(name: str, first: Callable[[Context], System], context: Context)
     """The system that `first` makes, mixed with the sequence model."""
     corpus = context.corpus
     # Weights are chosen as they could have been chosen then: by what was known at validation.
-    past = replace(context, corpus=replace(corpus, known_events=corpus.training_events))
+    past = replace(context, corpus=corpus.at_validation())
     weights = _fitted(name, first(past), sasrec(past), past)
     logger.info("%s: weight of the first by activity: %s", name, dict(weights))
     return HybridSystem(name, first(context), sasrec(context), weights, _activity(corpus))
