@@ -18,9 +18,8 @@ from trainer.judging import checked
 from trainer.learning.policy import Policy
 from trainer.learning.writing import write_answers
 from trainer.measuring import Contender, measure
-from trainer.sessions import Session, request_of
+from trainer.sessions import Key, Session, request_of
 
-Moment = tuple[str, int]  # user id, event time
 OpenEmbedder = Callable[[ModelSource], TextEmbedder]
 
 
@@ -84,12 +83,12 @@ class Gauge:
 
 def profiles_of(
     policy: Policy, corpus: Corpus, sessions: Sequence[Session], kept: Path
-) -> dict[Moment, str]:
-    """Profile texts as the live system would write them; moments of too long prompts are absent.
+) -> dict[Key, str]:
+    """Profile texts as the live system would write them; sessions of too long prompts are absent.
 
     `kept`: answers made before a kill, of this policy alone.
     """
-    requests = {moment(one): request_of(one, corpus.spec, corpus.text_of) for one in sessions}
+    requests = {one.key: request_of(one, corpus.spec, corpus.text_of) for one in sessions}
     asked = {key: render(request) for key, request in requests.items()}
     readable = [key for key, prompt in asked.items() if policy.fits(prompt)]
     answers = write_answers(policy, [asked[key] for key in readable], kept)
@@ -98,8 +97,3 @@ def profiles_of(
         key: compose(requests[key], answer.text).text
         for key, answer in zip(readable, answers, strict=True)
     }
-
-
-def moment(session: Session) -> Moment:
-    """What names a session within a corpus."""
-    return session.user_id, session.as_of

@@ -11,6 +11,9 @@ from models.settings import WindowSettings
 from streams.windows import History, split_by_liking, to_windows, views, windows_hash
 
 
+Key = tuple[str, int, str]  # user id, as_of, id of the last event known
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """One user at one moment. Everything in `history` was applied before any of `targets` came."""
@@ -23,6 +26,14 @@ class Session:
     targets: tuple[str, ...]  # next positive items, distinct, in order, at least one
     target_time: int  # event time of the first target
     last_target_time: int  # event time of the last target; all of it lies in the session's split
+
+    @property
+    def key(self) -> Key:
+        """What names a session within a corpus; it sorts a user's by time.
+
+        Sessions of one time, as leave-one-out has them, differ in the last event of their history.
+        """
+        return self.user_id, self.as_of, self.history[-1].event_id if self.history else ""
 
     def liked(self, spec: WindowSettings) -> tuple[str, ...]:
         """Items of the positive interactions, oldest first, with repetitions."""

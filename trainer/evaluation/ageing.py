@@ -70,7 +70,7 @@ def aged_sessions(
 
     Every state of `earlier` not after a session counts, the session's own state among them.
     """
-    known = sorted({_moment(session): session for session in earlier}.items())
+    known = sorted({session.key: session for session in earlier}.items())
     by_user = {user: [s for _, s in group] for user, group in groupby(known, lambda x: x[0][0])}
     found: list[Session] = []
     ages: list[float] = []
@@ -87,10 +87,6 @@ def aged_sessions(
             )
             ages.append((session.as_of - state.as_of) / DAY_MS)
     return found, np.array(ages, np.float64)
-
-
-def _moment(session: Session) -> tuple[str, int, int]:
-    return session.user_id, session.as_of, session.applied_offset
 
 
 def _masks(ages: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:

@@ -20,7 +20,7 @@ from typing import Final
 from models.errors import TrainingError
 from models.model_files import files_hash, language_model
 from models.ports import TextEmbedder, Vectors
-from trainer.contenders import moment, profiles_of
+from trainer.contenders import profiles_of
 from trainer.evaluation.context import Context
 from trainer.evaluation.systems import System
 from trainer.learning.builders import another_users, extractive_text, with_sasrec
@@ -88,7 +88,7 @@ def written_profiles(context: Context, learned: Learned) -> TextsOf:
 
     def texts_of(sessions: Sequence[Session]) -> list[str]:
         written = profiles_of(policy, corpus, sessions, kept)
-        return [written.get(moment(one)) or extractive(one) for one in sessions]
+        return [written.get(one.key) or extractive(one) for one in sessions]
 
     return texts_of
 

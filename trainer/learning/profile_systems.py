@@ -78,18 +78,13 @@ def shuffled(texts_of: TextsOf, sessions: Iterable[Session], seed: int) -> Texts
     order = sorted(by_user)
     random.Random(seed).shuffle(order)
     partner = dict(zip(order, order[1:] + order[:1], strict=True))
-    place = {key(s): n for held in by_user.values() for n, s in enumerate(held)}
+    place = {one.key: n for held in by_user.values() for n, one in enumerate(held)}
 
     def another(session: Session) -> Session:
         others = by_user[partner[session.user_id]]
-        return others[place.get(key(session), 0) % len(others)]
+        return others[place.get(session.key, 0) % len(others)]
 
     return lambda asked: texts_of([another(session) for session in asked])
-
-
-def key(session: Session) -> tuple[str, int, int]:
-    """What names a session among all."""
-    return session.user_id, session.as_of, session.applied_offset
 
 
 class HybridSystem:

@@ -15,7 +15,7 @@ from models.model_files import ModelSource, files_hash
 from models.ports import TextEmbedder, Vectors
 from models.settings import Settings
 from trainer.choosing import steps_for
-from trainer.contenders import OpenEmbedder, moment, profiles_of
+from trainer.contenders import OpenEmbedder, profiles_of
 from trainer.corpus import Corpus, newest_of_each, sample_users
 from trainer.learning.builders import ranking_validation
 from trainer.learning.contrastive import train_embedder
@@ -116,7 +116,7 @@ class Stages:
         texts = profiles_of(self._policy(adapter), corpus, [*told, *judged], kept)
 
         def text_of(session: Session) -> str:
-            return texts.get(moment(session), "")
+            return texts.get(session.key, "")
 
         ids, item_texts = corpus.embedding_texts()
         pairs = pairs_of(corpus, told, text_of)

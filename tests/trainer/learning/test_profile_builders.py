@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.evaluation.context import Context
 from trainer.evaluation.registry import build_systems
 from trainer.learning.policy import Policy
-from trainer.learning.profile_builders import Learned
+from trainer.learning.profile_builders import Learned, written_profiles
 
 GOODS = ("cup", "jam", "pot", "tea", "tin", "hat", "bag", "pin")
 
@@ -69,6 +70,23 @@ def test_answers_are_written_once(context: Context, monkeypatch: pytest.MonkeyPa
     (again,) = build_systems(["profile"], context)
 
     np.testing.assert_array_equal(again.scores(context.corpus.sessions.test), scores)
+
+
+def test_sessions_of_one_time_have_profiles_of_their_own(context: Context) -> None:
+    """In leave-one-out what was bought on one day makes several sessions of one time."""
+    events = [bought("ann", good, 1, name=f"{n}") for n, good in enumerate(GOODS)]
+    corpus = corpus_of(events, items(*GOODS), context.settings, "leave-one-out")
+    sessions = [*corpus.sessions.train, *corpus.sessions.validation, *corpus.sessions.test]
+    assert len({session.as_of for session in sessions}) == 1
+
+    texts = written_profiles(replace(context, corpus=corpus), Learned())(sessions)
+
+    alone = [
+        written_profiles(replace(context, corpus=corpus), Learned())([session])[0]
+        for session in sessions
+    ]
+    assert texts == alone
+    assert len(set(texts)) == len(texts)
 
 
 def test_a_folder_brings_its_adapter_and_embedder(context: Context, tmp_path: Path) -> None:
