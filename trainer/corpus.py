@@ -65,6 +65,7 @@ class Corpus:
     data_range: DataRange
     counts: Mapping[str, int]  # of what was read and what was left out
     description_chars: int = field(default=600)
+    of_log: bool = False  # which goes on, so that the name does not say what was read
 
     @classmethod
     def from_log(
@@ -78,7 +79,7 @@ class Corpus:
 
         Raises TrainingError if it is empty, EventLogError on holes.
         """
-        return read_corpus(LogSource(log, until), settings, protocol)
+        return replace(read_corpus(LogSource(log, until), settings, protocol), of_log=True)
 
     @classmethod
     def from_folder(

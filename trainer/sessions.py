@@ -10,7 +10,6 @@ from models.schemas import AppliedEdits, ProfileRequest
 from models.settings import WindowSettings
 from streams.windows import History, split_by_liking, to_windows, views, windows_hash
 
-
 Key = tuple[str, int, str]  # user id, as_of, id of the last event known
 
 

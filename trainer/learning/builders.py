@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from models.model_files import embedder_model, language_model
 from models.ports import TextEmbedder
 from models.profiles import compose
 from models.settings import Settings
+from models.training_settings import EvaluationSettings
 from trainer.baselines.builders import star
 from trainer.corpus import Corpus, sample_users
 from trainer.evaluation.context import Context
@@ -68,7 +69,9 @@ def noprofile_shuffled(context: Context) -> EmbeddedTextSystem:
 def noprofile_cl(context: Context) -> EmbeddedTextSystem:
     """Raw history text with an embedder trained on it, or read back from the cache folder."""
     corpus, settings = context.corpus, context.settings
-    result = train_noprofile(corpus, settings, learned_folder(context, "noprofile-cl"))
+    folder = learned_folder(context, "noprofile-cl")
+    mask_seen = masks_seen(settings.train.evaluation, corpus.protocol)
+    result = train_noprofile(corpus, settings, folder, mask_seen=mask_seen)
     tower = TextTower(result.embedder, settings.train.contrastive)
     _, texts = corpus.embedding_texts()
     items = cached_vectors(texts, lambda: tower, tower.fingerprint(), context.cache)
@@ -121,11 +124,35 @@ def _activity(corpus: Corpus) -> Callable[[Session], int]:
 
 
 def learned_folder(context: Context, name: str) -> Path:
-    """Where the system is kept: another folder for other data, protocol or settings."""
+    """Where the system is kept: another folder for other data, protocol or settings.
+
+    A folder of data is known by its name, the log by what was read of it.
+    """
     corpus, train = context.corpus, context.settings.train
     group = train.sasrec if name == "sasrec" else train.contrastive
-    key = digest(group.model_dump(mode="json", exclude=PACE))[:8]
+    told = [group.model_dump(mode="json", exclude=PACE), *_unusual_mask(corpus, train.evaluation)]
+    key = digest(*told, *(_read_of_log(context) if corpus.of_log else ()))[:8]
     return context.settings.data_dir / "learned" / f"{name}-{corpus.name}-{corpus.protocol}-{key}"
+
+
+def _unusual_mask(corpus: Corpus, chosen: EvaluationSettings) -> list[bool]:
+    """Training stops by what is ranked; nothing to say where that is as the protocol has it."""
+    usual = chosen.model_copy(update={"mask_seen": None})
+    masked = masks_seen(chosen, corpus.protocol)
+    return [] if masked == masks_seen(usual, corpus.protocol) else [masked]
+
+
+def _read_of_log(context: Context) -> list[Any]:
+    corpus, read = context.corpus, context.corpus.data_range
+    sessions = context.settings.train.sessions.model_dump(mode="json")
+    spec = corpus.spec.model_dump(mode="json")
+    return [
+        read.borders,
+        sorted(read.next_offsets.items()),
+        sessions,
+        spec,
+        corpus.embedding_texts(),
+    ]
 
 
 def extractive_profile(context: Context) -> EmbeddedTextSystem:
@@ -160,23 +187,25 @@ def train_noprofile(
     settings: Settings,
     folder: Path,
     *,
+    mask_seen: bool,
     device: str | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> ContrastiveResult:
     """Contrastive training on the raw histories of the training sessions.
 
-    The step with the best NDCG on validation sessions is kept. `folder` keeps the run, and what
-    was finished is read back. Raises TrainingError.
+    The step with the best NDCG on validation sessions is kept. `mask_seen`: items had before are
+    neither learned nor ranked. `folder` keeps the run, and what was finished is read back.
+    Raises TrainingError.
     """
     text_of = raw_history(corpus, settings)
     ids, texts = corpus.embedding_texts()
     return train_embedder(
-        pairs_of(corpus, corpus.sessions.train, text_of),
+        pairs_of(corpus, corpus.sessions.train, text_of, mask_seen=mask_seen),
         dict(zip(ids, texts, strict=True)),
         embedder_model(settings),
         settings.train.contrastive,
         folder,
-        validate=ranking_validation(corpus, text_of, settings),
+        validate=ranking_validation(corpus, text_of, settings, mask_seen=mask_seen),
         device=device,
         advance=advance,
     )
@@ -187,9 +216,14 @@ def ranking_validation(
     text_of: TextOf,
     settings: Settings,
     sessions: Sequence[Session] | None = None,
+    *,
+    mask_seen: bool,
 ) -> Validate:
-    """NDCG by the gate's metric on these sessions, or on some users' validation sessions."""
-    chosen = settings.train.evaluation
+    """NDCG by the gate's metric on these sessions, or on some users' validation sessions.
+
+    `mask_seen`: items had before are neither ranked nor wanted.
+    """
+    chosen = settings.train.evaluation.model_copy(update={"mask_seen": mask_seen})
     sessions = sessions or sample_users(corpus.sessions.validation, VALIDATION_USERS, chosen.seed)
     _, texts = corpus.embedding_texts()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.corpus import Corpus
+from trainer.evaluation.evaluate import rankable
 from trainer.learning.infonce import Negatives, allowed_negatives, log_draw_probabilities
 from trainer.sessions import Session
 
@@ -32,15 +33,14 @@ class Draw:
     positives: tuple[str, ...]
 
 
-def pairs_of(corpus: Corpus, sessions: Sequence[Session], text_of: TextOf) -> list[Pair]:
-    """Sessions with a text and a known next item."""
-    found = []
-    for session in sessions:
-        positives = tuple(item for item in session.targets if item in corpus.row_of)
-        text = text_of(session)
-        if positives and text:
-            found.append(Pair(text, positives, frozenset(session.liked(corpus.spec))))
-    return found
+def pairs_of(
+    corpus: Corpus, sessions: Sequence[Session], text_of: TextOf, *, mask_seen: bool
+) -> list[Pair]:
+    """Sessions with a text and a next item to rank: where `mask_seen`, none that was had before."""
+    told = ((text_of(one), one) for one in rankable(corpus, sessions, mask_seen))
+    return [
+        Pair(text, one.targets, frozenset(one.liked(corpus.spec))) for text, one in told if text
+    ]
 
 
 def history_text(corpus: Corpus, items: int) -> TextOf:

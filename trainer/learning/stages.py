@@ -106,7 +106,7 @@ class Stages:
     def _contrastive(self, learned: Learned, number: int) -> None:
         name, corpus = f"contrastive-{number}", self._corpus
         folder, started = self._folder / name, time.monotonic()
-        wanted = self._train.contrastive
+        wanted, mask_seen = self._train.contrastive, self._settings.ranking.exclude_seen
         told = sample_users(self._sessions, wanted.users, wanted.seed)
         judged = newest_of_each(
             sample_users(corpus.sessions.validation, wanted.validation_users, wanted.seed)
@@ -119,7 +119,7 @@ class Stages:
             return texts.get(session.key, "")
 
         ids, item_texts = corpus.embedding_texts()
-        pairs = pairs_of(corpus, told, text_of)
+        pairs = pairs_of(corpus, told, text_of, mask_seen=mask_seen)
         steps = steps_for(len(pairs), wanted.batch, self._train.passes, wanted.steps)
         done = 0
 
@@ -134,7 +134,9 @@ class Stages:
             learned.models.embedder or self._embedder,
             wanted.model_copy(update={"steps": steps}),
             folder,
-            validate=ranking_validation(corpus, text_of, self._settings, judged),
+            validate=ranking_validation(
+                corpus, text_of, self._settings, judged, mask_seen=mask_seen
+            ),
             advance=advance,
         )
         if result.best_step:  # 0: the embedder it began with ranks best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,27 +10,35 @@ import numpy as np
 import pytest
 
 from models.embedder import SentenceEmbedder
+from models.schemas import Interaction
 from models.settings import EmbedderSettings, Settings, load_settings
+from streams.event_log import SegmentLog
+from tests.streams.logged import record, record_of
 from tests.trainer.corpora import bought, corpus_of, items
 from tests.trainer.learning.tiny_embedder import tiny_embedder
 from trainer.corpus import Corpus
 from trainer.evaluation.context import Context
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.registry import build_systems
+from trainer.learning.builders import learned_folder, ranking_validation, raw_history
 from trainer.learning.sequence_system import HistoryReader
+from trainer.sessions import Session
 
 GOODS = ("cup", "jam", "pot", "tea", "tin", "hat", "bag", "pin", "mat", "fan", "oil", "ink")
 LEARNED = ("noprofile", "noprofile-shuffled", "noprofile-cl", "sasrec", "star-sasrec")
 
 
-def ring_corpus(settings: Settings) -> Corpus:
+def ring(users: int = 30) -> list[Interaction]:
     """Every user goes through the goods in one order, from a start of their own."""
-    events = [
+    return [
         bought(f"user-{user}", GOODS[(user + step) % len(GOODS)], user + 3 * step)
-        for user in range(30)
+        for user in range(users)
         for step in range(6)
     ]
-    return corpus_of(events, items(*GOODS, "unsold"), settings, "leave-one-out")
+
+
+def ring_corpus(settings: Settings) -> Corpus:
+    return corpus_of(ring(), items(*GOODS, "unsold"), settings, "leave-one-out")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +103,59 @@ def test_other_settings_are_learned_in_another_folder(context: Context) -> None:
 
     folders = sorted((context.settings.data_dir / "learned").glob("sasrec-*"))
     assert len(folders) == 2
+
+
+def test_one_more_event_of_the_log_is_learned_in_another_folder(
+    context: Context, tmp_path: Path
+) -> None:
+    fast = {"width": 8, "heads": 1, "layers": 1, "epochs": 1}
+    settings = load_settings(data_dir=tmp_path, kafka={"partitions": 1}, train={"sasrec": fast})
+    log, goods = SegmentLog(settings.log_dir), items(*GOODS)
+    events = [*ring(8), bought("user-0", "cup", 99)]
+    record(log, settings, (record_of("items", 0, n, item) for n, item in enumerate(goods)))
+
+    def learn(since: int, until: int) -> None:
+        rows = [
+            record_of("interactions", 0, since + n, event, event.timestamp)
+            for n, event in enumerate(events[since:until])
+        ]
+        record(log, settings, rows)
+        corpus = Corpus.from_log(log, settings, "leave-one-out")
+        build_systems(["sasrec"], replace(context, corpus=corpus, settings=settings))
+
+    learn(0, len(events) - 1)
+    learn(len(events) - 1, len(events))
+
+    assert len(list((tmp_path / "learned").glob("sasrec-event log-*"))) == 2
+
+
+def test_what_is_masked_unlike_the_protocol_is_learned_in_another_folder(context: Context) -> None:
+    def folder(mask_seen: bool | None) -> Path:
+        evaluation = context.settings.train.evaluation.model_copy(update={"mask_seen": mask_seen})
+        train = context.settings.train.model_copy(update={"evaluation": evaluation})
+        settings = context.settings.model_copy(update={"train": train})
+        return learned_folder(replace(context, settings=settings), "noprofile-cl")
+
+    assert folder(None) == folder(True) != folder(False)  # leave-one-out leaves out items had
+
+
+def test_the_best_step_is_chosen_by_what_is_ranked(context: Context) -> None:
+    """A user who buys the same again tells nothing where items had are left out."""
+    events = [bought("ann", good, day) for day, good in enumerate(("cup", "jam", "pot", "cup"))]
+    events += [bought("bob", good, day) for day, good in enumerate(("cup", "jam", "pot", "tea"))]
+    corpus = corpus_of(events, items(*GOODS), context.settings, "leave-one-out")
+    text_of = raw_history(corpus, context.settings)
+    sessions = corpus.sessions.test
+
+    def value(chosen: Sequence[Session], mask_seen: bool) -> float:
+        judge = ranking_validation(corpus, text_of, context.settings, chosen, mask_seen=mask_seen)
+        return judge(context.embedder.embed)
+
+    (again,) = [one for one in sessions if one.user_id == "ann"]
+    (new,) = [one for one in sessions if one.user_id == "bob"]
+    assert value(sessions, mask_seen=True) == value([new], mask_seen=True)
+    both = [value([one], mask_seen=False) for one in (again, new)]
+    assert value(sessions, mask_seen=False) == pytest.approx(np.mean(both))
 
 
 def test_items_that_nobody_had_stand_below_all_others(context: Context) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from models.embedder import SentenceEmbedder
 from models.errors import TrainingError
 from models.settings import EmbedderSettings
 from models.training_settings import ContrastiveSettings
+from tests.trainer.corpora import bought, corpus_of, items
 from tests.trainer.learning.tiny_embedder import tiny_embedder
 from trainer.learning import contrastive
 from trainer.learning.contrastive import ContrastiveResult, Embed, train_embedder
 from trainer.learning.hard_negatives import mine
-from trainer.learning.pairs import Pair, draws, negatives_of, shares
+from trainer.learning.pairs import Pair, draws, negatives_of, pairs_of, shares
 from trainer.learning.text_tower import TextTower
 
 TASTES = ("tea", "cat", "lace", "tin", "felt", "soap")
@@ -204,6 +206,21 @@ def test_a_pairs_other_next_items_are_not_its_negatives() -> None:
     own = draw.rows.index(0)
     assert not allowed[own].any()
     assert allowed[1 - own].tolist() == [column == own for column in range(2)]
+
+
+def test_items_had_before_are_positives_only_where_they_are_ranked() -> None:
+    catalogue = items("tea", "cat", "pin", "mat")
+    days = enumerate(("tea", "cat", "pin", "tea", "mat", "mat"))
+    corpus = corpus_of([bought("ann", item, day) for day, item in days], catalogue)
+    told = [replace(one, targets=("tea", "mat", "gone")) for one in corpus.sessions.train[-1:]]
+
+    (ranked,) = pairs_of(corpus, told, lambda _: "text", mask_seen=False)
+    (left_out,) = pairs_of(corpus, told, lambda _: "text", mask_seen=True)
+
+    assert (ranked.positives, left_out.positives) == (("tea", "mat"), ("mat",))
+    assert ranked.had == left_out.had == {"tea", "cat", "pin"}
+    had = [replace(one, targets=("tea",)) for one in told]
+    assert pairs_of(corpus, had, lambda _: "text", mask_seen=True) == []
 
 
 def test_shares_of_positives_add_up_to_one() -> None:
