@@ -89,6 +89,9 @@ class RlsoSettings(Group):
     validate_every: int = Field(5, ge=1, description="Rounds between validations.")
     validation_users: int = Field(64, ge=0, description="Held-out users of a validation.")
     checkpoint_every: int = Field(1, ge=1, description="Rounds between checkpoints.")
+    vllm_url: str = Field(
+        "", description="vLLM server here (http://…/v1) that makes the rollouts; empty: in-process."
+    )
     seed: int = Field(0, description="Seed of prompts, order and sampling.")
 
 

@@ -123,7 +123,9 @@ class _Run:
         self._started = time.time()
         # Other settings or another catalogue make it another run, in a folder of its own.
         key = digest(
-            planned.release, settings.train.model_dump(mode="json"), corpus.embedding_texts()
+            planned.release,
+            settings.train.model_dump(mode="json", exclude={"rlso": {"vllm_url"}}),
+            corpus.embedding_texts(),
         )
         self._folder = settings.training_dir / "runs" / f"{planned.release}-{key[:8]}"
         self._vectors = settings.training_dir / "vectors"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
+
+import httpx
 
 from models.identity import digest
 from models.ports import TextEmbedder, Vectors
@@ -16,10 +19,13 @@ from trainer.judging import Judge, checked
 from trainer.learning.policy import Policy
 from trainer.learning.rlso import Rlso, RlsoResult
 from trainer.learning.rollouts import LocalRollouts, RolloutSource
+from trainer.learning.rollouts_vllm import VllmRollouts
 from trainer.sessions import Session
 
 # May change between a kill and the resumption: a run can be prolonged.
-FREE_TO_CHANGE: Final = {"rounds", "checkpoint_every"}
+FREE_TO_CHANGE: Final = {"rounds", "checkpoint_every", "vllm_url"}
+ADAPTERS: Final = "adapters"  # the policy as each round's server has it
+ROUND_WITHIN_S: Final = 3_600.0  # a server on a small, busy machine takes minutes for a round
 
 
 def run_rlso(
@@ -32,7 +38,6 @@ def run_rlso(
     *,
     mask_seen: bool,
     items: Vectors | None = None,
-    source: RolloutSource | None = None,
     training: Sequence[Session] | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> RlsoResult:
@@ -40,37 +45,47 @@ def run_rlso(
 
     `items`: the catalogue under `embedder` in the order of `corpus.item_ids`, made here if not
     given. `mask_seen`: whether what a user had is left out of the ranking that is rewarded, as
-    `ranking.exclude_seen` leaves it out where releases serve. `source`: the policy itself if not
-    given. `training`: fewer sessions than all. `advance` is told of rounds done. Goes on from the
-    checkpoint in `folder` if there is one.
+    `ranking.exclude_seen` leaves it out where releases serve. `training`: fewer sessions than all.
+    `advance` is told of rounds done. Goes on from the checkpoint in `folder` if there is one.
     Raises as Rlso.train does.
     """
     chosen = settings.rlso
     vectors = embedder.embed(corpus.embedding_texts()[1]) if items is None else items
+    judge, served = (
+        Judge(embedder, vectors, checked(policy.count_tokens, stand_ins=stand_ins), chosen)
+        for stand_ins in (False, True)
+    )
 
     def read(case: Case) -> Prompted | None:
         asked = prompted(case, corpus.spec, corpus.text_of)
         return asked if policy.fits(asked.prompt) else None
 
-    run = Rlso(
-        policy,
-        source or LocalRollouts(policy, settings.policy.max_new_tokens),
-        Judge(embedder, vectors, checked(policy.count_tokens, stand_ins=False), chosen),
-        Judge(embedder, vectors, checked(policy.count_tokens), chosen),
-        read,
-        chosen,
-        folder,
-        identity,
-        advance,
-    )
     sessions = corpus.sessions.train if training is None else training
     held_out = sample_users(corpus.sessions.validation, chosen.validation_users, chosen.seed)
-    return run.train(
-        *(
-            cases(some, corpus.row_of, corpus.spec, mask_seen=mask_seen)
-            for some in (sessions, newest_of_each(held_out))
-        )
+    both = (
+        cases(some, corpus.row_of, corpus.spec, mask_seen=mask_seen)
+        for some in (sessions, newest_of_each(held_out))
     )
+    with rollouts_of(policy, settings, folder) as source:
+        run = Rlso(policy, source, judge, served, read, chosen, folder, identity, advance)
+        return run.train(*both)
+
+
+@contextmanager
+def rollouts_of(policy: Policy, settings: TrainSettings, folder: Path) -> Iterator[RolloutSource]:
+    """Where the settings have rollouts made: a vLLM server, or the policy itself.
+
+    A server gets the adapters from below `folder`, which it must see under the same path.
+    """
+    length = settings.policy.max_new_tokens
+    if not settings.rlso.vllm_url:
+        yield LocalRollouts(policy, length)
+        return
+    with (
+        httpx.Client(base_url=settings.rlso.vllm_url, timeout=ROUND_WITHIN_S) as client,
+        closing(VllmRollouts(policy, client, folder / ADAPTERS, length)) as source,
+    ):
+        yield source
 
 
 def identity_of(

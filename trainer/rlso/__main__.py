@@ -1,27 +1,20 @@
 """`python -m trainer.rlso`: RLSO on a folder of data, from an adapter, resumable.
 
-Settings come from the usual places (PALATE_TRAIN__RLSO__ROUNDS=…). The same command again goes
-on after the last checkpoint, and with more rounds prolongs a run that has ended. With --report
-it only writes the table and the curves of a run so far, which else are written at its end.
+Settings come from the usual places (PALATE_TRAIN__RLSO__ROUNDS=…; a vLLM server makes the rollouts
+where PALATE_TRAIN__RLSO__VLLM_URL names one). The same command again goes on after the last
+checkpoint, and with more rounds prolongs a run that has ended. With --report it only writes the
+table and the curves of a run so far, which else are written at its end.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
 from trainer.rlso.report import write_report
-
-if TYPE_CHECKING:
-    from trainer.learning.policy import Policy
-    from trainer.learning.rollouts import RolloutSource
-
-ROUND_WITHIN_S = 3_600.0  # a server on a small, busy machine takes minutes for a round
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +26,7 @@ def main() -> None:
     wait_without_spinning()
     options = _options()
     if not options.report:
-        with ExitStack() as stack:
-            adapter = _run(load_settings(), options, stack)
-        logger.info("the best adapter by validation is %s", adapter)
+        logger.info("the best adapter by validation is %s", _run(load_settings(), options))
     from trainer.learning.rlso import LOG_FILE
 
     for path in write_report(options.out / LOG_FILE, options.out):
@@ -47,12 +38,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of items, interactions")
     parser.add_argument("--start", type=Path, help="adapter to start from, also the reference")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--vllm", help="URL of a vLLM server (…/v1) that makes the rollouts")
     parser.add_argument("--report", action="store_true", help="only write the report so far")
     return parser.parse_args()
 
 
-def _run(settings: Settings, options: argparse.Namespace, stack: ExitStack) -> Path:
+def _run(settings: Settings, options: argparse.Namespace) -> Path:
     from models.embedder import SentenceEmbedder
     from models.model_files import embedder_model, files_hash, language_model
     from trainer.corpus import Corpus
@@ -79,23 +69,7 @@ def _run(settings: Settings, options: argparse.Namespace, stack: ExitStack) -> P
         identity_of(corpus, policy.name, options.start, weights, train, mask_seen=mask_seen),
         mask_seen=mask_seen,
         items=items,
-        source=_server(policy, options, settings, stack) if options.vllm else None,
     ).adapter
-
-
-def _server(
-    policy: Policy, options: argparse.Namespace, settings: Settings, stack: ExitStack
-) -> RolloutSource:
-    import httpx
-
-    from trainer.learning.rollouts_vllm import VllmRollouts
-
-    client = stack.enter_context(httpx.Client(base_url=options.vllm, timeout=ROUND_WITHIN_S))
-    source = VllmRollouts(
-        policy, client, options.out / "adapters", settings.train.policy.max_new_tokens
-    )
-    stack.callback(source.close)
-    return source
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 
@@ -12,6 +14,7 @@ from models.fakes import HashEmbedder
 from models.settings import Settings
 from models.training_settings import PolicySettings, RlsoSettings, SessionSettings, TrainSettings
 from tests.trainer.learning import planted
+from tests.trainer.learning.served import Server
 from trainer.corpus import Corpus
 from trainer.learning.policy import Policy
 from trainer.learning.rlso import LOG_FILE
@@ -64,6 +67,23 @@ def test_other_settings_are_another_run(corpus: Corpus, source: Path, tmp_path: 
 
     with pytest.raises(TrainingError, match="another run"):
         run(corpus, source, tmp_path, other)
+
+
+def test_a_server_makes_the_rollouts_where_the_settings_name_one(
+    corpus: Corpus, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    transport = httpx.MockTransport(server)
+    monkeypatch.setattr(httpx, "Client", partial(httpx.Client, transport=transport))
+    chosen = {"vllm_url": "http://server/v1", "rounds": 3}
+    served = TRAIN.model_copy(update={"rlso": TRAIN.rlso.model_copy(update=chosen)})
+
+    assert run(corpus, source, tmp_path, TRAIN) == 2
+    assert not server.asked
+    assert run(corpus, source, tmp_path, served) == 3  # the same run, prolonged
+
+    assert [body["n"] for body in server.asked] == [2] * 3 + [1] * 5  # a round and a validation
+    assert (server.loaded, list((tmp_path / "adapters").iterdir())) == ([], [])
 
 
 def test_the_start_and_what_is_ranked_are_part_of_a_runs_name(
