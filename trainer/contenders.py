@@ -82,16 +82,22 @@ class Gauge:
 
 
 def profiles_of(
-    policy: Policy, corpus: Corpus, sessions: Sequence[Session], kept: Path
+    policy: Policy,
+    corpus: Corpus,
+    sessions: Sequence[Session],
+    kept: Path,
+    advance: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> dict[Key, str]:
     """Profile texts as the live system would write them; sessions of too long prompts are absent.
 
-    `kept`: answers made before a kill, of this policy alone.
+    `kept`: answers made before a kill, of this policy alone. `advance` is told how many answers
+    there are, and of how many.
     """
     requests = {one.key: request_of(one, corpus.spec, corpus.text_of) for one in sessions}
     asked = {key: render(request) for key, request in requests.items()}
     readable = [key for key, prompt in asked.items() if policy.fits(prompt)]
-    answers = write_answers(policy, [asked[key] for key in readable], kept)
+    prompts = [asked[key] for key in readable]
+    answers = write_answers(policy, prompts, kept, lambda done: advance(done, len(prompts)))
     compose = checked(policy.count_tokens)
     return {
         key: compose(requests[key], answer.text).text

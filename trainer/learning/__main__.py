@@ -30,6 +30,7 @@ logger = logging.getLogger("trainer.learning")
 def main() -> None:
     """Learn, then say what each stage came to and where the models are."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     wait_without_spinning()
     options = _options()
     learned = learn(load_settings(), options.data, options.start, options.out)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from models.model_files import ModelSource, files_hash
@@ -113,7 +114,13 @@ class Stages:
         )
         adapter = learned.models.adapter
         kept = folder / f"answers-{files_hash(adapter)[:16] if adapter else 'base'}.jsonl"
-        texts = profiles_of(self._policy(adapter), corpus, [*told, *judged], kept)
+        texts = profiles_of(
+            self._policy(adapter),
+            corpus,
+            [*told, *judged],
+            kept,
+            partial(self._advance, f"{name}-profiles"),
+        )
 
         def text_of(session: Session) -> str:
             return texts.get(session.key, "")

@@ -26,10 +26,12 @@ def write_answers(
 ) -> list[Answer]:
     """Greedy answers to `prompts`. Those that `kept` (JSON lines) holds are not made again.
 
-    `kept` must be of this policy alone. `on_answers(done)` is called now and then.
+    `kept` must be of this policy alone. `on_answers(done)` is told now and then how many of the
+    prompts have their answer.
     """
     known = _read(kept)
     kept.parent.mkdir(parents=True, exist_ok=True)
+    names = [digest(prompt) for prompt in prompts]
     missing = [prompt for prompt in dict.fromkeys(prompts) if digest(prompt) not in known]
     for start in range(0, len(missing), AT_ONCE):
         part = missing[start : start + AT_ONCE]
@@ -39,8 +41,8 @@ def write_answers(
                 answer = Answer(rollout.text, len(rollout.completion_ids), rollout.finished)
                 known[digest(prompt)] = answer
                 file.write(orjson.dumps({"prompt": digest(prompt), **asdict(answer)}) + b"\n")
-        on_answers(start + len(part))
-    return [known[digest(prompt)] for prompt in prompts]
+        on_answers(sum(name in known for name in names))
+    return [known[name] for name in names]
 
 
 def _read(kept: Path) -> dict[str, Answer]:

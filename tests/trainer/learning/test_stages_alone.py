@@ -43,10 +43,15 @@ def weights(run: Path) -> bytes:
 
 
 def test_what_was_learned_stands_in_one_folder_and_can_be_gone_on_from(
-    make_settings, models, settings: Settings, tmp_path: Path
+    make_settings, models, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    learned = learn(settings, SAMPLE, None, tmp_path / "first")
+    with caplog.at_level("INFO", "trainer.learning"):
+        learned = learn(settings, SAMPLE, None, tmp_path / "first")
 
+    told = [one.args for one in caplog.records if one.name == "trainer.learning"]
+    stages = dict.fromkeys(stage for stage, _, _ in told)
+    assert list(stages) == ["warm-start", "contrastive-1-profiles", "contrastive-1", "rlso-1"]
+    assert all(done <= of for _, done, of in told)
     assert [stage.name for stage in learned.stages] == ["warm-start", "contrastive-1", "rlso-1"]
     folder = tmp_path / "first" / "learned"
     assert Learned.of(folder).adapter == folder / "adapter"

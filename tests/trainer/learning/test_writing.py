@@ -40,6 +40,15 @@ def test_kept_answers_are_not_made_again(
     assert all(answer.tokens <= SETTINGS.max_new_tokens for answer in again)
 
 
+def test_progress_counts_what_was_kept(policy: Policy, tmp_path: Path) -> None:
+    kept, told = tmp_path / "answers.jsonl", []
+    write_answers(policy, PROMPTS[:1], kept, told.append)
+
+    write_answers(policy, PROMPTS, kept, told.append)
+
+    assert told == [1, 3]
+
+
 def test_the_canary_tells_adapter_from_base(policy: Policy) -> None:
     (line,) = canary_lines(policy, [("Now:", " mug")])
 
