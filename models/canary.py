@@ -61,19 +61,6 @@ async def measure(
     return [await encoder.log_prob(prompt, text, adapter=adapter) for prompt, text in texts]
 
 
-async def canary_of(
-    encoder: ProfileEncoder, texts: Sequence[tuple[str, str]], adapter: str
-) -> tuple[CanaryLine, ...]:
-    """The canary for a manifest, from (prompt, text) pairs and a prepared adapter.
-
-    Good texts are what the adapter itself writes for a few prompts: nothing else is as likely
-    with it and as unlikely without.
-    """
-    own, base = await measure(encoder, texts, adapter), await measure(encoder, texts, None)
-    pairs = zip(texts, own, base, strict=True)
-    return tuple(CanaryLine(prompt, text, one, other) for (prompt, text), one, other in pairs)
-
-
 async def adapter_shows(
     encoder: ProfileEncoder, lines: Sequence[CanaryLine], adapter: str
 ) -> str | None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from deploy.promotion import Progress, Topic, promote, releases_topic, rollback
-from models.canary import canary_of
 from models.errors import ReleaseError
 from models.fakes import FakeEncoder, HashEmbedder, MemoryReleaseStore
 from models.ports import Adapter, CanaryLine, Release
@@ -20,6 +19,7 @@ from models.releases import base_release
 from models.settings import Settings
 from streams.profiler.kits import Sources
 from streams.release_steps import announce
+from tests.canaries import canary_of
 from tests.conftest import MakeSettings
 from tests.integration.test_profiler import GROUNDED, Gated, Running, Wire, profiler
 from tests.streams.profiler.requests import AS_OF, request

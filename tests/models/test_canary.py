@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from models.canary import TOLERANCE, adapter_shows, canary_of, verdict
+from models.canary import TOLERANCE, adapter_shows, verdict
 from models.fakes import FakeEncoder
 from models.ports import Adapter, CanaryLine
+from tests.canaries import canary_of
 
 LINES = (  # 10 and 5 tokens; (5 + 2.5) / 15 = .5 nats a token between adapter and base
     CanaryLine("Likes:", "ten tokens", logprob=-10.0, base_logprob=-15.0),

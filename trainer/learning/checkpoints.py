@@ -64,11 +64,6 @@ def _read(path: Path) -> Mapping[str, Any]:
     return held
 
 
-def remove(folder: Path) -> None:
-    """Forget the checkpoint of `folder`, if there is one."""
-    (folder / _FILE).unlink(missing_ok=True)
-
-
 def random_state() -> dict[str, Any]:
     """State of torch's generators (dropout, sampling), for `save`."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from models.canary import canary_of
 from models.errors import EmbedderError, EngineError, ReleaseError
 from models.fakes import FakeEncoder, HashEmbedder, MemoryReleaseStore
 from models.ports import Adapter, Release
@@ -16,6 +15,7 @@ from models.releases import base_release
 from models.settings import Settings, load_settings
 from streams.profiler import kits as kits_module
 from streams.profiler.kits import Kits, Sources
+from tests.canaries import canary_of
 
 TEXTS = [("Likes:", " white hanging lantern"), ("Now:", " lunch bag; paper chain")]
 

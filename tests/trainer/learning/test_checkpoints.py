@@ -54,14 +54,6 @@ def test_there_is_nothing_to_load_before_the_first_save(tmp_path: Path) -> None:
     assert checkpoints.load(tmp_path / "none", "run") is None
 
 
-def test_a_removed_checkpoint_is_gone(tmp_path: Path) -> None:
-    checkpoints.save(tmp_path, {"step": 1}, "run")
-    checkpoints.remove(tmp_path)
-    checkpoints.remove(tmp_path)
-
-    assert checkpoints.load(tmp_path, "run") is None
-
-
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     checkpoints.save(tmp_path, {"step": 1}, "model-a")
 
