@@ -108,6 +108,12 @@ def test_the_committed_page_is_made_from_the_stored_results():
     assert (folder / "README.md").read_text() == made
 
 
+def test_of_the_system_only_the_version_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("platform.release", lambda: "6.18.44-somebody-s-build")
+
+    assert describe()["system"].split()[1:] == ["6.18.44"]
+
+
 def test_an_unknown_benchmark_is_refused_with_the_known_ones():
     assert _chosen(None) == list(NAMES)
     assert _chosen(["latency", "throughput"]) == ["throughput", "latency"]
