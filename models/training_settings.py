@@ -189,7 +189,7 @@ class EvaluationSettings(Group):
         ("star",), description="Systems whose difference to each other one is told, paired."
     )
     resamples: int = Field(1_000, ge=100, description="Bootstrap resamples over users.")
-    users: int = Field(400, ge=1, description="Test users for systems that generate profiles.")
+    users: int = Field(400, ge=1, description="Most users where systems write profiles.")
     mask_seen: bool | None = Field(
         None, description="Leave out items had before; unset: in leave-one-out, as papers do."
     )

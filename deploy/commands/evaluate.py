@@ -49,7 +49,12 @@ def evaluate(
     ] = None,
     split: Annotated[Part, typer.Option(help="Sessions to rank.")] = Part.TEST,
     users: Annotated[
-        int | None, typer.Option(min=1, help="Only so many users, drawn with the seed.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Only so many users, drawn with the seed; default all, or, for systems that write "
+            "profiles, train.evaluation.users.",
+        ),
     ] = None,
     mask_seen: Annotated[
         bool | None,
@@ -80,14 +85,17 @@ def evaluate(
     from trainer.corpus import sample_users
     from trainer.evaluation import plots, report
     from trainer.evaluation.ageing import by_age
-    from trainer.evaluation.registry import build_systems
+    from trainer.evaluation.registry import build_systems, writes_profiles
 
     wait_without_spinning()
     settings, started = _with_masking(load_settings(), mask_seen), time.monotonic()
     corpus = _read(data, settings, protocol, split)
+    chosen = settings.train.evaluation
     sessions = corpus.sessions.of(split.value)
+    if users is None and any(map(writes_profiles, system or ())):
+        users = chosen.users
     if users:
-        sessions = sample_users(sessions, users, settings.train.evaluation.seed)
+        sessions = sample_users(sessions, users, chosen.seed)
     systems = build_systems(system or (), _context(corpus, settings, sessions))
     found = _measure(corpus, systems, sessions, settings, quiet=as_json)
     folder = out or settings.data_dir / "evaluations" / time.strftime("%Y%m%d-%H%M%S")
@@ -97,7 +105,7 @@ def evaluate(
     written += [plots.draw_training(log, folder) for log in curves or ()]
     if ages:
         metric = f"ndcg@{report.headline_k(found)}"
-        aged = by_age(corpus, systems, sessions, settings.train.evaluation, metric)
+        aged = by_age(corpus, systems, sessions, chosen, metric)
         written.append(plots.metric_by_age(aged, folder / "by-age.png"))
     if as_json:
         print_json(report.to_json(found, about))

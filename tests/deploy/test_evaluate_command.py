@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -14,6 +15,7 @@ from models.errors import PalateError
 from models.settings import load_settings
 from trainer.baselines.counted import PopularitySystem, users_per_item
 from trainer.corpus import Corpus
+from trainer.evaluation import registry
 from trainer.evaluation.evaluate import evaluate
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
@@ -66,6 +68,22 @@ def test_the_validation_is_ranked_without_having_counted_it(tmp_path: Path) -> N
     honest, leaking = map(popularity_ndcg, (before, corpus))
     assert honest != pytest.approx(leaking, abs=1e-4)
     assert said["systems"]["popularity"]["metrics"]["ndcg@10"][0] == pytest.approx(honest, abs=1e-6)
+
+
+def test_systems_that_write_profiles_are_measured_on_fewer_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALATE_TRAIN__EVALUATION__USERS", "7")
+    popular = partial(registry.build_systems, ["popularity"])
+    monkeypatch.setattr(registry, "build_systems", lambda _, context: popular(context))
+
+    def users(system: str, *more: object) -> int:
+        named = ("--data", SAMPLE, "--system", system, *more, "--out", tmp_path, "--json")
+        return int(orjson.loads(palate(*named))["counts"]["users"])
+
+    assert users("profile+shuffled") == 7
+    assert users("profile", "--users", 9) == 9
+    assert users("popularity") > 9
 
 
 def test_an_unknown_system_and_a_missing_folder_are_refused_by_name(tmp_path: Path) -> None:

@@ -64,13 +64,18 @@ def names() -> tuple[str, ...]:
     return tuple(entry.name for entry in ENTRIES)
 
 
+def writes_profiles(name: str) -> bool:
+    """Whether a language model has to write for every session that the system ranks."""
+    return _PROFILE.fullmatch(name) is not None
+
+
 def build_systems(chosen: Sequence[str], context: Context) -> list[System]:
     """The named systems (default: those of the plain table), in the table's order.
 
     Behind them those of `profile[:FOLDER][+shuffled|+sasrec]`, as given (profile_builders).
     Raises TrainingError for a name that there is not.
     """
-    profiles = [name for name in chosen if _PROFILE.fullmatch(name)]
+    profiles = list(filter(writes_profiles, chosen))
     unknown = sorted(set(chosen) - set(names()) - set(profiles))
     if unknown:
         raise TrainingError(
