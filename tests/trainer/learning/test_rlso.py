@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 import torch
@@ -15,8 +16,10 @@ from tests.trainer.learning import planted
 from trainer.learning.policy import Rollout
 from trainer.learning.rlso import BEST, LAST, LOG_FILE, RlsoResult
 from trainer.learning.rollouts import RolloutSource
+from trainer.rewards import ndcg
 
 TRAINING, HELD_OUT = planted.users(0, 60), planted.users(60, 18)
+SAYS_NOTHING = ndcg(np.zeros(len(planted.ITEMS)), HELD_OUT[0].target)  # all items tie
 SHORT = planted.RLSO.model_copy(update={"rounds": 4, "prompts": 6, "batch": 3, "validate_every": 2})
 
 
@@ -63,7 +66,9 @@ def test_a_planted_preference_is_learned_and_belongs_to_the_user(
     assert after.ndcg > before.ndcg + 0.2
     assert after.reward > before.reward + 0.2
     assert after.shuffled < after.ndcg - 0.2
-    assert after.shuffled < before.shuffled + 0.02
+    # A profile of another taste ranks below one that says nothing (.458; learned whole, .369),
+    # and a model that was not trained says another's taste as often as the user's own (.600).
+    assert after.shuffled < min(before.shuffled, SAYS_NOTHING) - 0.03
     assert result.adapter == tmp_path / BEST
 
 
