@@ -16,7 +16,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from models.errors import ReleaseError, StackError
+from models.errors import ReleaseError, ReleaseNotReady, StackError
 from models.ports import Release, ReleaseStore
 from models.release_fit import cannot_load, unfit
 from models.schemas import ReleaseAnnouncement
@@ -114,14 +114,16 @@ async def promote(
     release_id: str,
     *,
     model_hash: str = "",
+    instead_of: str | None = None,
     within_s: float = 900.0,
     say: Say = lambda _: None,
 ) -> Release:
     """Make a published release the one in force; returns once its `serving` record is written.
 
-    `model_hash` as in models.release_fit. Raises ReleaseError, with the old release serving on,
-    if the release is unknown or damaged, does not fit the settings, is refused by a role, or is
-    not ready within `within_s` seconds.
+    `model_hash` as in models.release_fit; `instead_of`: the release that must serve until then,
+    for a candidate that was compared with no other. Raises ReleaseError, with the old release
+    serving on, if the release is unknown or damaged, does not fit the settings or is refused by a
+    role; ReleaseNotReady if it is not taken up within `within_s` seconds.
     """
     release = await asyncio.to_thread(store.verify, release_id)
     reason = unfit(release, topic.settings, model_hash)
@@ -129,9 +131,11 @@ async def promote(
         raise ReleaseError(reason)
     if _serving(topic.releases) == release_id:
         raise ReleaseError(f"release {release_id!r} serves already")
+    _require_serving(topic.releases, release, instead_of)
     await _make_candidate(topic, release)
     await _until_ready(topic, release, within_s, say)
     _require_candidate(topic.releases, release)
+    _require_serving(topic.releases, release, instead_of)
     await topic.say(release, "serving", previous=topic.releases.id)
     return release
 
@@ -186,6 +190,15 @@ def _require_candidate(releases: ServingRelease, release: Release) -> None:
         )
 
 
+def _require_serving(releases: ServingRelease, release: Release, instead_of: str | None) -> None:
+    serving = _serving(releases)
+    if instead_of not in (None, serving):
+        raise ReleaseError(
+            f"release {release.id!r} was compared with {instead_of!r}, and {serving!r} serves now: "
+            f"it stays as it is. palate releases promote {release.id} lets it serve all the same"
+        )
+
+
 async def _until_ready(topic: Topic, release: Release, within_s: float, say: Say) -> None:
     progress = await progress_of(topic, release.id)
     try:
@@ -198,7 +211,7 @@ async def _until_ready(topic: Topic, release: Release, within_s: float, say: Say
                 await asyncio.sleep(LOOK_EVERY_S)
                 progress = await progress_of(topic, release.id)
     except TimeoutError as error:
-        raise ReleaseError(
+        raise ReleaseNotReady(
             f"release {release.id!r} was not ready within {within_s:.0f} s: {progress.missing}. "
             f"{topic.releases.id!r} serves on; promote it again to go on waiting"
         ) from error

@@ -10,7 +10,9 @@ PalateError
 ├── VectorIndexError     the vector index is locked, missing or of another dimension
 ├── EventLogError        a manifest or segment of the event log is missing or inconsistent
 ├── ReleaseError         a release is unknown, incomplete or mutable where it must not be
-├── TrainingError        a training run cannot go on: checkpoint of another run, no data, bad loss
+│   └── ReleaseNotReady      … or not taken up yet: promoting it again may help
+├── TrainingError        a training run cannot go on: no data, full disk, a loss that diverged
+│   └── CheckpointMismatch   … from a checkpoint that another run has left
 └── ImportFailed         a file to be imported cannot be read as what it claims to be
 
 Every message says what happened, where (topic, partition, offset, user, file, line) and what
@@ -60,8 +62,16 @@ class ReleaseError(PalateError):
     """A release is unknown, incomplete, or was changed after it was published."""
 
 
+class ReleaseNotReady(ReleaseError):
+    """A release was not taken up by every role in time; promoting it again goes on waiting."""
+
+
 class TrainingError(PalateError):
-    """Training cannot go on: a checkpoint of another run, too little data, a loss that diverged."""
+    """Training cannot go on: too little data, a disk that is full, a loss that diverged."""
+
+
+class CheckpointMismatch(TrainingError):
+    """A checkpoint is of another run: its model, settings or data are not those of this one."""
 
 
 class ImportFailed(PalateError):

@@ -279,6 +279,10 @@ class TrainerMetrics(Metrics):
         self.last_run = self._gauge(
             "palate_training_last_run_timestamp_seconds", "When the last run ended, however."
         )
+        self.seconds = self._gauge(
+            "palate_training_seconds",
+            "Wall time of the last run, however it ended; of a resumed one what it took to go on.",
+        )
         self.outcome = self._gauge(
             "palate_training_outcome",
             "1 for how the last run ended: passed, refused (by the gate), skipped, failed.",

@@ -8,24 +8,45 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from models.ports import Release
 from models.training_settings import SessionSettings
 from trainer.sessions import Session
 
 
-def trained_until(release: Release) -> int:
-    """Event time (epoch ms) up to which a release has learned; 0 for one that has not."""
-    return int(release.data_range.get("train_end", 0))
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The data that a release has learned from; empty for one that has not."""
+
+    train_end: int = 0  # event time (epoch ms) before which it learned
+    next_offsets: Mapping[int, int] = field(default_factory=dict)  # after the last it had read
+
+    def has(self, session: Session) -> bool:
+        """Whether the session's targets were there to be learned from.
+
+        Not if they lie past the training's end, where the release was validated and tested, and
+        not if they were logged later: old history may be imported at any time.
+        """
+        read = self.next_offsets.get(session.partition, 0)
+        logged_later = bool(self.next_offsets) and session.last_target_offset >= read
+        return session.last_target_time < self.train_end and not logged_later
 
 
-def chosen(sessions: Sequence[Session], since: int, settings: SessionSettings) -> list[Session]:
-    """Sessions whose targets reach past `since`, and `settings.replay` times as many older ones.
+def seen_by(release: Release) -> Seen:
+    """What its manifest says."""
+    told = release.data_range
+    offsets = {int(partition): offset for partition, offset in told.get("next_offsets", {}).items()}
+    return Seen(int(told.get("train_end", 0)), offsets)
+
+
+def chosen(sessions: Sequence[Session], seen: Seen, settings: SessionSettings) -> list[Session]:
+    """Sessions not learned from yet, and `settings.replay` times as many older ones.
 
     The older ones are a seeded choice; all stay in the order of `sessions`.
     """
-    old = [place for place, session in enumerate(sessions) if session.last_target_time < since]
+    old = [place for place, session in enumerate(sessions) if seen.has(session)]
     new = len(sessions) - len(old)
     wanted = min(len(old), round(new * settings.replay))
     replayed = set(random.Random(settings.seed).sample(old, wanted))

@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from models.model_files import ModelSource, files_hash
-from models.ports import Release, ReleaseStore, TextEmbedder
+from models.ports import TextEmbedder
 from models.prompts import render
-from models.releases import adapter_folder, embedder_folder
 from models.settings import Settings
 from trainer.cases import Case, Prompted, cases, prompted
 from trainer.corpus import Corpus, newest_of_each, sample_users
 from trainer.evaluation.context import Context
 from trainer.gate import Measured
-from trainer.judging import checked
+from trainer.judging import Answer, checked
 from trainer.learning.policy import Policy
 from trainer.learning.writing import write_answers
-from trainer.measuring import Contender, measure
+from trainer.measuring import Contender, Write, measure
 from trainer.sessions import Key, Session, request_of
 
+Advance = Callable[[str, int, int], None]  # stage, done, of
 OpenEmbedder = Callable[[ModelSource], TextEmbedder]
 
 
@@ -35,6 +35,7 @@ class Gauge:
         open_embedder: OpenEmbedder,
         folder: Path,
         cache: Path,
+        advance: Advance = lambda _stage, _done, _of: None,
     ) -> None:
         """`base` and `embedder` are what releases without their own use.
 
@@ -42,7 +43,7 @@ class Gauge:
         """
         self._corpus, self._settings = corpus, settings
         self._base, self._embedder, self._open_embedder = base, embedder, open_embedder
-        self._folder, self._cache = folder, cache
+        self._folder, self._cache, self._advance = folder, cache, advance
         reader = Policy.load(base, settings.train.policy)
         self._count_tokens = reader.count_tokens
         self.cases, self.asked = self._chosen(reader.fits)
@@ -57,13 +58,7 @@ class Gauge:
         readable = [(case, one) for case, one in asked if fits(one.prompt)]
         return [case for case, _ in readable], [one for _, one in readable]
 
-    def measure(self, release: Release, store: ReleaseStore) -> Measured:
-        """A published release."""
-        return self.measure_files(
-            release.id, adapter_folder(store, release), embedder_folder(store, release)
-        )
-
-    def measure_files(self, name: str, adapter: Path | None, embedder: Path | None) -> Measured:
+    def measure(self, name: str, adapter: Path | None, embedder: Path | None) -> Measured:
         """A release by its folders; None: what the settings name."""
         policy = Policy.load(self._base, self._settings.train.policy, adapter=adapter)
         source = embedder or self._embedder
@@ -74,11 +69,23 @@ class Gauge:
             files_hash(source),
             self._cache,
         )
-        kept = self._folder / f"{name}.answers"
-        contender = Contender(name, lambda asked: write_answers(policy, asked, kept), context)
+        contender = Contender(name, self._writer(name, policy), context)
         return measure(
             contender, self.cases, self.asked, checked(self._count_tokens), self._settings
         )
+
+    def _writer(self, name: str, policy: Policy) -> Write:
+        kept = self._folder / f"{name}.answers"
+
+        def write(asked: Sequence[str]) -> list[Answer]:
+            def advance(done: int) -> None:
+                self._advance(f"gate: {name}", done, len(asked))
+
+            answers = write_answers(policy, asked, kept, on_answers=advance)
+            advance(len(asked))
+            return answers
+
+        return write
 
 
 def profiles_of(

@@ -21,7 +21,7 @@ from models.text import embedding_text, item_text
 from streams.event_log import SegmentLog
 from trainer.events import Events, EventsBuilder
 from trainer.folder_source import FolderSource
-from trainer.log_source import LogSource
+from trainer.log_source import LogSource, Pins
 from trainer.opening import Positives, left_out_sessions, temporal_sessions
 from trainer.replaying import UserLog, replay_users
 from trainer.sessions import Session
@@ -73,9 +73,9 @@ class Corpus:
         log: SegmentLog,
         settings: Settings,
         protocol: Protocol = "temporal",
-        until: Mapping[int, int] | None = None,
+        until: Pins | None = None,
     ) -> Corpus:
-        """The event log up to now, or up to the offsets `until` by partition.
+        """The event log up to now, or up to the offsets `until` by topic and partition.
 
         Raises TrainingError if it is empty, EventLogError on holes.
         """

@@ -1,14 +1,15 @@
 """The gate: may this release serve? A pure decision over figures measured side by side.
 
-All compared releases are measured on the same users, in a window after both training ranges, so
-differences are paired. Comparing with the anchored baseline beside the serving release keeps
-many small losses, each within its margin, from adding up.
+All compared releases are measured on the same users, so differences are paired, and in a window
+after what any of them was trained on. Comparing with the anchored baseline beside the serving
+release keeps many small losses, each within its margin, from adding up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from models.training_settings import GateSettings
 from trainer.evaluation.bootstrap import lower_bound
 from trainer.hacking import WatchFigures
 
+DAY_MS: Final = 86_400_000
 PerUser = NDArray[np.float64]  # [users] the gated metric, one value per user, in one order
 
 
@@ -28,9 +30,21 @@ class Measured:
     ranking: PerUser  # as it would be served
     profile_only: PerUser  # ranked by the profile's vector alone
     shuffled: PerUser  # the same with another user's profile
-    grounding: float  # share of the model's statements that events bear out
+    grounding: PerUser  # share of the model's statements that events bear out
     tokens: float  # mean length of a profile
     watch: WatchFigures
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When the gate's users chose what is ranked, beside what compared releases learned from.
+
+    Event times, epoch ms; 0 for a release that has learned nothing.
+    """
+
+    begins: int
+    serving_trained: int  # the end of what it learned from
+    anchor_trained: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +83,16 @@ class Verdict:
 
 
 def judge(
-    candidate: Measured, serving: Measured, anchor: Measured, settings: GateSettings
+    candidate: Measured,
+    serving: Measured,
+    anchor: Measured,
+    settings: GateSettings,
+    window: Window,
 ) -> Verdict:
     """Apply every rule; none is skipped because another failed."""
     checks = (
         _enough_users(candidate, settings),
+        _unseen_window(serving, anchor, window),
         *_not_worse(candidate, serving, anchor, settings),
         _shuffled_falls(candidate, settings),
         *_profiles_kept(candidate, serving, settings),
@@ -91,6 +110,21 @@ def _enough_users(candidate: Measured, settings: GateSettings) -> Check:
         users,
         settings.min_users,
         "users in the gate's window",
+    )
+
+
+def _unseen_window(serving: Measured, anchor: Measured, window: Window) -> Check:
+    """A release ranks what it has learned from too well; imported history can move the window."""
+    trained, release = max(
+        (window.serving_trained, serving.release), (window.anchor_trained, anchor.release)
+    )
+    days = (window.begins - trained) / DAY_MS if trained else 0.0
+    return Check(
+        "window",
+        days >= 0,
+        days,
+        0.0,
+        f"days from the end of what {release} was trained on to the gate's window",
     )
 
 
@@ -115,13 +149,14 @@ def _shuffled_falls(candidate: Measured, settings: GateSettings) -> Check:
 def _profiles_kept(
     candidate: Measured, serving: Measured, settings: GateSettings
 ) -> Iterator[Check]:
-    fall = serving.grounding - candidate.grounding
+    before, now = mean(serving.grounding), mean(candidate.grounding)
+    fall = before - now
     yield Check(
         "grounding",
         fall <= settings.grounding_drop,
         fall,
         settings.grounding_drop,
-        f"grounding fell from {serving.grounding:.3f} to {candidate.grounding:.3f}",
+        f"grounding went from {before:.3f} to {now:.3f}",
     )
     change = abs(candidate.tokens - serving.tokens) / max(serving.tokens, 1.0)
     yield Check(
@@ -146,6 +181,11 @@ def _not_hacked(candidate: Measured, serving: Measured, settings: GateSettings) 
         change = change_of(now, before)
         said = f"{name} went from {before:.3f} to {now:.3f}"
         yield Check(name, change <= limit, change, limit, said)
+
+
+def mean(values: PerUser) -> float:
+    """0 for no users."""
+    return float(values.mean()) if len(values) else 0.0
 
 
 def _bound(differences: PerUser, settings: GateSettings) -> float:

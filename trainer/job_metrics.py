@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from http.client import HTTPException
 from pathlib import Path
 from typing import get_args
 
@@ -17,25 +18,32 @@ log = logging.getLogger(__name__)
 JOB = "palate_trainer"
 
 
-def publish(settings: Settings, outcome: Outcome, memory: Memory) -> Path:
-    """Write the file and push, where a gateway is set; a gateway that is away is only logged."""
+def publish(settings: Settings, outcome: Outcome, memory: Memory) -> None:
+    """Write the file and push, where a gateway is set. What fails is only logged: by now the
+    run has ended, and what came of it stands."""
     registry = CollectorRegistry()
     fill(TrainerMetrics(registry), outcome, memory)
-    path = settings.train.metrics_file or settings.training_dir / "metrics.prom"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(str(path), registry)
+    _write(settings.train.metrics_file or settings.training_dir / "metrics.prom", registry)
     if gateway := settings.train.pushgateway:
         try:
             push_to_gateway(gateway, job=JOB, registry=registry)
-        except OSError as error:
-            log.warning("metrics were not pushed to %s: %s; they are in %s", gateway, error, path)
-    return path
+        except (OSError, HTTPException) as error:
+            log.warning("metrics were not pushed to %s: %s", gateway, error)
+
+
+def _write(path: Path, registry: CollectorRegistry) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_to_textfile(str(path), registry)
+    except OSError as error:
+        log.warning("metrics were not written to %s: %s", path, error)
 
 
 def fill(metrics: TrainerMetrics, outcome: Outcome, memory: Memory) -> None:
     """Set every metric that the outcome knows; others are absent, not 0."""
     metrics.last_success.set(memory.last_success_ms / 1000)
     metrics.last_run.set(memory.last_run_ms / 1000)
+    metrics.seconds.set(outcome.seconds)
     metrics.new_events.set(outcome.new_events)
     for ending in get_args(Ending):
         metrics.outcome.labels(outcome=ending).set(ending == outcome.ending)

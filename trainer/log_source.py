@@ -1,12 +1,13 @@
 """The event log as a source: typed columns, without decoding a message again.
 
 The typed columns hold what the recorder's codec accepted, so an interaction is read here as the
-tracker read it. What a user asked to be forgotten is not read.
+tracker read it. What a user asked to be forgotten is not read, whenever the wish came.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,15 +20,22 @@ from streams.event_log.columns import OK
 from streams.replay import messages
 from trainer.sources import COLUMNS
 
+Pins = Mapping[str, Mapping[int, int]]  # topic → partition → offset after the last one read
+READ: Final = ("interactions", "items", "profile-edits")
+
 
 class LogSource:
     """InteractionSource over an event log. Raises EventLogError where the log has holes."""
 
-    def __init__(self, log: SegmentLog, until: Mapping[int, int] | None = None) -> None:
-        """`until`: per partition of interactions, read the offsets below; None: all there are."""
+    def __init__(self, log: SegmentLog, until: Pins | None = None) -> None:
+        """`until`: of interactions and items, read the offsets below; None: all there are.
+
+        Wishes to be forgotten are read to their end all the same.
+        """
         self._log = log
         self.name = "event log"
-        self._until = dict(until) if until is not None else logged_until(log)
+        pins = logged_until(log) if until is None else until
+        self._until, self._items_until = dict(pins["interactions"]), dict(pins["items"])
 
     def partitions(self) -> list[int]:
         """Partitions with logged interactions."""
@@ -54,18 +62,16 @@ class LogSource:
     def _forgotten(self, partition: int) -> dict[str, int]:
         """User → Kafka time (ms) of the last wish to be forgotten."""
         found: dict[str, int] = {}
-        for logged in messages(self._log, "profile-edits", partition):
-            edit = logged.message
-            assert isinstance(edit, ProfileEdit)
-            if edit.action == "forget":
-                found[edit.user_id] = max(logged.kafka_time, found.get(edit.user_id, 0))
+        for user_id, kafka_time in _wishes(self._log, partition):
+            found[user_id] = max(kafka_time, found.get(user_id, 0))
         return found
 
     def items(self) -> Iterator[Item]:
-        """Items as of now, without the removed ones."""
+        """Items as of when this source was made, without the removed ones."""
         newest: dict[str, Item | None] = {}
-        for partition in self._log.partitions("items"):
-            for row in self._log.rows("items", partition, columns=("status", "key", "value")):
+        for partition, until in self._items_until.items():
+            columns = ("status", "key", "value")
+            for row in self._log.rows("items", partition, 0, until - 1, columns):
                 item_id, item = _item_of(row["status"], row["key"], row["value"])
                 if item_id is not None:
                     newest[item_id] = item
@@ -96,9 +102,28 @@ def _remembered(batch: pa.RecordBatch, forgotten: Mapping[str, int]) -> pa.Recor
     return batch.filter(pc.fill_null(pc.greater(batch.column("kafka_time"), wish), True))
 
 
-def logged_until(log: SegmentLog) -> dict[int, int]:
-    """Partition of interactions → offset after the last one logged."""
+def _wishes(log: SegmentLog, partition: int, first: int = 0) -> Iterator[tuple[str, int]]:
+    """(user id, Kafka time in ms) of each wish to be forgotten from offset `first` on."""
+    for logged in messages(log, "profile-edits", partition, first):
+        edit = logged.message
+        assert isinstance(edit, ProfileEdit)
+        if edit.action == "forget":
+            yield edit.user_id, logged.kafka_time
+
+
+def forgotten_since(log: SegmentLog, until: Pins) -> frozenset[str]:
+    """Users who asked to be forgotten after the offsets `until` of profile edits."""
+    edits = until["profile-edits"]
+    return frozenset(
+        user_id
+        for partition in log.partitions("profile-edits")
+        for user_id, _ in _wishes(log, partition, edits.get(partition, 0))
+    )
+
+
+def logged_until(log: SegmentLog) -> dict[str, dict[int, int]]:
+    """Topic → partition → offset after the last one logged, of all that training reads."""
     return {
-        partition: log.next_offset("interactions", partition)
-        for partition in log.partitions("interactions")
+        topic: {partition: log.next_offset(topic, partition) for partition in log.partitions(topic)}
+        for topic in READ
     }

@@ -53,8 +53,8 @@ def measure(
         ranking=_served(contender.context, cases, vectors, settings),
         profile_only=_profile_only(contender.context, cases, vectors, settings),
         shuffled=_profile_only(contender.context, cases, other_users, settings),
-        grounding=float(np.mean([grounding(profile.counts) for profile in composed])),
-        tokens=float(np.mean([answer.tokens for answer in answers])),
+        grounding=np.array([grounding(profile.counts) for profile in composed], np.float64),
+        tokens=float(np.mean([answer.tokens for answer in answers])) if answers else 0.0,
         watch=watch([written(one, a) for one, a in zip(asked, answers, strict=True)]),
     )
 

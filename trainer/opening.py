@@ -146,6 +146,7 @@ def _session(
         targets=tuple(entry.item_id for entry in targets),
         target_time=targets[0].timestamp,
         last_target_time=max(entry.timestamp for entry in targets),
+        last_target_offset=max(entry.offset for entry in targets),
     )
 
 
@@ -170,5 +171,6 @@ def left_out_sessions(
                 targets=tuple(dict.fromkeys(entry.item_id for entry in targets)),
                 target_time=targets[0].timestamp,
                 last_target_time=targets[-1].timestamp,
+                last_target_offset=max(entry.offset for entry in targets),
             ),
         )

@@ -38,6 +38,8 @@ class Outcome:
     reward_before: float | None = None
     reward_after: float | None = None
     verdict: Verdict | None = None
+    notes: Sequence[str] = ()  # what else is to be known: what was begun anew, and why
+    seconds: float = 0.0  # wall time of the run
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -55,14 +57,16 @@ class Memory:
     endings: dict[str, int] = field(default_factory=dict)
 
     def after(self, outcome: Outcome, at_ms: int, serving: str) -> Memory:
-        """With one more run beside `serving`; the first release that served stays the anchor.
+        """With one more run beside `serving`; the first release that served stays the anchor,
+        unless the gate has had to take another one.
 
         A refused release is no success of the job, nor is a failure.
         """
         good = outcome.ending in ("passed", "skipped")
+        judged = outcome.verdict.anchor if outcome.verdict else ""
         return replace(
             self,
-            anchor=self.anchor or serving,
+            anchor=judged or self.anchor or serving,
             last_run_ms=at_ms,
             last_success_ms=at_ms if good else self.last_success_ms,
             skipped_as=outcome.said if outcome.ending == "skipped" else "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +13,10 @@ from models.ports import CanaryLine, Release, ReleaseStore
 from models.prompts import PROMPT_VERSION
 from models.schemas import to_rfc3339
 from models.settings import Settings
+from models.training_settings import GateSettings
 from trainer.corpus import Corpus
-from trainer.gate import Measured, Verdict
+from trainer.evaluation.bootstrap import interval
+from trainer.gate import Check, Measured, PerUser, Verdict
 from trainer.learning.policy import Policy
 from trainer.learning.writing import canary_lines, write_answers
 from trainer.plan import Plan
@@ -45,7 +48,7 @@ def release_of(
         metrics=dict(metrics),
         data_range={
             **asdict(borders),
-            "next_offsets": {str(p): offset for p, offset in plan.until.items()},
+            "next_offsets": {str(p): offset for p, offset in plan.until["interactions"].items()},
         },
         base_model_hash=base_model_hash(settings),
         canary=tuple(canary),
@@ -70,24 +73,46 @@ def canary(policy: Policy, prompts: Sequence[str], kept: Path) -> tuple[CanaryLi
     return canary_lines(policy, said)
 
 
-def metrics_of(measured: Measured, verdict: Verdict) -> dict[str, Any]:
-    """What the manifest keeps of the gate's measurements and of what it said."""
+def metrics_of(measured: Measured, verdict: Verdict, settings: GateSettings) -> dict[str, Any]:
+    """What the manifest keeps of the gate's measurements, with intervals, and of what it said."""
     return {
         "gate": {
             "passed": verdict.passed,
             "reasons": list(verdict.reasons),
             "against": [verdict.serving, verdict.anchor],
-            "checks": [asdict(check) for check in verdict.checks],
+            "checks": [
+                {**asdict(check), "found": _finite(check.found)} for check in verdict.checks
+            ],
         },
         "users": len(measured.ranking),
-        "ranking": _mean(measured.ranking),
-        "profile_only": _mean(measured.profile_only),
-        "shuffled": _mean(measured.shuffled),
-        "grounding": measured.grounding,
+        "metric": settings.metric,
+        "ranking": _interval(measured.ranking, settings),
+        "profile_only": _interval(measured.profile_only, settings),
+        "shuffled": _interval(measured.shuffled, settings),
+        "grounding": _interval(measured.grounding, settings),
         "tokens": measured.tokens,
         "watch": asdict(measured.watch),
     }
 
 
-def _mean(values: Any) -> float:
-    return float(values.mean()) if len(values) else 0.0
+def _finite(found: float) -> float | None:
+    """None for the bound of no users: JSON has no infinity."""
+    return found if math.isfinite(found) else None
+
+
+def _interval(values: PerUser, settings: GateSettings) -> dict[str, float] | None:
+    """Mean over users with its 95 % bootstrap interval; None without users."""
+    if not len(values):
+        return None
+    return interval(values, resamples=settings.resamples, seed=settings.seed)._asdict()
+
+
+def verdict_of(release: Release) -> Verdict:
+    """What the gate said of a release that `metrics_of` has written of."""
+    told = release.metrics["gate"]
+    serving, anchor = told["against"]
+    checks = tuple(
+        Check(**{**check, "found": -math.inf if check["found"] is None else check["found"]})
+        for check in told["checks"]
+    )
+    return Verdict(release.id, serving, anchor, release.metrics["users"], checks)

@@ -1,8 +1,8 @@
-"""One training run: from the event log to a release and the gate's verdict.
+"""One training run: from the event log to a release in service, or to the reason why not.
 
-Every stage keeps its own checkpoint in the run's folder, and the plan pins the offsets that are
-read. So a run that was killed, at whatever point, goes on with the same losses when the command
-is given again.
+Every stage keeps its own checkpoint in the run's folder, and the plan pins what is read of the
+log. So a run that was killed, at whatever point, goes on with the same losses when the command is
+given again; one that was killed after its release was written has only to let it serve.
 """
 
 from __future__ import annotations
@@ -10,30 +10,37 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from models.errors import PalateError, TrainingError
+from models.errors import (
+    CheckpointMismatch,
+    PalateError,
+    ReleaseError,
+    ReleaseNotReady,
+    TrainingError,
+)
 from models.identity import digest
-from models.model_files import ModelSource
+from models.model_files import ModelSource, base_model_hash, files_hash
 from models.ports import Release, ReleaseStore
-from models.releases import adapter_folder, embedder_folder
 from models.settings import Settings
 from streams.event_log import SegmentLog
 from trainer import job_metrics, plan
-from trainer.choosing import chosen, trained_until
-from trainer.contenders import Gauge, OpenEmbedder
+from trainer.choosing import Seen, chosen
+from trainer.contenders import Advance, Gauge, OpenEmbedder
 from trainer.corpus import Corpus
-from trainer.gate import Measured, Verdict, judge
+from trainer.gate import Measured, Verdict, Window, judge
 from trainer.learning.policy import Policy
 from trainer.learning.stages import Learned, Models, Stages
-from trainer.log_source import logged_until
+from trainer.log_source import Pins, forgotten_since, logged_until
 from trainer.outcome import Memory, Outcome, load_memory, save_memory
-from trainer.releasing import EMBEDDER, canary, metrics_of, publish, release_of
+from trainer.releasing import EMBEDDER, canary, metrics_of, publish, release_of, verdict_of
 from trainer.schedule import alone
 from trainer.sessions import Session
+from trainer.starting import Start, anchor_of, start_from
 from trainer.vectors import forget_unused
 
 KEPT_RUNS: Final = 3
@@ -49,26 +56,42 @@ class Tools:
     model: ModelSource  # the base language model
     embedder: ModelSource  # the embedder that the settings name
     open_embedder: OpenEmbedder
-    advance: Callable[[str, int, int], None]  # stage, done, of
+    advance: Advance
+    # Lets a release serve in its parent's place, or raises ReleaseError; None: nothing is promoted.
+    promote: Callable[[Release], None] | None
 
 
 def run(settings: Settings, tools: Tools, serving: str) -> Outcome:
-    """Train once beside the `serving` release; what is released is not announced here.
+    """Train once beside the `serving` release, and let what passes the gate take its place.
 
-    Raises TrainingError if another training runs. Whatever else goes wrong is an outcome too,
-    after it is remembered and told to Prometheus.
+    Raises TrainingError if another training runs or the disk is full, ReleaseError if what passed
+    could not be put into service, and what else goes wrong; it is remembered as a failed run and
+    told to Prometheus. What can be gone on with is, by the next run.
     """
-    folder = settings.training_dir
-    with alone(folder):
+    folder, started = settings.training_dir, time.monotonic()
+    with _said_where(folder), alone(folder):
         memory = load_memory(folder)
         try:
-            outcome = _attempt(settings, tools, tools.releases.get(serving), memory)
+            outcome = _ended(settings, tools, tools.releases.get(serving), memory)
         except BaseException as error:
-            _remember(settings, memory, Outcome("failed", _said(error)), serving)
+            failed = Outcome("failed", _said(error), seconds=time.monotonic() - started)
+            _remember_failure(settings, memory, failed, serving)
             raise
-        plan.done(folder)
+        outcome = replace(outcome, seconds=time.monotonic() - started)
         _remember(settings, memory, outcome, serving)
         return outcome
+
+
+@contextmanager
+def _said_where(folder: Path) -> Iterator[None]:
+    """Errors of the disk as one of the tree, wherever they came from."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"training in {folder} was stopped by the system: {error}. Make room, or see to what "
+            "it names, and train again: the run goes on from its checkpoints"
+        ) from error
 
 
 def _said(error: BaseException) -> str:
@@ -81,29 +104,136 @@ def _remember(settings: Settings, memory: Memory, outcome: Outcome, serving: str
     job_metrics.publish(settings, outcome, after)
 
 
-def _attempt(settings: Settings, tools: Tools, serving: Release, memory: Memory) -> Outcome:
-    events = SegmentLog(settings.log_dir)
-    until = logged_until(events)
-    new = _new_events(until, serving)
-    if new < settings.train.sessions.min_new_events:
-        return Outcome(
-            "skipped",
-            f"{new} events since the data of {serving.id}; fewer than "
-            f"train.sessions.min_new_events ({settings.train.sessions.min_new_events})",
-            new_events=new,
+def _remember_failure(settings: Settings, memory: Memory, failed: Outcome, serving: str) -> None:
+    """The failure itself is what is to be heard of, not that it could not be written down."""
+    try:
+        _remember(settings, memory, failed, serving)
+    except TrainingError as error:
+        log.warning("the failed run is not remembered: %s", error)
+
+
+def _ended(settings: Settings, tools: Tools, serving: Release, memory: Memory) -> Outcome:
+    """Train or go on, then promote. The plan stays until there is nothing left to do."""
+    outcome = _Attempt(settings, tools, serving, memory).outcome()
+    if outcome.ending == "passed" and outcome.release and tools.promote:
+        try:
+            tools.promote(tools.releases.get(outcome.release))
+        except ReleaseNotReady:
+            raise  # the next run tries again
+        except ReleaseError:
+            plan.done(settings.training_dir)
+            raise
+    plan.done(settings.training_dir)
+    return outcome
+
+
+class _Attempt:
+    """From the log to a release and its verdict, by the plan that is there or by a new one."""
+
+    def __init__(self, settings: Settings, tools: Tools, serving: Release, memory: Memory) -> None:
+        self._settings, self._tools, self._memory = settings, tools, memory
+        self._folder, self._events = settings.training_dir, SegmentLog(settings.log_dir)
+        self._logged = logged_until(self._events)
+        self._notes: list[str] = []
+        hash_ = base_model_hash(settings)
+        self._start = start_from(tools.releases, serving, settings, hash_)
+        self._anchor = anchor_of(tools.releases, memory.anchor, self._start, settings, hash_)
+        self._model_hash = hash_
+        for reason in dict.fromkeys((self._start.reason, self._anchor.reason)):
+            self._note(reason)
+
+    def outcome(self) -> Outcome:
+        """Where a plan cannot be gone on with, all begins anew, and the outcome says why."""
+        planned = self._under_way()
+        made = self._made(planned) if planned else None
+        if made:
+            return replace(_outcome_of(made), notes=tuple(self._notes))
+        try:
+            found = self._trained(planned)
+        except CheckpointMismatch as error:
+            if planned is None:
+                raise
+            self._drop(planned, str(error))
+            found = self._trained(None)
+        return replace(found, notes=tuple(self._notes))
+
+    def _note(self, reason: str | None) -> None:
+        if reason:
+            log.warning("%s", reason)
+            self._notes.append(reason)
+
+    def _under_way(self) -> plan.Plan | None:
+        planned = plan.under_way(self._folder)
+        if planned is None:
+            return None
+        forgotten = forgotten_since(self._events, planned.until)
+        serving = self._start.release.id
+        reason = plan.why_dropped(planned, serving, self._logged, forgotten)
+        if reason is None:
+            return planned
+        if planned.release == serving:  # killed after the last step, before it was noted
+            plan.done(self._folder)
+        else:
+            self._drop(planned, reason)
+        return None
+
+    def _drop(self, planned: plan.Plan, reason: str) -> None:
+        said = f"the run of {planned.release} is not gone on with: {reason}"
+        made = self._made(planned)
+        if made and verdict_of(made).passed:
+            said += f". palate releases promote {made.id} lets what it made serve all the same"
+        self._note(said)
+        plan.drop(self._folder, planned)
+
+    def _made(self, planned: plan.Plan) -> Release | None:
+        """The plan's release, if the run was killed, or its promotion failed, after it was written.
+
+        It is not made again: releases never change.
+        """
+        store = self._tools.releases
+        return store.get(planned.release) if planned.release in store.ids() else None
+
+    def _trained(self, planned: plan.Plan | None) -> Outcome:
+        settings, serving = self._settings, self._start.release
+        new = _new_events(self._logged, self._start.seen)
+        least = settings.train.sessions.min_new_events
+        if new < least:
+            return Outcome(
+                "skipped",
+                f"{new} events since the data of {serving.id}; fewer than "
+                f"train.sessions.min_new_events ({least})",
+                new_events=new,
+            )
+        planned = planned or self._planned()
+        corpus = Corpus.from_log(self._events, settings, until=planned.until)
+        sessions = chosen(corpus.sessions.train, self._start.seen, settings.train.sessions)
+        if not sessions:
+            return Outcome("skipped", f"no session is newer than {serving.id}", new_events=new)
+        under_way = _Run(
+            settings, self._tools, self._start, self._anchor, planned, corpus, self._model_hash
         )
-    now = time.time_ns() // 1_000_000
-    planned = plan.plan_for(settings.training_dir, serving.id, until, now)
-    corpus = Corpus.from_log(events, settings, until=planned.until)
-    sessions = chosen(corpus.sessions.train, trained_until(serving), settings.train.sessions)
-    if not sessions:
-        return Outcome("skipped", f"no session is newer than {serving.id}", new_events=new)
-    return _Run(settings, tools, serving, memory, planned, corpus).outcome(sessions, new)
+        return replace(under_way.outcome(sessions), new_events=new)
+
+    def _planned(self) -> plan.Plan:
+        now, taken = time.time_ns() // 1_000_000, self._tools.releases.ids()
+        return plan.begin(self._folder, self._start.release.id, self._logged, now, taken)
 
 
-def _new_events(until: dict[int, int], serving: Release) -> int:
-    before = serving.data_range.get("next_offsets", {})
-    return sum(max(0, offset - before.get(str(p), 0)) for p, offset in until.items())
+def _new_events(logged: Pins, seen: Seen) -> int:
+    return sum(
+        max(0, offset - seen.next_offsets.get(partition, 0))
+        for partition, offset in logged["interactions"].items()
+    )
+
+
+def _outcome_of(release: Release) -> Outcome:
+    verdict = verdict_of(release)
+    return Outcome(
+        ending="passed" if verdict.passed else "refused",
+        said="; ".join(verdict.reasons) or "every rule of the gate is kept",
+        release=release.id,
+        verdict=verdict,
+    )
 
 
 class _Run:
@@ -113,21 +243,23 @@ class _Run:
         self,
         settings: Settings,
         tools: Tools,
-        serving: Release,
-        memory: Memory,
+        start: Start,
+        anchor: Start,
         planned: plan.Plan,
         corpus: Corpus,
+        model_hash: str,
     ) -> None:
-        self._settings, self._tools, self._serving = settings, tools, serving
-        self._memory, self._plan, self._corpus = memory, planned, corpus
+        self._settings, self._tools, self._start = settings, tools, start
+        self._anchor, self._plan, self._corpus = anchor, planned, corpus
         self._started = time.time()
-        # Other settings or another catalogue make it another run, in a folder of its own.
+        # With other settings or models it is another run, in a folder of its own.
         key = digest(
-            planned.release,
             settings.train.model_dump(mode="json", exclude={"rlso": {"vllm_url"}}),
+            settings.windows.model_dump(mode="json"),
+            [settings.profile.model, model_hash, files_hash(tools.embedder)],
             corpus.embedding_texts(),
         )
-        self._folder = settings.training_dir / "runs" / f"{planned.release}-{key[:8]}"
+        self._folder = plan.run_folder(settings.training_dir, planned, key[:8])
         self._vectors = settings.training_dir / "vectors"
         self._gauge = Gauge(
             corpus,
@@ -137,27 +269,24 @@ class _Run:
             tools.open_embedder,
             self._folder / "gate",
             self._vectors,
+            tools.advance,
         )
 
-    def outcome(self, sessions: Sequence[Session], new_events: int) -> Outcome:
+    def outcome(self, sessions: Sequence[Session]) -> Outcome:
         """Learn, release, judge."""
         self._clear_old_runs()
         learned = self._learn(sessions)
-        release, verdict = self._released(learned.models)
+        release = self._released(learned.models)
         forget_unused(self._vectors, self._started)
-        return Outcome(
-            ending="passed" if verdict.passed else "refused",
-            said="; ".join(verdict.reasons) or "every rule of the gate is kept",
-            release=release.id,
-            new_events=new_events,
+        return replace(
+            _outcome_of(release),
             stages=learned.stages,
             reward_before=learned.reward_before,
             reward_after=learned.reward_after,
-            verdict=verdict,
         )
 
     def _learn(self, sessions: Sequence[Session]) -> Learned:
-        store, tools = self._tools.releases, self._tools
+        tools = self._tools
         stages = Stages(
             self._corpus,
             sessions,
@@ -169,13 +298,12 @@ class _Run:
             self._vectors,
             tools.advance,
         )
-        start = Models(adapter_folder(store, self._serving), embedder_folder(store, self._serving))
-        return stages.learn(start)
+        return stages.learn(self._start.models)
 
-    def _released(self, models: Models) -> tuple[Release, Verdict]:
+    def _released(self, models: Models) -> Release:
         """Measure, then write what was measured into the manifest: a release says what it is."""
-        verdict, measured = self._judged(models)
         adapter = self._adapter_of(models)
+        verdict, measured = self._judged(models)
         policy = Policy.load(self._tools.model, self._settings.train.policy, adapter=adapter)
         prompts = [one.prompt for one in self._gauge.asked]
         release = release_of(
@@ -184,28 +312,33 @@ class _Run:
             self._settings,
             embedder=EMBEDDER if models.embedder else self._settings.embedder.model,
             canary=canary(policy, prompts, self._folder / "canary.jsonl"),
-            metrics=metrics_of(measured, verdict),
+            metrics=metrics_of(measured, verdict, self._settings.train.gate),
         )
-        return publish(self._tools.releases, release, adapter, models.embedder), verdict
+        return publish(self._tools.releases, release, adapter, models.embedder)
 
     def _adapter_of(self, models: Models) -> Path:
         if models.adapter is None:
             raise TrainingError(
-                f"{self._serving.id} has no adapter and nothing was trained; raise "
-                "train.warm_start.steps or train.rlso.rounds"
+                f"{self._start.release.id} has no adapter to go on from and nothing was trained; "
+                "raise train.warm_start.steps or train.rlso.rounds"
             )
         return models.adapter
 
     def _judged(self, models: Models) -> tuple[Verdict, Measured]:
         """The candidate against the serving release and the anchor, on the same users."""
-        store, gauge = self._tools.releases, self._gauge
-        candidate = gauge.measure_files(self._plan.release, models.adapter, models.embedder)
-        serving = gauge.measure(self._serving, store)
-        anchor_id = self._memory.anchor or self._serving.id
-        anchor = (
-            serving if anchor_id == self._serving.id else gauge.measure(store.get(anchor_id), store)
+        candidate = self._gauge.measure(self._plan.release, models.adapter, models.embedder)
+        serving = self._measured(self._start)
+        same = self._anchor.release.id == self._start.release.id
+        anchor = serving if same else self._measured(self._anchor)
+        window = Window(
+            self._corpus.data_range.borders.validation_end,
+            self._start.seen.train_end,
+            self._anchor.seen.train_end,
         )
-        return judge(candidate, serving, anchor, self._settings.train.gate), candidate
+        return judge(candidate, serving, anchor, self._settings.train.gate, window), candidate
+
+    def _measured(self, one: Start) -> Measured:
+        return self._gauge.measure(one.release.id, one.models.adapter, one.models.embedder)
 
     def _clear_old_runs(self) -> None:
         """Keep the newest runs' folders: logs and checkpoints to look at."""

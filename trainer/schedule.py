@@ -51,13 +51,15 @@ def alone(folder: Path) -> Iterator[None]:
 def repeat(job: Callable[[], object], every_s: float, stop: threading.Event) -> None:
     """Run `job` now and then every `every_s` seconds from start to start, until `stop`.
 
-    A job that takes longer than the interval is followed by the next at once. One that fails is
-    logged, and the next one comes in its time.
+    A job that takes longer than the interval is followed by the next at once. One that fails,
+    for whatever reason, is logged, and the next one comes in its time.
     """
     while not stop.is_set():
         started = time.monotonic()
         try:
             job()
-        except PalateError as error:
-            log.error("training failed, the next run is %.0f s after its start: %s", every_s, error)
+        except Exception as error:
+            known = isinstance(error, PalateError)  # it says all; others need their traceback
+            said = "training failed, the next run is %.0f s after its start: %s"
+            log.error(said, every_s, error, exc_info=not known)
         stop.wait(max(0.0, started + every_s - time.monotonic()))

@@ -25,6 +25,7 @@ class Session:
     targets: tuple[str, ...]  # next positive items, distinct, in order, at least one
     target_time: int  # event time of the first target
     last_target_time: int  # event time of the last target; all of it lies in the session's split
+    last_target_offset: int  # of the target that was logged last
 
     @property
     def key(self) -> Key:

@@ -95,14 +95,24 @@ def promote(
     put_into_service(settings, release_id, within, terminal())
 
 
-def put_into_service(settings: Settings, release_id: str, within: float, console: Console) -> None:
-    """Promote and say so; at most `within` seconds. Raises ReleaseError; the old one serves on."""
+def put_into_service(
+    settings: Settings,
+    release_id: str,
+    within: float,
+    console: Console,
+    instead_of: str | None = None,
+) -> None:
+    """Promote and say so; at most `within` seconds. Raises ReleaseError; the old one serves on.
+
+    `instead_of` as in deploy.promotion.promote.
+    """
     with console.status(f"{release_id}: published") as status:
         run(
             _promote(
                 settings,
                 release_id,
                 within,
+                instead_of,
                 lambda progress: status.update(f"{release_id}: {progress.missing or 'ready'}"),
             )
         )
@@ -124,7 +134,9 @@ def rollback(
     terminal().print(f"release [bold]{release.id}[/] serves again")
 
 
-async def _promote(settings: Settings, release_id: str, within_s: float, say: Any) -> None:
+async def _promote(
+    settings: Settings, release_id: str, within_s: float, instead_of: str | None, say: Any
+) -> None:
     from deploy.promotion import promote as make_serve
     from deploy.promotion import releases_topic
     from models.model_files import base_model_hash
@@ -135,6 +147,7 @@ async def _promote(settings: Settings, release_id: str, within_s: float, say: An
             _store(settings),
             release_id,
             model_hash=base_model_hash(settings),
+            instead_of=instead_of,
             within_s=within_s,
             say=say,
         )

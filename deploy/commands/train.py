@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from models.settings import Settings, load_settings
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from models.ports import Release
     from trainer.outcome import Outcome
     from trainer.run import Tools
 
@@ -33,7 +35,7 @@ def train(
     """Learn from the event log and release what passes the gate into the running system.
 
     A run that was cut short goes on. Exit code 0: released, or skipped because little is new;
-    4: the gate held the release back.
+    4: the gate held the release back; 1: it failed, or what passed could not be put into service.
 
     Example: palate train --every 24h
     """
@@ -60,11 +62,7 @@ def _until_terminated() -> threading.Event:
 
 
 def _once(settings: Settings, promotes: bool, as_json: bool) -> Outcome:
-    outcome = _trained(settings, quiet=as_json)
-    if outcome.ending == "passed" and promotes and outcome.release:
-        from deploy.commands.releases import WITHIN_S, put_into_service
-
-        put_into_service(settings, outcome.release, WITHIN_S, terminal(quiet=as_json))
+    outcome = _trained(settings, promotes, quiet=as_json)
     if as_json:
         print_json(outcome.as_json())
     else:
@@ -72,15 +70,27 @@ def _once(settings: Settings, promotes: bool, as_json: bool) -> Outcome:
     return outcome
 
 
-def _trained(settings: Settings, quiet: bool) -> Outcome:
+def _trained(settings: Settings, promotes: bool, quiet: bool) -> Outcome:
     from models.threads import wait_without_spinning
 
     wait_without_spinning()
     from trainer.run import run as train_once
 
     with _progress(quiet) as progress:
-        tools = _tools(settings, _Bars(progress))
+
+        def promote(release: Release) -> None:
+            progress.stop()  # promoting shows a line of its own
+            _put_into_service(settings, release, quiet)
+
+        tools = _tools(settings, _Bars(progress), promote if promotes else None)
         return train_once(settings, tools, run(_serving(settings)))
+
+
+def _put_into_service(settings: Settings, release: Release, quiet: bool) -> None:
+    """In the place of the release that it was compared with, of no other."""
+    from deploy.commands.releases import WITHIN_S, put_into_service
+
+    put_into_service(settings, release.id, WITHIN_S, terminal(quiet), instead_of=release.parent)
 
 
 async def _serving(settings: Settings) -> str:
@@ -90,7 +100,7 @@ async def _serving(settings: Settings) -> str:
         return await topic.releases.known()
 
 
-def _tools(settings: Settings, bars: _Bars) -> Tools:
+def _tools(settings: Settings, bars: _Bars, promote: Callable[[Release], None] | None) -> Tools:
     from models.embedder import SentenceEmbedder
     from models.model_files import embedder_model, language_model
     from models.releases import FolderReleaseStore
@@ -102,6 +112,7 @@ def _tools(settings: Settings, bars: _Bars) -> Tools:
         embedder=embedder_model(settings),
         open_embedder=lambda source: SentenceEmbedder(source, settings.embedder),
         advance=bars.advance,
+        promote=promote,
     )
 
 
@@ -131,6 +142,8 @@ def _show(outcome: Outcome, promotes: bool) -> None:
     for stage in outcome.stages:
         loss = "" if stage.loss is None else f", last loss {stage.loss:.4f}"
         console.print(f"{stage.name:16} {stage.seconds:7.0f} s, {stage.steps} steps{loss}")
+    for note in outcome.notes:
+        console.print(f"[yellow]{note}[/]", soft_wrap=True)
     for check in outcome.verdict.checks if outcome.verdict else ():
         console.print(f"[{'green' if check.passed else 'red'}]{check}[/]", soft_wrap=True)
     verdicts = {

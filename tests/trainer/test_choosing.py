@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.training_settings import SessionSettings
 from tests.trainer.users import session
-from trainer.choosing import chosen, steps_for
+from trainer.choosing import Seen, chosen, steps_for
 
 NONE = session("ada", ("tea",), ("cup",))
 
@@ -21,7 +21,7 @@ def sessions(*ends: int):
 def test_the_first_training_takes_every_session() -> None:
     every = sessions(1, 2, 3)
 
-    assert chosen(every, 0, SessionSettings()) == every
+    assert chosen(every, Seen(), SessionSettings()) == every
 
 
 @given(
@@ -31,7 +31,7 @@ def test_a_refresh_takes_all_that_is_new_and_old_ones_in_proportion(
     ends: list[int], since: int, replay: float
 ) -> None:
     every = sessions(*ends)
-    found = chosen(every, since, SessionSettings(replay=replay))
+    found = chosen(every, Seen(since), SessionSettings(replay=replay))
     new = [one for one in every if one.last_target_time >= since]
     old = [one for one in found if one.last_target_time < since]
 
@@ -41,7 +41,21 @@ def test_a_refresh_takes_all_that_is_new_and_old_ones_in_proportion(
 
 
 def test_nothing_new_means_nothing_to_train_on() -> None:
-    assert chosen(sessions(1, 2), 3, SessionSettings()) == []
+    assert chosen(sessions(1, 2), Seen(3), SessionSettings()) == []
+
+
+def test_what_is_imported_later_is_new_however_old_it_is() -> None:
+    """Offsets of partition 0 below 7 were read; nothing of partition 1 was."""
+    seen = Seen(train_end=100, next_offsets={0: 7})
+    known, imported, past_training, elsewhere = (
+        replace(NONE, user_id="ann", last_target_time=50, last_target_offset=6),
+        replace(NONE, user_id="bob", last_target_time=50, last_target_offset=7),
+        replace(NONE, user_id="cy", last_target_time=100, last_target_offset=6),
+        replace(NONE, user_id="dan", last_target_time=50, last_target_offset=0, partition=1),
+    )
+    every = [known, imported, past_training, elsewhere]
+
+    assert chosen(every, seen, SessionSettings(replay=0)) == [imported, past_training, elsewhere]
 
 
 def test_steps_grow_with_the_examples_up_to_their_limit() -> None:

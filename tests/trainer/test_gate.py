@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.training_settings import GateSettings
-from trainer.gate import Measured, Verdict, judge
+from trainer.gate import DAY_MS, Measured, Verdict, Window, judge
 from trainer.hacking import WatchFigures
 
 USERS = 400
 SETTINGS = GateSettings(resamples=500)
+WINDOW = Window(begins=30 * DAY_MS, serving_trained=20 * DAY_MS, anchor_trained=0)
 WATCH = WatchFigures(copied=0.2, tokens=60.0, entropy=8.0, repeated=0.05, commonest=0.02)
 
 
@@ -26,14 +27,14 @@ def measured(release: str, shift: float = 0.0, seed: int = 0) -> Measured:
         ranking=ranking,
         profile_only=ranking,
         shuffled=ranking - 0.05,
-        grounding=0.9,
+        grounding=np.full(USERS, 0.9),
         tokens=60.0,
         watch=WATCH,
     )
 
 
 def verdict(candidate: Measured, serving: Measured | None = None) -> Verdict:
-    return judge(candidate, serving or measured("old"), measured("first"), SETTINGS)
+    return judge(candidate, serving or measured("old"), measured("first"), SETTINGS, WINDOW)
 
 
 def failed(found: Verdict) -> set[str]:
@@ -67,6 +68,7 @@ def test_small_losses_within_the_margin_do_not_add_up_past_the_anchor() -> None:
             measured("old", shift=-0.0015 * (step - 1)),
             measured("first"),
             SETTINGS,
+            WINDOW,
         ).passed
         for step in (1, 2, 3)
     ]
@@ -84,17 +86,17 @@ def test_noise_between_users_widens_the_bound_so_that_an_unsure_candidate_stays(
 
 def test_too_few_users_decide_nothing() -> None:
     settings = SETTINGS.model_copy(update={"min_users": USERS + 1})
-    found = judge(measured("new", 0.1), measured("old"), measured("first"), settings)
+    found = judge(measured("new", 0.1), measured("old"), measured("first"), settings, WINDOW)
 
     assert failed(found) == {"users"}
 
 
 def test_no_user_at_all_fails_every_comparison_without_an_error() -> None:
     none = np.empty(0)
-    empty = replace(measured("new"), ranking=none, profile_only=none, shuffled=none)
+    empty = replace(measured("new"), ranking=none, profile_only=none, shuffled=none, grounding=none)
 
     assert {"users", "serving", "anchor", "shuffled profile"} <= failed(
-        judge(empty, empty, empty, SETTINGS)
+        judge(empty, empty, empty, SETTINGS, WINDOW)
     )
 
 
@@ -108,7 +110,7 @@ def test_profiles_that_could_be_anybodys_fail_the_shuffled_control() -> None:
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        ({"grounding": 0.87}, "grounding"),
+        ({"grounding": np.full(USERS, 0.87)}, "grounding"),
         ({"tokens": 95.0}, "length"),
         ({"tokens": 25.0}, "length"),
         ({"watch": replace(WATCH, copied=0.4)}, "copied"),
@@ -124,12 +126,29 @@ def test_a_better_ranking_does_not_buy_worse_profiles(change: dict[str, object],
     assert rule in found.reasons[0]
 
 
+@pytest.mark.parametrize(
+    ("window", "passed"),
+    [
+        (Window(begins=20 * DAY_MS, serving_trained=20 * DAY_MS, anchor_trained=0), True),
+        (Window(begins=19 * DAY_MS, serving_trained=20 * DAY_MS, anchor_trained=0), False),
+        (Window(begins=19 * DAY_MS, serving_trained=0, anchor_trained=20 * DAY_MS), False),
+    ],
+)
+def test_users_that_a_compared_release_was_trained_on_decide_nothing(
+    window: Window, passed: bool
+) -> None:
+    found = judge(measured("new", 0.1), measured("old"), measured("first"), SETTINGS, window)
+
+    assert found.passed == passed
+    assert passed or "days from the end of what" in found.reasons[0]
+
+
 @given(st.floats(0.0, 0.1), st.floats(0.0, 0.1))
 def test_a_candidate_that_is_better_for_every_user_is_never_held_back_for_ranking(
     gain: float, more: float
 ) -> None:
-    low = judge(measured("new", gain), measured("old"), measured("first"), SETTINGS)
-    high = judge(measured("new", gain + more), measured("old"), measured("first"), SETTINGS)
+    low = judge(measured("new", gain), measured("old"), measured("first"), SETTINGS, WINDOW)
+    high = judge(measured("new", gain + more), measured("old"), measured("first"), SETTINGS, WINDOW)
 
     assert not failed(low) & {"serving", "anchor"}
     assert not failed(high) & {"serving", "anchor"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -11,20 +13,23 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.embedder import SentenceEmbedder
-from models.errors import TrainingError
+from models.errors import ReleaseError, ReleaseNotReady, TrainingError
 from models.model_files import embedder_model, language_model
 from models.ports import Release
 from models.release_fit import held_back
 from models.releases import BASE_RELEASE, FolderReleaseStore, adapter_folder, base_release
-from models.schemas import Interaction, Item
+from models.schemas import Interaction, Item, ProfileEdit
 from models.settings import Settings
+from models.training_settings import TrainSettings
 from streams.codec import partition_for
 from streams.event_log import SegmentLog
 from tests.streams.logged import record, record_of
 from tests.trainer.learning.tiny_embedder import tiny_embedder
 from tests.trainer.learning.tiny_models import tiny_llama
+from trainer.learning import checkpoints
 from trainer.outcome import Outcome
 from trainer.run import Tools, run
+from trainer.run_log import RunLog
 
 pytestmark = pytest.mark.service  # a minute of small training runs
 
@@ -37,6 +42,16 @@ SMALL = {
     "contrastive": {"steps": 2, "users": 6, "validation_users": 4, "batch": 4},
     "rlso": {"rounds": 1, "samples": 2, "prompts": 2, "batch": 2, "validation_users": 4},
     "gate": {"users": 6, "min_users": 2, "resamples": 100},
+}
+# The warm start alone, and a gate that lets everything pass: for what happens around learning.
+QUICK = SMALL | {
+    "contrastive": {"steps": 0},
+    "rlso": {"rounds": 0},
+    "gate": {
+        **{"users": 4, "min_users": 1, "resamples": 100, "margin": 1.0, "anchor_margin": 1.0},
+        **{"shuffled_loss": -1.0, "grounding_drop": 1.0, "length_change": 100.0},
+        **{"copied_rise": 1.0, "repeated_rise": 1.0, "commonest_rise": 1.0, "entropy_drop": 1.0},
+    },
 }
 
 
@@ -75,14 +90,20 @@ def settings(make_settings, models) -> Settings:
 
 
 @pytest.fixture
+def quick(settings: Settings) -> Settings:
+    train = TrainSettings.model_validate(QUICK)
+    return settings.model_copy(update={"train": train})
+
+
+@pytest.fixture
 def store(settings: Settings) -> FolderReleaseStore:
     found = FolderReleaseStore(settings.releases_dir)
     found.publish(base_release(settings, START_MS))
     return found
 
 
-def fill(settings: Settings, users: int = 12, days: int = 20) -> None:
-    """Every user buys one item of their theme a day."""
+def fill(settings: Settings, users: int = 12, days: int = 20, unknown_from: int = 99) -> None:
+    """Every user buys one item of their theme a day, in the end of none in the catalogue."""
     log = SegmentLog(settings.log_dir)
     items = [
         Item(item_id=f"{theme} {n}", title=f"{theme} number {n}")
@@ -98,7 +119,7 @@ def fill(settings: Settings, users: int = 12, days: int = 20) -> None:
                 Interaction(
                     event_id=f"{user}-{day}",
                     user_id=name,
-                    item_id=f"{theme} {(user + day) % 24}",
+                    item_id=f"{theme} {(user + day) % 24}" if day < unknown_from else "gone",
                     type="purchase",
                     timestamp=START_MS + day * DAY_MS + user * 1000,
                 )
@@ -111,15 +132,27 @@ def fill(settings: Settings, users: int = 12, days: int = 20) -> None:
         record(log, settings, rows)
 
 
-def train(settings: Settings, store, calls: Calls | None = None) -> Outcome:
+def train(
+    settings: Settings,
+    store,
+    calls: Calls | None = None,
+    *,
+    promote: Callable[[Release], None] | None = None,
+    serving: str = BASE_RELEASE,
+) -> Outcome:
     tools = Tools(
         releases=store,
         model=language_model(settings),
         embedder=embedder_model(settings),
         open_embedder=lambda source: SentenceEmbedder(source, settings.embedder),
         advance=(calls or Calls()).advance,
+        promote=promote,
     )
-    return run(settings, tools, BASE_RELEASE)
+    return run(settings, tools, serving)
+
+
+def planned(settings: Settings) -> str:
+    return orjson.loads((settings.training_dir / "plan.json").read_bytes())["release"]
 
 
 def metrics(settings: Settings) -> dict[str, float]:
@@ -148,6 +181,9 @@ def test_a_run_leaves_a_release_that_says_all_about_itself(settings, store) -> N
     assert (release.kind, release.parent) == ("trained", BASE_RELEASE)
     assert release.metrics["gate"]["passed"] == outcome.verdict.passed
     assert len(release.metrics["gate"]["checks"]) == len(outcome.verdict.checks)
+    for figure in ("ranking", "profile_only", "shuffled", "grounding"):
+        found = release.metrics[figure]
+        assert found["low"] <= found["mean"] <= found["high"]
     assert sum(release.data_range["next_offsets"].values()) == outcome.new_events == 240
     assert release.data_range["train_end"] < release.data_range["end"]
     assert release.window_spec == settings.windows.model_dump(mode="json")
@@ -160,6 +196,7 @@ def test_a_run_leaves_a_release_that_says_all_about_itself(settings, store) -> N
     assert told[f"palate_training_outcome/{outcome.ending}"] == 1
     assert told["palate_training_optimiser_steps/warm-start"] == 2
     assert told["palate_training_new_events"] == 240
+    assert told["palate_training_seconds"] == outcome.seconds > 0
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was_and_makes_the_release_it_had_planned(
@@ -169,17 +206,181 @@ def test_a_run_that_was_killed_goes_on_where_it_was_and_makes_the_release_it_had
     with pytest.raises(Stopped):
         train(settings, store, Calls(stop_at="rlso-1"))
     assert store.ids() == [BASE_RELEASE]
-    planned = orjson.loads((settings.training_dir / "plan.json").read_bytes())["release"]
+    name = planned(settings)
+    more_items = [Item(item_id="new", title="tea cup number 9")]
+    log = SegmentLog(settings.log_dir)
+    until = log.next_offset("items", 0)
+    record(log, settings, (record_of("items", 0, until, item) for item in more_items))
 
     calls = Calls()
     outcome = train(settings, store, calls)
 
-    assert outcome.release == planned
+    assert outcome.release == name
     assert "warm-start" not in calls.stages
     (log,) = Path(settings.training_dir).glob("runs/*/warm-start/warm-start.jsonl")
     steps = [orjson.loads(line) for line in log.read_bytes().splitlines()]
     assert [step["round"] for step in steps if step["kind"] == "step"] == [0, 1]
     assert not (settings.training_dir / "plan.json").exists()
+
+
+def forget(settings: Settings, user_id: str) -> None:
+    """The wish, logged after all that the user did."""
+    log = SegmentLog(settings.log_dir)
+    partition = partition_for(user_id.encode(), settings.kafka.partitions)
+    wish = ProfileEdit(edit_id="1", user_id=user_id, action="forget", timestamp=START_MS)
+    at = START_MS + 1_000 * DAY_MS
+    record(log, settings, [record_of("profile-edits", partition, 0, wish, at)])
+
+
+def test_a_wish_to_be_forgotten_ends_the_run_that_had_read_the_user(quick, store) -> None:
+    fill(quick)
+    with pytest.raises(Stopped):
+        train(quick, store, Calls(stop_at="warm-start"))
+    (before,) = quick.training_dir.glob("runs/*")
+    forget(quick, "user-1")
+
+    outcome = train(quick, store)
+
+    assert outcome.ending == "passed"
+    assert "1 users asked to be forgotten" in outcome.notes[0]
+    assert [before] != list(quick.training_dir.glob("runs/*"))
+    assert not before.exists() or not (before / "warm-start" / "checkpoint.pt").exists()
+
+
+def test_a_checkpoint_of_another_run_is_begun_anew_with_the_reason(quick, store) -> None:
+    """As after an update of Palate, while a run had been cut short."""
+    fill(quick)
+    with pytest.raises(Stopped):
+        train(quick, store, Calls(stop_at=f"gate: {BASE_RELEASE}"))
+    (kept,) = quick.training_dir.glob("runs/*/warm-start")
+    state = checkpoints.load(kept, checkpoints._read(kept / "checkpoint.pt")["identity"])
+    assert state is not None
+    checkpoints.save(kept, state, "another run")
+
+    outcome = train(quick, store)
+
+    assert outcome.ending == "passed"
+    assert "is of another run (another run" in outcome.notes[0]
+
+
+def test_what_passed_and_could_not_be_promoted_is_promoted_by_the_next_run(quick, store) -> None:
+    fill(quick)
+    tried: list[Release] = []
+
+    def too_slow(release: Release) -> None:
+        tried.append(release)
+        raise ReleaseNotReady("no profiler runs")
+
+    def killed(release: Release) -> None:
+        tried.append(release)
+        raise Stopped
+
+    with pytest.raises(ReleaseNotReady):
+        train(quick, store, promote=too_slow)
+    assert metrics(quick)["palate_training_outcome/failed"] == 1
+    assert metrics(quick)["palate_training_last_success_timestamp_seconds"] == 0
+    with pytest.raises(Stopped):
+        train(quick, store, promote=killed)
+    calls = Calls()
+    outcome = train(quick, store, calls, promote=tried.append)
+
+    assert [one.id for one in tried] == [outcome.release] * 3
+    assert tried[0].parent == BASE_RELEASE
+    assert outcome.verdict is not None
+    assert outcome.verdict.passed
+    assert calls.stages == []  # nothing was learned or measured again
+    assert metrics(quick)["palate_training_outcome/passed"] == 1
+    assert not (quick.training_dir / "plan.json").exists()
+
+
+def test_a_release_that_may_not_serve_is_not_tried_again(quick, store) -> None:
+    fill(quick)
+
+    def refused(release: Release) -> None:
+        raise ReleaseError(f"release {release.id!r} is refused")
+
+    with pytest.raises(ReleaseError, match="is refused"):
+        train(quick, store, promote=refused)
+    assert not (quick.training_dir / "plan.json").exists()
+    assert metrics(quick)["palate_training_outcome/failed"] == 1
+
+
+def test_what_passed_beside_a_release_that_serves_no_more_stays_with_the_reason(
+    quick, store
+) -> None:
+    fill(quick)
+
+    def too_slow(_: Release) -> None:
+        raise ReleaseNotReady("no profiler runs")
+
+    with pytest.raises(ReleaseNotReady):
+        train(quick, store, promote=too_slow)
+    first = planned(quick)
+    store.publish(replace(base_release(quick, START_MS), id="by-hand"))
+    promoted: list[Release] = []
+    outcome = train(quick, store, promote=promoted.append, serving="by-hand")
+
+    assert f"the run of {first} is not gone on with" in outcome.notes[0]
+    assert f"palate releases promote {first}" in outcome.notes[0]
+    assert [one.id for one in promoted] == [outcome.release] != [first]
+    assert promoted[0].parent == "by-hand"
+
+
+def test_metrics_that_cannot_be_written_lose_no_release(quick, store, caplog) -> None:
+    fill(quick)
+    (quick.training_dir / "metrics.prom").mkdir(parents=True)
+    promoted: list[Release] = []
+    outcome = train(quick, store, promote=promoted.append)
+
+    assert [one.id for one in promoted] == [outcome.release]
+    assert "metrics were not written" in caplog.text
+
+
+def test_a_disk_that_is_full_anywhere_is_a_clear_error_that_is_told(
+    quick, store, monkeypatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "some.jsonl")
+
+    fill(quick)
+    monkeypatch.setattr(RunLog, "write", full)
+    with pytest.raises(TrainingError, match=r"No space left on device: 'some\.jsonl'.*Make room"):
+        train(quick, store)
+    assert metrics(quick)["palate_training_outcome/failed"] == 1
+    monkeypatch.undo()
+
+    assert train(quick, store).ending == "passed"
+
+
+def test_an_adapter_for_another_model_is_not_gone_on_from(quick, store, tmp_path) -> None:
+    fill(quick)
+    first = made(store, train(quick, store))
+    other = tiny_llama(tmp_path / "other", seed=1, positions=2_048)
+    changed = quick.model_copy(
+        update={"profile": quick.profile.model_copy(update={"model": str(other)})}
+    )
+    outcome = train(changed, store, serving=first.id)
+    second = made(store, outcome)
+
+    assert outcome.ending == "passed"
+    assert [stage.name for stage in outcome.stages] == ["warm-start"]
+    assert outcome.new_events == 240  # the new model has seen none of them
+    assert "training begins anew, with a warm start" in outcome.notes[0]
+    assert second.base_model == str(other)
+    assert second.metrics["gate"]["against"] == [first.id, BASE_RELEASE]
+
+
+def test_without_a_user_in_the_gates_window_nothing_may_serve(quick, store) -> None:
+    """Everybody's last purchases are of items that are in no catalogue."""
+    sessions = SMALL["sessions"] | {"test": 0.01}
+    settings = quick.model_copy(
+        update={"train": TrainSettings.model_validate(QUICK | {"sessions": sessions})}
+    )
+    fill(settings, unknown_from=19)
+    outcome = train(settings, store)
+
+    assert outcome.ending == "refused"
+    assert made(store, outcome).metrics["ranking"] is None
 
 
 def test_too_little_that_is_new_is_skipped_with_the_reason(settings, store) -> None:

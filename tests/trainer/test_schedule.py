@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -56,15 +57,24 @@ def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
         pass
 
 
-def test_a_failed_run_is_followed_by_the_next() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        TrainingError("the first two fail as well"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        ValueError("nobody thought of this"),
+    ],
+)
+def test_a_failed_run_is_logged_and_followed_by_the_next(error: Exception, caplog) -> None:
     stop, runs = threading.Event(), []
 
     def job() -> None:
         runs.append(1)
         if len(runs) == 3:
             stop.set()
-        raise TrainingError("the first two fail as well")
+        raise error
 
     repeat(job, 0.001, stop)
 
     assert len(runs) == 3
+    assert str(error) in caplog.text

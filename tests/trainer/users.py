@@ -22,4 +22,15 @@ def history(items: tuple[str, ...]) -> History:
 
 def session(user_id: str, bought: tuple[str, ...], targets: tuple[str, ...]) -> Session:
     """A user who bought `bought` and goes on with `targets`."""
-    return Session(user_id, 0, NOW_MS, len(bought) - 1, history(bought), targets, NOW_MS, NOW_MS)
+    read = len(bought)
+    return Session(
+        user_id=user_id,
+        partition=0,
+        as_of=NOW_MS,
+        applied_offset=read - 1,
+        history=history(bought),
+        targets=targets,
+        target_time=NOW_MS,
+        last_target_time=NOW_MS,
+        last_target_offset=read + len(targets) - 1,
+    )

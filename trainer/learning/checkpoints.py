@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 
 from models.durable import replacing
-from models.errors import TrainingError
+from models.errors import CheckpointMismatch, TrainingError
 
 _FILE: Final = "checkpoint.pt"
 _VERSION: Final = 1  # of the file's layout
@@ -39,14 +39,14 @@ def save(folder: Path, state: Mapping[str, Any], identity: str) -> None:
 def load(folder: Path, identity: str) -> Mapping[str, Any] | None:
     """The state that `save` was given last, on the CPU; None if there is no checkpoint.
 
-    Raises TrainingError if the checkpoint is of another run or cannot be read.
+    Raises CheckpointMismatch if it is of another run, TrainingError if it cannot be read.
     """
     path = folder / _FILE
     if not path.exists():
         return None
     held = _read(path)
     if held["identity"] != identity:
-        raise TrainingError(
+        raise CheckpointMismatch(
             f"{path} is of another run ({held['identity']}, not {identity}): model, settings or "
             f"data have changed; remove {folder} to begin anew"
         )

@@ -1,0 +1,100 @@
+"""What a promotion requires of the release that serves; the topic is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from deploy.promotion import promote
+from models.errors import ReleaseError, ReleaseNotReady
+from models.ports import Release
+from models.releases import FolderReleaseStore, base_release
+from models.schemas import ReleaseAnnouncement
+from models.settings import Settings
+from streams.serving_release import ServingRelease
+
+AT = 1_300_000_000_000
+
+
+@dataclass
+class MemoryTopic:
+    """`deploy.promotion.Topic` whose roles take a candidate up at once, unless they are away."""
+
+    settings: Settings
+    releases: ServingRelease = field(default_factory=ServingRelease)
+    away: bool = False
+    meanwhile: Callable[[], None] = lambda: None  # what happens while a candidate is made ready
+
+    async def say(self, release: Release, status: str, **more: Any) -> ReleaseAnnouncement:
+        self.take(release.id, status, "palate", **more)
+        if status == "published" and not self.away:
+            for step, by in (
+                ("items-ready", "indexer"),
+                ("profiles-ready", "indexer"),
+                ("engine-ready", "profiler/1"),
+            ):
+                self.take(release.id, step, by)
+            self.meanwhile()
+        return self.releases.steps(release.id)[-1]
+
+    def take(self, release: str, status: str, by: str = "palate", **more: Any) -> None:
+        now = time.time_ns() // 1_000_000
+        step = {"release": release, "status": status, "by": by, "at": now, **more}
+        self.releases.take(ReleaseAnnouncement.model_validate(step))
+
+    async def live_profilers(self) -> frozenset[str]:
+        return frozenset({"profiler/1"})
+
+
+@pytest.fixture
+def topic(make_settings) -> MemoryTopic:
+    """base-0 serves; old and taste-1 are published."""
+    found = MemoryTopic(make_settings())
+    store = FolderReleaseStore(found.settings.releases_dir)
+    for name in ("base-0", "old", "taste-1"):
+        store.publish(replace(base_release(found.settings, AT), id=name))
+    found.take("base-0", "serving")
+    return found
+
+
+def put(topic: MemoryTopic, instead_of: str | None, within_s: float = 5.0) -> None:
+    store = FolderReleaseStore(topic.settings.releases_dir)
+    asyncio.run(promote(topic, store, "taste-1", instead_of=instead_of, within_s=within_s))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("instead_of", ["base-0", None])
+def test_a_candidate_takes_the_place_of_the_release_it_was_compared_with(
+    topic: MemoryTopic, instead_of: str | None
+) -> None:
+    put(topic, instead_of)
+
+    assert topic.releases.id == "taste-1"
+
+
+def test_a_candidate_never_takes_the_place_of_another_release(topic: MemoryTopic) -> None:
+    topic.take("old", "serving")
+
+    with pytest.raises(ReleaseError, match="compared with 'base-0', and 'old' serves now"):
+        put(topic, "base-0")
+    assert (topic.releases.id, topic.releases.candidate) == ("old", None)
+
+
+def test_a_rollback_while_a_candidate_is_made_ready_stands(topic: MemoryTopic) -> None:
+    topic.meanwhile = lambda: topic.take("old", "serving")
+
+    with pytest.raises(ReleaseError, match="'old' serves now"):
+        put(topic, "base-0")
+    assert topic.releases.id == "old"
+
+
+def test_roles_that_are_away_are_an_error_that_may_pass(topic: MemoryTopic) -> None:
+    topic.away = True
+
+    with pytest.raises(ReleaseNotReady, match="was not ready within"):
+        put(topic, "base-0", within_s=0.05)
+    assert topic.releases.id == "base-0"

@@ -1,0 +1,99 @@
+"""From which models training goes on, and which releases it is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.ports import Release
+from models.releases import FolderReleaseStore, base_release
+from models.settings import Settings
+from trainer.choosing import Seen
+from trainer.starting import AS_THEY_COME, Start, anchor_of, start_from
+
+AT, HERE, THERE = 1_300_000_000_000, "a" * 64, "b" * 64
+
+
+@pytest.fixture
+def settings(make_settings) -> Settings:
+    return make_settings()
+
+
+@pytest.fixture
+def store(settings: Settings) -> FolderReleaseStore:
+    found = FolderReleaseStore(settings.releases_dir)
+    found.publish(base_release(settings, AT))
+    return found
+
+
+@pytest.fixture
+def trained(settings: Settings, store, tmp_path: Path):
+    """`trained("taste-1", HERE)` publishes a release with an adapter for those weights."""
+    weights = tmp_path / "adapter"
+    weights.mkdir()
+    (weights / "adapter_model.safetensors").write_bytes(b"weights")
+
+    def publish(name: str, model_hash: str) -> Release:
+        release = replace(
+            base_release(settings, AT),
+            id=name,
+            adapter="adapter",
+            base_model_hash=model_hash,
+            data_range={"train_end": 70, "next_offsets": {"0": 7}},
+        )
+        return store.publish(release, {"adapter": weights})
+
+    return publish
+
+
+def start(store, settings: Settings, name: str) -> Start:
+    return start_from(store, store.get(name), settings, HERE)
+
+
+def test_training_goes_on_from_what_the_serving_release_has_learned(
+    settings, store, trained
+) -> None:
+    found = start(store, settings, trained("taste-1", HERE).id)
+
+    assert found.models.adapter == store.folder("taste-1") / "adapter"
+    assert found.seen == Seen(70, {0: 7})
+    assert found.reason is None
+
+
+def test_an_adapter_for_other_weights_is_nothing_to_go_on_from(settings, store, trained) -> None:
+    found = start(store, settings, trained("taste-1", THERE).id)
+
+    assert (found.models, found.seen) == (AS_THEY_COME, Seen())
+    assert found.reason is not None
+    assert "was trained on other weights" in found.reason
+
+
+def test_the_first_release_that_served_is_the_anchor(settings, store, trained) -> None:
+    serving = start(store, settings, trained("taste-2", HERE).id)
+    trained("taste-1", HERE)
+
+    assert anchor_of(store, "taste-1", serving, settings, HERE).release.id == "taste-1"
+    assert anchor_of(store, "", serving, settings, HERE) == serving
+    assert anchor_of(store, "taste-2", serving, settings, HERE) == serving
+
+
+@pytest.mark.parametrize("why", ["was trained on other weights", "there is no release"])
+def test_an_anchor_that_cannot_be_loaded_is_replaced_with_the_reason(
+    settings, store, trained, why: str
+) -> None:
+    serving = start(store, settings, trained("taste-2", HERE).id)
+    if "weights" in why:
+        trained("taste-1", THERE)
+
+    found = anchor_of(store, "taste-1", serving, settings, HERE)
+
+    assert (found.release, found.models, found.seen) == (
+        serving.release,
+        serving.models,
+        serving.seen,
+    )
+    assert found.reason is not None
+    assert "taste-2 is the anchor from now on, in the place of taste-1" in found.reason
+    assert why in found.reason

@@ -1,0 +1,59 @@
+"""What training goes on from, and what its result is compared with: releases that load here.
+
+An adapter fits only the weights that it was trained on. After a change of model or embedder a
+release's own models are of no use here, so training begins with the models as they come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.errors import ReleaseError
+from models.ports import Release, ReleaseStore
+from models.release_fit import cannot_load
+from models.releases import adapter_folder, embedder_folder
+from models.settings import Settings
+from trainer.choosing import Seen, seen_by
+from trainer.learning.stages import Models
+
+AS_THEY_COME = Models(None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A release beside which is trained, and what of it there is to go on from."""
+
+    release: Release
+    models: Models
+    seen: Seen  # the data that `models` have learned from
+    reason: str | None = None  # why `models` are not the release's own
+
+
+def start_from(store: ReleaseStore, release: Release, settings: Settings, model_hash: str) -> Start:
+    """From the release's models, or from nothing if they cannot be loaded here.
+
+    `model_hash` as in models.release_fit. Raises ReleaseError for a damaged release.
+    """
+    reason = cannot_load(release, settings, model_hash)
+    if reason:
+        said = f"training begins anew, with a warm start: {reason}"
+        return Start(release, AS_THEY_COME, Seen(), said)
+    models = Models(adapter_folder(store, release), embedder_folder(store, release))
+    return Start(release, models, seen_by(release))
+
+
+def anchor_of(
+    store: ReleaseStore, name: str, start: Start, settings: Settings, model_hash: str
+) -> Start:
+    """The release `name`; if it cannot be loaded here, `start` in its place, with the reason."""
+    if name in ("", start.release.id):
+        return start
+    try:
+        release = store.get(name)
+        reason = cannot_load(release, settings, model_hash)
+    except ReleaseError as error:
+        reason = str(error)
+    if reason is None:
+        return start_from(store, release, settings, model_hash)
+    said = f"{start.release.id} is the anchor from now on, in the place of {name}: {reason}"
+    return Start(start.release, start.models, start.seen, said)
