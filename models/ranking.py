@@ -54,7 +54,7 @@ def rank_batch(
     scores[:, np.flatnonzero(~catalogue.available)] = -np.inf
     lists = []
     for user, query in enumerate(queries):
-        pool = _pool(_without(scores[user], _left_out(catalogue, query, settings)), settings)
+        pool = _pool(_without(scores[user], left_out(catalogue, query, settings)), settings)
         picked = _diversify(scores[user, pool], catalogue.matrix[pool], settings)
         chosen = _parts(catalogue, neighbours, taste, pool[picked], text, together, user, settings)
         lists.append(explain(catalogue, neighbours, query.sentences, shares[user], chosen))
@@ -127,7 +127,8 @@ def _together(
     return flat.astype(np.float64, copy=False).reshape(len(shares), items)
 
 
-def _left_out(catalogue: Catalogue, query: Query, settings: RankingSettings) -> Rows:
+def left_out(catalogue: Catalogue, query: Query, settings: RankingSettings) -> Rows:
+    """Rows of the items that the user's list must not have."""
     items = query.hidden | query.seen if settings.exclude_seen else query.hidden
     rows = [catalogue.row_of[item] for item in items if item in catalogue.row_of]
     return np.array(rows, np.int64)

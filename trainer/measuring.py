@@ -10,16 +10,17 @@ import numpy as np
 
 from models.ports import Vectors
 from models.queries import Query
-from models.ranking import score_batch
+from models.ranking import left_out, score_batch
 from models.settings import Settings
-from trainer.baselines.training_free import query_of
+from streams.queries import query_of
 from trainer.cases import Case, Prompted
 from trainer.evaluation.context import Context
-from trainer.evaluation.metrics import masked, ranks_of, session_metrics, tie_keys
+from trainer.evaluation.metrics import Rows, masked, ranks_of, session_metrics, tie_keys
 from trainer.gate import Measured, PerUser
 from trainer.hacking import watch
 from trainer.judging import Answer, Compose, written
 from trainer.rewards import grounding
+from trainer.sessions import Session
 
 Write = Callable[[Sequence[str]], list[Answer]]  # prompts → greedy answers
 BATCH: Final = 256  # users ranked together
@@ -62,41 +63,49 @@ def measure(
 def _served(
     context: Context, cases: Sequence[Case], vectors: Vectors, settings: Settings
 ) -> PerUser:
-    """By the whole score, profile beside recent items, co-occurrence and popularity."""
+    """As the tracker ranks: profile beside recent items, co-occurrence and popularity, without
+    what the user had or disliked."""
 
-    def scores(start: int, batch: Sequence[Case]) -> np.ndarray:
-        queries = [
-            _query(context, case, vector)
-            for case, vector in zip(batch, vectors[start : start + BATCH], strict=True)
-        ]
-        return score_batch(context.catalogue, context.neighbours, queries, settings.ranking)
+    queries = [
+        _query(case.session, context, vector) for case, vector in zip(cases, vectors, strict=True)
+    ]
 
-    return _metric(scores, cases, settings)
+    def scores(start: int, stop: int) -> np.ndarray:
+        asked = queries[start:stop]
+        return score_batch(context.catalogue, context.neighbours, asked, settings.ranking)
+
+    unlisted = [left_out(context.catalogue, query, settings.ranking) for query in queries]
+    return _metric(scores, cases, unlisted, settings)
 
 
-def _query(context: Context, case: Case, vector: Vectors) -> Query:
-    return replace(query_of(case.session, context.corpus.spec), profile=vector)
+def _query(session: Session, context: Context, vector: Vectors) -> Query:
+    asked = query_of(session.user_id, session.history, context.corpus.spec)
+    return replace(asked, profile=vector)
 
 
 def _profile_only(
     context: Context, cases: Sequence[Case], vectors: Vectors, settings: Settings
 ) -> PerUser:
-    def scores(start: int, _batch: Sequence[Case]) -> np.ndarray:
-        found: np.ndarray = vectors[start : start + BATCH] @ context.item_vectors.T
+    def scores(start: int, stop: int) -> np.ndarray:
+        found: np.ndarray = vectors[start:stop] @ context.item_vectors.T
         return found
 
-    return _metric(scores, cases, settings)
+    return _metric(scores, cases, [case.target.seen for case in cases], settings)
 
 
 def _metric(
-    scores: Callable[[int, Sequence[Case]], np.ndarray], cases: Sequence[Case], settings: Settings
+    scores: Callable[[int, int], np.ndarray],
+    cases: Sequence[Case],
+    unlisted: Sequence[Rows],
+    settings: Settings,
 ) -> PerUser:
-    """[cases] the gate's metric; what was seen is left out as the cases say."""
+    """[cases] the gate's metric. `scores(start, stop)` of these cases; `unlisted` per case the
+    items that are not ranked: one of them that was chosen next all the same counts as missed."""
     gate, found = settings.train.gate, []
     for start in range(0, len(cases), BATCH):
-        batch = cases[start : start + BATCH]
-        ranked = masked(scores(start, batch), [case.target.seen for case in batch])
+        stop = min(start + BATCH, len(cases))
+        ranked = masked(scores(start, stop), unlisted[start:stop])
         ties = tie_keys(ranked.shape[1], gate.seed)
-        ranks = ranks_of(ranked, [case.target.next for case in batch], ties)
+        ranks = ranks_of(ranked, [case.target.next for case in cases[start:stop]], ties)
         found.append(session_metrics(ranks, settings.train.evaluation.ks)[gate.metric])
     return np.concatenate(found) if found else np.empty(0)

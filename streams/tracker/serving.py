@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from models.errors import VectorIndexError
 from models.identity import recommendation_id
-from models.queries import Query, Recent
+from models.queries import Query
 from models.ranking import rank_batch
 from models.schemas import Recommendation, RecommendedItem
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
+from streams.queries import query_of
 from streams.tracker.derived import Derived, Shelf
 from streams.tracker.owed import Trigger, WaitingUsers, recommendation_trigger
 from streams.tracker.state import User
 from streams.tracker.users import Place, Users
 from streams.triggers import PartitionClock, staleness
-from streams.windows import split_by_liking
-
-_LOOKED_AT: Final = 100  # newest positives among which ranking finds its distinct recent items
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ class Server:
             staleness=staleness(
                 marks, as_of, self._settings.trigger, self._settings.windows
             ).staleness,
-            query=query_of(user, self._settings, self._derived.texts.matching, shelf),
+            query=order_query(user, self._settings, self._derived.texts.matching, shelf),
         )
 
     async def _ranked(self, shelf: Shelf, orders: list[Order]) -> list[tuple[RecommendedItem, ...]]:
@@ -188,33 +185,27 @@ class Server:
             self._metrics.profile_age.observe(max(0, order.as_of - made.profile_as_of) / 1000)
 
 
-def query_of(
+def order_query(
     user: User,
     settings: Settings,
     matching: Callable[[tuple[str, ...]], frozenset[str]],
     shelf: Shelf,
 ) -> Query:
-    """What ranking is asked for this user: recent positives, profile, and what to leave out.
+    """What ranking is asked for this user: their history, profile, and what they forbade.
 
     A profile vector of another release is left out: vectors of two releases are never mixed.
     So is one that only claims to be of this release.
     """
-    spans = settings.windows
-    liked, avoided = split_by_liking(user.history, spans)
     profile = user.profile
     current = profile is not None and profile.vector_release == shelf.release
     vector = profile.unit_vector() if profile is not None and current else None
     if vector is not None and len(vector) != shelf.catalogue.dimension:
         current, vector = False, None
     spoken = profile.spoken() if profile is not None and current else None
-    newest = liked[: -_LOOKED_AT - 1 : -1]
-    return Query(
-        user_id=user.user_id,
-        recent=[
-            Recent(e.item_id, spans.weights[e.type.value], e.event_id, e.timestamp) for e in newest
-        ],
+    asked = query_of(user.user_id, user.history, settings.windows)
+    return replace(
+        asked,
         profile=vector,
         sentences=(*spoken.stable, *spoken.current, *spoken.now) if spoken else (),
-        seen=frozenset(entry.item_id for entry in liked),
-        hidden=frozenset(e.item_id for e in avoided) | matching(user.head.forbidden),
+        hidden=asked.hidden | matching(user.head.forbidden),
     )

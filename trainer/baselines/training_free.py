@@ -9,6 +9,7 @@ star             text / 3 + co-occurrence: the weights that the tracker ships wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,16 +18,15 @@ from models.catalogue import Catalogue
 from models.cooccurrence_build import Evidence, build
 from models.neighbours import Neighbours, align
 from models.ports import VectorRow, Vectors
-from models.queries import Query, Recent
+from models.queries import Query
 from models.ranking import score_batch
 from models.settings import IndexSettings, RankingSettings, WindowSettings
-from streams.windows import split_by_liking
+from streams.queries import query_of
 from trainer.baselines.counted import newest_per_pair
 from trainer.corpus import Corpus
 from trainer.evaluation.systems import Scores
 from trainer.sessions import Session
 
-_LOOKED_AT: Final = 100  # newest positives among which ranking finds its distinct recent items
 _NOTHING: Final = {"profile": 0.0, "recent": 0.0, "cooccurrence": 0.0, "popularity": 0.0}
 
 
@@ -43,35 +43,23 @@ class RankingSystem:
         *,
         by_moment: bool = True,
     ) -> None:
+        """`by_moment`: items had at one time have one age; else age counts positions."""
         self.name = name
         self._catalogue, self._neighbours = catalogue, neighbours
         self._settings, self._spec, self._by_moment = settings, spec, by_moment
 
     def scores(self, sessions: Sequence[Session]) -> Scores:
         """As the tracker would score at each session's moment."""
-        queries = [query_of(session, self._spec, self._by_moment) for session in sessions]
+        queries = [query_of(one.user_id, one.history, self._spec) for one in sessions]
+        if not self._by_moment:
+            queries = [_by_position(query) for query in queries]
         found = score_batch(self._catalogue, self._neighbours, queries, self._settings)
         return found.astype(np.float32)
 
 
-def query_of(session: Session, spec: WindowSettings, by_moment: bool = True) -> Query:
-    """The tracker's query at the session's moment, without a profile.
-
-    `by_moment`: items had at one time have one age; else age counts positions.
-    """
-    liked, _ = split_by_liking(session.history, spec)
-    return Query(
-        user_id=session.user_id,
-        recent=[
-            Recent(
-                entry.item_id,
-                spec.weights[entry.type.value],
-                entry.event_id,
-                entry.timestamp if by_moment else None,
-            )
-            for entry in liked[: -_LOOKED_AT - 1 : -1]
-        ],
-    )
+def _by_position(query: Query) -> Query:
+    """With ages that count positions, not moments."""
+    return replace(query, recent=[entry._replace(moment=None) for entry in query.recent])
 
 
 def catalogue_of(corpus: Corpus, vectors: Vectors) -> Catalogue:
