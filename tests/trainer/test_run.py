@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections import defaultdict
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,47 +15,24 @@ import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.embedder import SentenceEmbedder
 from models.errors import ReleaseError, ReleaseNotReady, TrainingError
-from models.model_files import embedder_model, language_model
 from models.ports import Release
 from models.release_fit import held_back
 from models.releases import BASE_RELEASE, FolderReleaseStore, adapter_folder, base_release
-from models.schemas import Interaction, Item, ProfileEdit
+from models.schemas import Item, ProfileEdit
 from models.settings import Settings
 from models.training_settings import TrainSettings
 from streams.codec import partition_for
 from streams.event_log import SegmentLog
+from tests.conftest import role_environment
 from tests.streams.logged import record, record_of
-from tests.trainer.learning.tiny_embedder import tiny_embedder
 from tests.trainer.learning.tiny_models import tiny_llama
+from tests.trainer.small_run import DAY_MS, QUICK, SMALL, START_MS, fill, run_once, tiny_pair
 from trainer.learning import checkpoints
 from trainer.outcome import Outcome
-from trainer.run import Tools, run
 from trainer.run_log import RunLog
 
 pytestmark = pytest.mark.service  # a minute of small training runs
-
-START_MS, DAY_MS = 1_300_000_000_000, 86_400_000
-THEMES = ("tea cup", "cat mug", "lace ribbon", "felt bird", "soap dish")
-SMALL = {
-    "sessions": {"min_history": 2, "min_new_events": 10, "validation": 0.2, "test": 0.2},
-    "policy": {"max_new_tokens": 160, "max_prompt_tokens": 1_600, "rank": 2},
-    "warm_start": {"steps": 2, "batch": 2, "micro_batch": 2, "checkpoint_every": 1},
-    "contrastive": {"steps": 2, "users": 6, "validation_users": 4, "batch": 4},
-    "rlso": {"rounds": 1, "samples": 2, "prompts": 2, "batch": 2, "validation_users": 4},
-    "gate": {"users": 6, "min_users": 2, "resamples": 100},
-}
-# The warm start alone, and a gate that lets everything pass: for what happens around learning.
-QUICK = SMALL | {
-    "contrastive": {"steps": 0},
-    "rlso": {"rounds": 0},
-    "gate": {
-        **{"users": 4, "min_users": 1, "resamples": 100, "margin": 1.0, "anchor_margin": 1.0},
-        **{"shuffled_loss": -1.0, "grounding_drop": 1.0, "length_change": 100.0},
-        **{"copied_rise": 1.0, "repeated_rise": 1.0, "commonest_rise": 1.0, "entropy_drop": 1.0},
-    },
-}
 
 
 @dataclass
@@ -75,12 +55,7 @@ class Calls:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> tuple[Path, Path]:
-    """Language model and embedder."""
-    words = {*" ".join(THEMES).split(), "number", *map(str, range(24))}
-    return (
-        tiny_llama(tmp_path_factory.mktemp("llama"), positions=2_048),
-        tiny_embedder(tmp_path_factory.mktemp("embedder"), sorted(words)),
-    )
+    return tiny_pair(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture
@@ -102,53 +77,14 @@ def store(settings: Settings) -> FolderReleaseStore:
     return found
 
 
-def fill(settings: Settings, users: int = 12, days: int = 20, unknown_from: int = 99) -> None:
-    """Every user buys one item of their theme a day, in the end of none in the catalogue."""
-    log = SegmentLog(settings.log_dir)
-    items = [
-        Item(item_id=f"{theme} {n}", title=f"{theme} number {n}")
-        for theme in THEMES
-        for n in range(24)
-    ]
-    record(log, settings, (record_of("items", 0, n, item) for n, item in enumerate(items)))
-    bought = defaultdict(list)
-    for day in range(days):
-        for user in range(users):
-            name, theme = f"user-{user}", THEMES[user % len(THEMES)]
-            bought[partition_for(name.encode(), settings.kafka.partitions)].append(
-                Interaction(
-                    event_id=f"{user}-{day}",
-                    user_id=name,
-                    item_id=f"{theme} {(user + day) % 24}" if day < unknown_from else "gone",
-                    type="purchase",
-                    timestamp=START_MS + day * DAY_MS + user * 1000,
-                )
-            )
-    for partition, events in bought.items():
-        rows = [
-            record_of("interactions", partition, offset, event, event.timestamp)
-            for offset, event in enumerate(events)
-        ]
-        record(log, settings, rows)
-
-
 def train(
     settings: Settings,
-    store,
     calls: Calls | None = None,
     *,
     promote: Callable[[Release], None] | None = None,
     serving: str = BASE_RELEASE,
 ) -> Outcome:
-    tools = Tools(
-        releases=store,
-        model=language_model(settings),
-        embedder=embedder_model(settings),
-        open_embedder=lambda source: SentenceEmbedder(source, settings.embedder),
-        advance=(calls or Calls()).advance,
-        promote=promote,
-    )
-    return run(settings, tools, serving)
+    return run_once(settings, (calls or Calls()).advance, promote, serving)
 
 
 def planned(settings: Settings) -> str:
@@ -171,7 +107,7 @@ def made(store, outcome: Outcome) -> Release:
 
 def test_a_run_leaves_a_release_that_says_all_about_itself(settings, store) -> None:
     fill(settings)
-    outcome = train(settings, store)
+    outcome = train(settings)
     release = made(store, outcome)
 
     assert outcome.ending in ("passed", "refused")
@@ -204,7 +140,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was_and_makes_the_release_it_had
 ) -> None:
     fill(settings)
     with pytest.raises(Stopped):
-        train(settings, store, Calls(stop_at="rlso-1"))
+        train(settings, Calls(stop_at="rlso-1"))
     assert store.ids() == [BASE_RELEASE]
     name = planned(settings)
     more_items = [Item(item_id="new", title="tea cup number 9")]
@@ -213,7 +149,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was_and_makes_the_release_it_had
     record(log, settings, (record_of("items", 0, until, item) for item in more_items))
 
     calls = Calls()
-    outcome = train(settings, store, calls)
+    outcome = train(settings, calls)
 
     assert outcome.release == name
     assert "warm-start" not in calls.stages
@@ -235,11 +171,11 @@ def forget(settings: Settings, user_id: str) -> None:
 def test_a_wish_to_be_forgotten_ends_the_run_that_had_read_the_user(quick, store) -> None:
     fill(quick)
     with pytest.raises(Stopped):
-        train(quick, store, Calls(stop_at="warm-start"))
+        train(quick, Calls(stop_at="warm-start"))
     (before,) = quick.training_dir.glob("runs/*")
     forget(quick, "user-1")
 
-    outcome = train(quick, store)
+    outcome = train(quick)
 
     assert outcome.ending == "passed"
     assert "1 users asked to be forgotten" in outcome.notes[0]
@@ -251,13 +187,13 @@ def test_a_checkpoint_of_another_run_is_begun_anew_with_the_reason(quick, store)
     """As after an update of Palate, while a run had been cut short."""
     fill(quick)
     with pytest.raises(Stopped):
-        train(quick, store, Calls(stop_at=f"gate: {BASE_RELEASE}"))
+        train(quick, Calls(stop_at=f"gate: {BASE_RELEASE}"))
     (kept,) = quick.training_dir.glob("runs/*/warm-start")
     state = checkpoints.load(kept, checkpoints._read(kept / "checkpoint.pt")["identity"])
     assert state is not None
     checkpoints.save(kept, state, "another run")
 
-    outcome = train(quick, store)
+    outcome = train(quick)
 
     assert outcome.ending == "passed"
     assert "is of another run (another run" in outcome.notes[0]
@@ -276,13 +212,13 @@ def test_what_passed_and_could_not_be_promoted_is_promoted_by_the_next_run(quick
         raise Stopped
 
     with pytest.raises(ReleaseNotReady):
-        train(quick, store, promote=too_slow)
+        train(quick, promote=too_slow)
     assert metrics(quick)["palate_training_outcome/failed"] == 1
     assert metrics(quick)["palate_training_last_success_timestamp_seconds"] == 0
     with pytest.raises(Stopped):
-        train(quick, store, promote=killed)
+        train(quick, promote=killed)
     calls = Calls()
-    outcome = train(quick, store, calls, promote=tried.append)
+    outcome = train(quick, calls, promote=tried.append)
 
     assert [one.id for one in tried] == [outcome.release] * 3
     assert tried[0].parent == BASE_RELEASE
@@ -300,7 +236,7 @@ def test_a_release_that_may_not_serve_is_not_tried_again(quick, store) -> None:
         raise ReleaseError(f"release {release.id!r} is refused")
 
     with pytest.raises(ReleaseError, match="is refused"):
-        train(quick, store, promote=refused)
+        train(quick, promote=refused)
     assert not (quick.training_dir / "plan.json").exists()
     assert metrics(quick)["palate_training_outcome/failed"] == 1
 
@@ -314,11 +250,11 @@ def test_what_passed_beside_a_release_that_serves_no_more_stays_with_the_reason(
         raise ReleaseNotReady("no profiler runs")
 
     with pytest.raises(ReleaseNotReady):
-        train(quick, store, promote=too_slow)
+        train(quick, promote=too_slow)
     first = planned(quick)
     store.publish(replace(base_release(quick, START_MS), id="by-hand"))
     promoted: list[Release] = []
-    outcome = train(quick, store, promote=promoted.append, serving="by-hand")
+    outcome = train(quick, promote=promoted.append, serving="by-hand")
 
     assert f"the run of {first} is not gone on with" in outcome.notes[0]
     assert f"palate releases promote {first}" in outcome.notes[0]
@@ -330,7 +266,7 @@ def test_metrics_that_cannot_be_written_lose_no_release(quick, store, caplog) ->
     fill(quick)
     (quick.training_dir / "metrics.prom").mkdir(parents=True)
     promoted: list[Release] = []
-    outcome = train(quick, store, promote=promoted.append)
+    outcome = train(quick, promote=promoted.append)
 
     assert [one.id for one in promoted] == [outcome.release]
     assert "metrics were not written" in caplog.text
@@ -345,21 +281,21 @@ def test_a_disk_that_is_full_anywhere_is_a_clear_error_that_is_told(
     fill(quick)
     monkeypatch.setattr(RunLog, "write", full)
     with pytest.raises(TrainingError, match=r"No space left on device: 'some\.jsonl'.*Make room"):
-        train(quick, store)
+        train(quick)
     assert metrics(quick)["palate_training_outcome/failed"] == 1
     monkeypatch.undo()
 
-    assert train(quick, store).ending == "passed"
+    assert train(quick).ending == "passed"
 
 
 def test_an_adapter_for_another_model_is_not_gone_on_from(quick, store, tmp_path) -> None:
     fill(quick)
-    first = made(store, train(quick, store))
+    first = made(store, train(quick))
     other = tiny_llama(tmp_path / "other", seed=1, positions=2_048)
     changed = quick.model_copy(
         update={"profile": quick.profile.model_copy(update={"model": str(other)})}
     )
-    outcome = train(changed, store, serving=first.id)
+    outcome = train(changed, serving=first.id)
     second = made(store, outcome)
 
     assert outcome.ending == "passed"
@@ -377,15 +313,57 @@ def test_without_a_user_in_the_gates_window_nothing_may_serve(quick, store) -> N
         update={"train": TrainSettings.model_validate(QUICK | {"sessions": sessions})}
     )
     fill(settings, unknown_from=19)
-    outcome = train(settings, store)
+    outcome = train(settings)
 
     assert outcome.ending == "refused"
     assert made(store, outcome).metrics["ranking"] is None
 
 
+def killed_at(progress: str, settings: Settings) -> None:
+    """Another process trains, and is killed as soon as it says so."""
+    training = subprocess.Popen(
+        [sys.executable, "-m", "tests.trainer.small_run"],
+        env={**os.environ, **role_environment(settings)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert training.stderr is not None
+    with training:
+        for line in training.stderr:
+            if progress in line:
+                training.kill()
+                break
+    assert training.returncode == -signal.SIGKILL
+
+
+def losses(settings: Settings) -> list[tuple[int, float]]:
+    (path,) = settings.training_dir.glob("runs/*/warm-start/warm-start.jsonl")
+    return [(step["round"], step["loss"]) for step in RunLog(path).records("step")]
+
+
+def test_a_process_that_is_killed_loses_no_step_and_repeats_none(quick, store, tmp_path) -> None:
+    steps = SMALL["warm_start"] | {"steps": 6}
+    train_settings = TrainSettings.model_validate(QUICK | {"warm_start": steps})
+    settings = quick.model_copy(update={"train": train_settings})
+    straight = settings.model_copy(update={"data_dir": tmp_path / "straight"})
+    for one in (settings, straight):
+        fill(one)
+    killed_at("('warm-start', 3, 6)", settings)
+    assert store.ids() == [BASE_RELEASE]
+    name = planned(settings)
+
+    outcome = train(settings)
+    FolderReleaseStore(straight.releases_dir).publish(base_release(straight, START_MS))
+    train(straight)
+
+    assert outcome.release == name
+    assert [step for step, _ in losses(settings)] == list(range(6))
+    assert losses(settings) == losses(straight)
+
+
 def test_too_little_that_is_new_is_skipped_with_the_reason(settings, store) -> None:
     fill(settings, users=2, days=2)
-    outcome = train(settings, store)
+    outcome = train(settings)
 
     assert outcome.ending == "skipped"
     assert "4 events since the data of base-0" in outcome.said
@@ -397,7 +375,7 @@ def test_an_empty_log_is_a_clear_error_and_no_release(make_settings, models, sto
     train_settings = SMALL | {"sessions": {"min_new_events": 0}}
     settings = make_settings(train=train_settings, profile={"model": str(models[0])})
     with pytest.raises(TrainingError, match="no interactions"):
-        train(settings, store)
+        train(settings)
 
     assert store.ids() == [BASE_RELEASE]
     assert metrics(settings)["palate_training_outcome/failed"] == 1
@@ -405,7 +383,7 @@ def test_an_empty_log_is_a_clear_error_and_no_release(make_settings, models, sto
 
 def test_the_log_of_one_user_makes_nothing_that_may_serve(settings, store) -> None:
     fill(settings, users=1, days=12)
-    outcome = train(settings, store)
+    outcome = train(settings)
 
     assert outcome.ending == "refused"
     assert "users in the gate's window" in outcome.said
@@ -424,8 +402,8 @@ def test_a_full_disk_while_releasing_leaves_the_old_release_alone(
     fill(settings)
     monkeypatch.setattr(releases, "copy", full)
     with pytest.raises(ReleaseError, match="No space left"):
-        train(settings, store)
+        train(settings)
     assert store.ids() == [BASE_RELEASE]
     monkeypatch.undo()
 
-    assert made(store, train(settings, store)).kind == "trained"
+    assert made(store, train(settings)).kind == "trained"

@@ -1,0 +1,259 @@
+"""`palate train`: what it says, its exit codes, and what schedulers and Prometheus see of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import orjson
+import pytest
+from typer.testing import CliRunner, Result
+
+from deploy import cli
+from deploy.broker import free_port
+from models.errors import ReleaseError, ReleaseNotReady
+from models.releases import BASE_RELEASE, FolderReleaseStore, base_release
+from models.settings import Settings
+from streams.event_log import SegmentLog
+from tests.conftest import MakeSettings, role_environment
+from tests.trainer.learning.tiny_models import tiny_llama
+from trainer import plan
+from trainer.gate import Check, Verdict
+from trainer.log_source import logged_until
+from trainer.outcome import load_memory
+
+AT = 1_300_000_000_000
+
+
+@pytest.fixture
+def settings(make_settings: MakeSettings, tmp_path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Those that the command reads; base-0 serves, and the log is empty."""
+    settings = make_settings(profile={"model": str(tiny_llama(tmp_path / "llama"))})
+    read_by_the_command(settings, monkeypatch)
+    FolderReleaseStore(settings.releases_dir).publish(base_release(settings, AT))
+    return settings
+
+
+def read_by_the_command(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def serving(_: Settings) -> str:
+        return BASE_RELEASE
+
+    for name, value in role_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("deploy.commands.train._serving", serving)
+
+
+def judged(settings: Settings, *, passed: bool) -> str:
+    """A run whose release was written and judged, and nothing after it."""
+    until = logged_until(SegmentLog(settings.log_dir))
+    name = plan.begin(settings.training_dir, BASE_RELEASE, until, AT).release
+    check = Check("serving", passed, -0.01, 0.0, "lower bound")
+    verdict = Verdict(name, BASE_RELEASE, BASE_RELEASE, 9, (check,))
+    gate = {
+        "passed": passed,
+        "reasons": list(verdict.reasons),
+        "against": [BASE_RELEASE, BASE_RELEASE],
+        "checks": [{"name": "serving", "passed": passed, "found": -0.01, "limit": 0.0, "said": ""}],
+    }
+    FolderReleaseStore(settings.releases_dir).publish(
+        replace(
+            base_release(settings, AT),
+            id=name,
+            parent=BASE_RELEASE,
+            kind="trained",
+            metrics={"gate": gate, "users": 9},
+        )
+    )
+    return name
+
+
+@pytest.fixture
+def promoted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """(release, in whose place) of each promotion."""
+    found: list[tuple[str, str]] = []
+
+    def put(_settings: object, name: str, _within: object, _console: object, instead_of: str):
+        found.append((name, instead_of))
+
+    monkeypatch.setattr("deploy.commands.releases.put_into_service", put)
+    return found
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def put(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("deploy.commands.releases.put_into_service", put)
+
+
+def palate_train(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, ["train", *arguments], catch_exceptions=False)
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """As the system sees it."""
+    monkeypatch.setattr(sys, "argv", ["palate", "train", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(str(ended.value.code))
+
+
+def test_what_passes_the_gate_takes_the_place_of_what_it_was_judged_against(
+    settings: Settings, promoted
+) -> None:
+    name = judged(settings, passed=True)
+    done = palate_train()
+
+    assert promoted == [(name, BASE_RELEASE)]
+    assert done.exit_code == 0
+    assert f"release {name} passed the gate and serves" in done.output
+
+
+def test_a_release_that_the_gate_holds_back_is_exit_code_4_with_the_reason(
+    settings: Settings, promoted
+) -> None:
+    name = judged(settings, passed=False)
+    done = palate_train()
+
+    assert (done.exit_code, promoted) == (4, [])
+    assert f"release {name} stays as it is: serving" in done.output
+    assert palate_train().exit_code == 0  # it is not judged again: nothing is new
+
+
+def test_without_promotion_what_passes_waits_for_a_person(settings: Settings, promoted) -> None:
+    judged(settings, passed=True)
+    done = palate_train("--no-promote")
+
+    assert (done.exit_code, promoted) == (0, [])
+    assert "palate releases promote lets it serve" in done.output
+
+
+def test_too_little_that_is_new_is_exit_code_0_with_the_reason(settings: Settings) -> None:
+    done = palate_train()
+
+    assert done.exit_code == 0
+    assert "nothing trained: 0 events since the data of base-0" in done.output
+
+
+def test_machines_get_the_outcome_as_json(settings: Settings, promoted) -> None:
+    name = judged(settings, passed=True)
+    found = orjson.loads(palate_train("--json").stdout)
+
+    assert (found["ending"], found["release"]) == ("passed", name)
+    assert found["verdict"]["checks"][0]["name"] == "serving"
+    assert found["seconds"] > 0
+
+
+def test_a_promotion_that_fails_is_exit_code_1_and_tried_again(
+    settings: Settings, monkeypatch, capsys, promoted
+) -> None:
+    name = judged(settings, passed=True)
+    with monkeypatch.context() as patch:
+        failing(patch, ReleaseNotReady("no profiler runs"))
+        assert exit_code(patch) == 1
+    assert "no profiler runs" in capsys.readouterr().err
+    assert promoted == []
+
+    assert palate_train().exit_code == 0
+    assert promoted == [(name, BASE_RELEASE)]
+
+
+def test_a_promotion_that_is_refused_is_exit_code_1_and_not_tried_again(
+    settings: Settings, monkeypatch
+) -> None:
+    judged(settings, passed=True)
+    failing(monkeypatch, ReleaseError("refused by profiler/1"))
+
+    assert exit_code(monkeypatch) == 1
+    assert palate_train().exit_code == 0  # skipped: nothing is new
+
+
+@contextmanager
+def pushgateway() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """host:port, and (method, path, body) of what came."""
+    came: list[tuple[str, str, str]] = []
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            came.append((self.command, self.path, body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Gateway)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}", came
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_pushgateway_gets_the_metrics_of_the_run(settings: Settings, monkeypatch) -> None:
+    with pushgateway() as (address, came):
+        pushing = settings.train.model_copy(update={"pushgateway": address})
+        read_by_the_command(settings.model_copy(update={"train": pushing}), monkeypatch)
+        assert palate_train().exit_code == 0
+
+    ((method, path, body),) = came
+    assert (method, path) == ("PUT", "/metrics/job/palate_trainer")
+    assert 'palate_training_outcome{outcome="skipped"} 1.0' in body
+    assert "palate_training_seconds" in body
+
+
+def test_a_pushgateway_that_is_away_is_only_logged(settings: Settings, monkeypatch, caplog) -> None:
+    away = f"127.0.0.1:{free_port()}"
+    pushing = settings.train.model_copy(update={"pushgateway": away})
+    read_by_the_command(settings.model_copy(update={"train": pushing}), monkeypatch)
+
+    assert palate_train().exit_code == 0
+    assert f"metrics were not pushed to {away}" in caplog.text
+    assert "palate_training_outcome" in (settings.training_dir / "metrics.prom").read_text()
+
+
+AGAIN = """
+import sys
+from deploy import cli
+from deploy.commands import train
+
+async def serving(settings):
+    return "base-0"
+
+train._serving = serving
+sys.argv = ["palate", "train", "--every", "0.2s"]
+cli.main()
+"""
+
+
+def test_training_again_and_again_ends_in_good_order_when_it_is_told_to(settings: Settings) -> None:
+    training = subprocess.Popen(
+        [sys.executable, "-c", AGAIN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with training:
+        try:
+            runs_so_far(settings, 2)
+            training.send_signal(signal.SIGTERM)
+            said, errors = training.communicate(timeout=30)
+        finally:
+            training.kill()
+
+    assert training.returncode == 0, errors
+    assert said.count("nothing trained") >= 2
+
+
+def runs_so_far(settings: Settings, count: int) -> None:
+    """Wait until so many were skipped."""
+    patience = time.monotonic() + 120
+    while load_memory(settings.training_dir).endings.get("skipped", 0) < count:
+        assert time.monotonic() < patience, "training was not repeated"
+        time.sleep(0.1)
