@@ -75,7 +75,7 @@ def run(settings: Settings, tools: Tools, serving: str) -> Outcome:
             outcome = _ended(settings, tools, tools.releases.get(serving), memory)
         except BaseException as error:
             failed = Outcome("failed", _said(error), seconds=time.monotonic() - started)
-            _remember_failure(settings, memory, failed, serving)
+            _remember(settings, memory, failed, serving)
             raise
         outcome = replace(outcome, seconds=time.monotonic() - started)
         _remember(settings, memory, outcome, serving)
@@ -99,17 +99,13 @@ def _said(error: BaseException) -> str:
 
 
 def _remember(settings: Settings, memory: Memory, outcome: Outcome, serving: str) -> None:
+    """What the run came to stands, whether it can be written down or not."""
     after = memory.after(outcome, time.time_ns() // 1_000_000, serving)
-    save_memory(settings.training_dir, after)
-    job_metrics.publish(settings, outcome, after)
-
-
-def _remember_failure(settings: Settings, memory: Memory, failed: Outcome, serving: str) -> None:
-    """The failure itself is what is to be heard of, not that it could not be written down."""
     try:
-        _remember(settings, memory, failed, serving)
+        save_memory(settings.training_dir, after)
     except TrainingError as error:
-        log.warning("the failed run is not remembered: %s", error)
+        log.warning("the run is not remembered: %s", error)
+    job_metrics.publish(settings, outcome, after)
 
 
 def _ended(settings: Settings, tools: Tools, serving: Release, memory: Memory) -> Outcome:

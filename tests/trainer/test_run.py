@@ -306,6 +306,31 @@ def test_an_adapter_for_another_model_is_not_gone_on_from(quick, store, tmp_path
     assert second.metrics["gate"]["against"] == [first.id, BASE_RELEASE]
 
 
+def test_nothing_to_learn_with_is_said_before_anything_is_measured(quick, store) -> None:
+    nothing = QUICK | {"warm_start": {"steps": 0}}
+    settings = quick.model_copy(update={"train": TrainSettings.model_validate(nothing)})
+    fill(settings)
+    calls = Calls()
+
+    with pytest.raises(TrainingError, match=r"nothing was trained; raise train\.warm_start\.steps"):
+        train(settings, calls)
+    assert calls.stages == []
+
+
+def test_old_history_is_learned_from_and_no_ground_to_compare_a_later_release_on(
+    quick, store
+) -> None:
+    """The serving release learned from a later time than all that was imported after it."""
+    later = {"train_end": START_MS + 1_000 * DAY_MS, "next_offsets": {"0": 0}}
+    store.publish(replace(base_release(quick, START_MS), id="later", data_range=later))
+    fill(quick)
+    outcome = train(quick, serving="later")
+
+    assert outcome.ending == "refused"
+    assert outcome.new_events == 240
+    assert outcome.said.startswith("window: days from the end of what later was trained on")
+
+
 def test_without_a_user_in_the_gates_window_nothing_may_serve(quick, store) -> None:
     """Everybody's last purchases are of items that are in no catalogue."""
     sessions = SMALL["sessions"] | {"test": 0.01}
