@@ -31,7 +31,7 @@ class MemoryTopic:
     meanwhile: Callable[[], None] = lambda: None  # what happens while a candidate is made ready
 
     async def say(self, release: Release, status: str, **more: Any) -> ReleaseAnnouncement:
-        self.take(release.id, status, "palate", **more)
+        said = self.take(release.id, status, "palate", **more)
         if status == "published" and not self.away:
             for step, by in (
                 ("items-ready", "indexer"),
@@ -40,12 +40,16 @@ class MemoryTopic:
             ):
                 self.take(release.id, step, by)
             self.meanwhile()
-        return self.releases.steps(release.id)[-1]
+        return said
 
-    def take(self, release: str, status: str, by: str = "palate", **more: Any) -> None:
+    def take(
+        self, release: str, status: str, by: str = "palate", **more: Any
+    ) -> ReleaseAnnouncement:
         now = time.time_ns() // 1_000_000
         step = {"release": release, "status": status, "by": by, "at": now, **more}
-        self.releases.take(ReleaseAnnouncement.model_validate(step))
+        said = ReleaseAnnouncement.model_validate(step)
+        self.releases.take(said)
+        return said
 
     async def live_profilers(self) -> frozenset[str]:
         return frozenset({"profiler/1"})
