@@ -104,7 +104,9 @@ class ContrastiveSettings(Group):
     users: int = Field(
         500, ge=2, description="Most users whose profiles are written to learn from."
     )
-    validation_users: int = Field(100, ge=1, description="Held-out users of a validation.")
+    validation_users: int = Field(
+        100, ge=0, description="Held-out users of a validation; with 0 the last step is kept."
+    )
     temperature: float = Field(0.05, gt=0, description="τ of InfoNCE.")
     logq: bool = Field(True, description="Correct for how often an item is a negative.")
     symmetric: bool = Field(False, description="Also item → profile.")

@@ -18,6 +18,7 @@ from models.settings import Settings
 from trainer.choosing import steps_for
 from trainer.contenders import OpenEmbedder, profiles_of
 from trainer.corpus import Corpus, newest_of_each, sample_users
+from trainer.evaluation.evaluate import rankable
 from trainer.learning.builders import ranking_validation
 from trainer.learning.contrastive import train_embedder
 from trainer.learning.pairs import pairs_of
@@ -109,9 +110,8 @@ class Stages:
         folder, started = self._folder / name, time.monotonic()
         wanted, mask_seen = self._train.contrastive, self._settings.ranking.exclude_seen
         told = sample_users(self._sessions, wanted.users, wanted.seed)
-        judged = newest_of_each(
-            sample_users(corpus.sessions.validation, wanted.validation_users, wanted.seed)
-        )
+        held_out = sample_users(corpus.sessions.validation, wanted.validation_users, wanted.seed)
+        judged = rankable(corpus, newest_of_each(held_out), mask_seen)
         adapter = learned.models.adapter
         kept = folder / f"answers-{files_hash(adapter)[:16] if adapter else 'base'}.jsonl"
         texts = profiles_of(
@@ -143,7 +143,9 @@ class Stages:
             folder,
             validate=ranking_validation(
                 corpus, text_of, self._settings, judged, mask_seen=mask_seen
-            ),
+            )
+            if judged
+            else None,
             advance=advance,
         )
         if result.best_step:  # 0: the embedder it began with ranks best

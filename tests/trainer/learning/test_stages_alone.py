@@ -57,9 +57,11 @@ def test_what_was_learned_stands_in_one_folder_and_can_be_gone_on_from(
     assert Learned.of(folder).adapter == folder / "adapter"
 
     language, embedder = models
-    only_cl = SMALL | {"rlso": {"rounds": 0}}
+    unjudged = SMALL["contrastive"] | {"validation_users": 0}
+    only_cl = SMALL | {"rlso": {"rounds": 0}, "contrastive": unjudged}
     fewer = make_settings(train=only_cl, profile={"model": language}, embedder={"model": embedder})
     learned = learn(fewer, SAMPLE, folder, tmp_path / "second")
 
     assert [stage.name for stage in learned.stages] == ["contrastive-1"]  # 0 rounds: left out
     assert weights(tmp_path / "second") == weights(tmp_path / "first")
+    assert Learned.of(tmp_path / "second" / "learned").embedder is not None  # of the last step
