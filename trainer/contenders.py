@@ -8,6 +8,7 @@ from pathlib import Path
 from models.model_files import ModelSource, files_hash
 from models.ports import TextEmbedder
 from models.prompts import render
+from models.schemas import ProfileRequest
 from models.settings import Settings
 from trainer.cases import Case, Prompted, cases, prompted
 from trainer.corpus import Corpus, newest_of_each, sample_users
@@ -100,13 +101,17 @@ def profiles_of(
     `kept`: answers made before a kill, of this policy alone. `advance` is told how many answers
     there are, and of how many.
     """
-    requests = {one.key: request_of(one, corpus.spec, corpus.text_of) for one in sessions}
-    asked = {key: render(request) for key, request in requests.items()}
-    readable = [key for key, prompt in asked.items() if policy.fits(prompt)]
-    prompts = [asked[key] for key in readable]
+
+    def request(session: Session) -> ProfileRequest:  # a megabyte each: never all at once
+        return request_of(session, corpus.spec, corpus.text_of)
+
+    distinct = {one.key: one for one in sessions}.values()
+    asked = [(one, render(request(one))) for one in distinct]
+    readable = [(one, prompt) for one, prompt in asked if policy.fits(prompt)]
+    prompts = [prompt for _, prompt in readable]
     answers = write_answers(policy, prompts, kept, lambda done: advance(done, len(prompts)))
     compose = checked(policy.count_tokens)
     return {
-        key: compose(requests[key], answer.text).text
-        for key, answer in zip(readable, answers, strict=True)
+        one.key: compose(request(one), answer.text).text
+        for (one, _), answer in zip(readable, answers, strict=True)
     }
