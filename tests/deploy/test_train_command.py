@@ -235,6 +235,7 @@ cli.main()
 """
 
 
+@pytest.mark.service  # a process of its own: seconds
 def test_training_again_and_again_ends_in_good_order_when_it_is_told_to(settings: Settings) -> None:
     training = subprocess.Popen(
         [sys.executable, "-c", AGAIN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
