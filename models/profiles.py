@@ -72,11 +72,10 @@ def compose(
     written, rejected = _model_sentences(request, completion_text or "", events, forbidden)
     draft: Draft = {
         section: [
-            *_section(section, request, written[section], forbidden),
-            *(
-                _stand_ins(section, request, events, written[section], rejected, forbidden)
-                if stand_ins
-                else ()
+            *_own(section, request, written[section], forbidden),
+            *islice(
+                _built(section, request, events, forbidden),
+                _missing(written[section], rejected[section]) if stand_ins else 0,
             ),
         ]
         for section in Section
@@ -115,31 +114,33 @@ def _replaced(request: ProfileRequest) -> Mapping[str, str]:
     return dict(request.edits.replaced)
 
 
-def _section(
+def _own(
     section: Section, request: ProfileRequest, written: Sequence[Sentence], forbidden: Forbidden
 ) -> list[Sentence]:
+    """What the user wrote, and behind it the model's sentences unless it takes their place."""
     own = [_user_sentence(text) for text in _user_texts(section, request)]
     own = [sentence for sentence in own if sentence.text and not forbidden.found_in(sentence.text)]
     return own if section in _replaced(request) else [*own, *written]
 
 
-def _stand_ins(
-    section: Section,
-    request: ProfileRequest,
-    events: SectionEvents,
-    written: Sequence[Sentence],
-    rejected: Mapping[Section, int],
-    forbidden: Forbidden,
+def _missing(written: Sequence[Sentence], rejected: int) -> int:
+    """How many sentences are to stand in for those that failed or were never made."""
+    if not written:
+        return MAX_EXTRACTIVE
+    return 1 if rejected else 0
+
+
+def _built(
+    section: Section, request: ProfileRequest, events: SectionEvents, forbidden: Forbidden
 ) -> Iterator[Sentence]:
-    """Sentences built from the events, where the model's failed or it made none."""
-    if section in _replaced(request) or (written and not rejected[section]):
+    """Sentences from the events alone; none where the user wrote the section."""
+    if section in _replaced(request):
         return iter(())
-    built = (
+    return (
         sentence
         for sentence in extractive_sentences(section, own_events(section, events))
         if not forbidden.found_in(sentence.text)
     )
-    return islice(built, 1 if written else MAX_EXTRACTIVE)
 
 
 def _user_texts(section: Section, request: ProfileRequest) -> Iterator[str]:

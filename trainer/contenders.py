@@ -79,12 +79,8 @@ class Gauge:
         kept = self._folder / f"{name}.answers"
 
         def write(asked: Sequence[str]) -> list[Answer]:
-            def advance(done: int) -> None:
-                self._advance(f"gate: {name}", done, len(asked))
-
-            answers = write_answers(policy, asked, kept, on_answers=advance)
-            advance(len(asked))
-            return answers
+            stage, of = f"gate: {name}", len(asked)
+            return write_answers(policy, asked, kept, lambda done: self._advance(stage, done, of))
 
         return write
 

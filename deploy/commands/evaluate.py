@@ -82,20 +82,14 @@ def evaluate(
     """
     from models.settings import load_settings
     from models.threads import wait_without_spinning
-    from trainer.corpus import sample_users
     from trainer.evaluation import plots, report
     from trainer.evaluation.ageing import by_age
-    from trainer.evaluation.registry import build_systems, writes_profiles
+    from trainer.evaluation.registry import build_systems
 
     wait_without_spinning()
     settings, started = _with_masking(load_settings(), mask_seen), time.monotonic()
     corpus = _read(data, settings, protocol, split)
-    chosen = settings.train.evaluation
-    sessions = corpus.sessions.of(split.value)
-    if users is None and any(map(writes_profiles, system or ())):
-        users = chosen.users
-    if users:
-        sessions = sample_users(sessions, users, chosen.seed)
+    sessions = _sessions(corpus, split, users, system or (), settings)
     systems = build_systems(system or (), _context(corpus, settings, sessions))
     found = _measure(corpus, systems, sessions, settings, quiet=as_json)
     folder = out or settings.data_dir / "evaluations" / time.strftime("%Y%m%d-%H%M%S")
@@ -105,7 +99,7 @@ def evaluate(
     written += [plots.draw_training(log, folder) for log in curves or ()]
     if ages:
         metric = f"ndcg@{report.headline_k(found)}"
-        aged = by_age(corpus, systems, sessions, chosen, metric)
+        aged = by_age(corpus, systems, sessions, settings.train.evaluation, metric)
         written.append(plots.metric_by_age(aged, folder / "by-age.png"))
     if as_json:
         print_json(report.to_json(found, about))
@@ -131,6 +125,18 @@ def _read(data: Path | None, settings: Settings, protocol: Protocol, split: Part
     else:
         corpus = Corpus.from_log(SegmentLog(settings.log_dir), settings, protocol.value)
     return corpus.at_validation() if split is Part.VALIDATION else corpus
+
+
+def _sessions(
+    corpus: Corpus, split: Part, users: int | None, named: Sequence[str], settings: Settings
+) -> Sequence[Session]:
+    """Those of the split, or of so many users: writing profiles takes long."""
+    from trainer.corpus import sample_users
+    from trainer.evaluation.registry import writes_profiles
+
+    chosen, sessions = settings.train.evaluation, corpus.sessions.of(split.value)
+    most = users or (chosen.users if any(map(writes_profiles, named)) else None)
+    return sample_users(sessions, most, chosen.seed) if most else sessions
 
 
 def _context(corpus: Corpus, settings: Settings, sessions: Sequence[Session]) -> Context:

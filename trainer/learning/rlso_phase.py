@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 import httpx
 
 from models.identity import digest
+from models.model_files import files_hash
 from models.ports import TextEmbedder, Vectors
 from models.training_settings import TrainSettings
 from trainer.cases import Case, Prompted, cases, prompted
@@ -34,8 +34,9 @@ def run_rlso(
     embedder: TextEmbedder,
     settings: TrainSettings,
     folder: Path,
-    identity: str,
     *,
+    start: Path | None,
+    embedder_name: str,
     mask_seen: bool,
     items: Vectors | None = None,
     training: Sequence[Session] | None = None,
@@ -43,11 +44,12 @@ def run_rlso(
 ) -> RlsoResult:
     """Train `policy` on the corpus' training sessions, validate on users of its validation split.
 
-    `items`: the catalogue under `embedder` in the order of `corpus.item_ids`, made here if not
-    given. `mask_seen`: whether what a user had is left out of the ranking that is rewarded, as
-    `ranking.exclude_seen` leaves it out where releases serve. `training`: fewer sessions than all.
-    `advance` is told of rounds done. Goes on from the checkpoint in `folder` if there is one.
-    Raises as Rlso.train does.
+    `start`: folder of the adapter that `policy` begins with; `embedder_name` changes with the
+    embedder's weights. `mask_seen`: whether what a user had is left out of the ranking that is
+    rewarded, as `ranking.exclude_seen` leaves it out where releases serve. `items`: the catalogue
+    under `embedder` in the order of `corpus.item_ids`, made here if not given. `training`: fewer
+    sessions than all. `advance` is told of rounds done. Goes on from the checkpoint in `folder` if
+    there is one. Raises as Rlso.train does.
     """
     chosen = settings.rlso
     vectors = embedder.embed(corpus.embedding_texts()[1]) if items is None else items
@@ -66,6 +68,7 @@ def run_rlso(
         cases(some, corpus.row_of, corpus.spec, mask_seen=mask_seen)
         for some in (sessions, newest_of_each(held_out))
     )
+    identity = identity_of(corpus, policy.name, start, embedder_name, settings, mask_seen=mask_seen)
     with rollouts_of(policy, settings, folder) as source:
         run = Rlso(policy, source, judge, served, read, chosen, folder, identity, advance)
         return run.train(*both)
@@ -98,12 +101,11 @@ def identity_of(
     mask_seen: bool,
 ) -> str:
     """Name of what a run depends on: data, models and settings. `start`: its first adapter."""
-    weights = (start / "adapter_model.safetensors").read_bytes() if start else b""
     return digest(
         corpus.name,
         dict(sorted(corpus.counts.items())),
         base,
-        hashlib.sha256(weights).hexdigest(),
+        files_hash(start) if start else "",
         embedder,
         settings.rlso.model_dump(mode="json", exclude=FREE_TO_CHANGE),
         settings.policy.model_dump(mode="json"),

@@ -23,7 +23,7 @@ from trainer.learning.builders import ranking_validation
 from trainer.learning.contrastive import train_embedder
 from trainer.learning.pairs import pairs_of
 from trainer.learning.policy import Policy
-from trainer.learning.rlso_phase import identity_of, run_rlso
+from trainer.learning.rlso_phase import run_rlso
 from trainer.learning.warm_start import train as warm_start
 from trainer.outcome import Stage
 from trainer.sessions import Session
@@ -154,7 +154,6 @@ class Stages:
 
     def _rlso(self, learned: Learned, number: int) -> None:
         name, wanted = f"rlso-{number}", self._train.rlso
-        mask_seen = self._settings.ranking.exclude_seen
         started, start = time.monotonic(), learned.models.adapter
         rounds = steps_for(len(self._sessions), wanted.prompts, self._train.passes, wanted.rounds)
         settings = self._train.model_copy(
@@ -169,8 +168,9 @@ class Stages:
             embedder,
             settings,
             self._folder / name,
-            identity_of(self._corpus, policy.name, start, identity, settings, mask_seen=mask_seen),
-            mask_seen=mask_seen,
+            start=start,
+            embedder_name=identity,
+            mask_seen=self._settings.ranking.exclude_seen,
             items=self._items(embedder, identity),
             training=self._sessions,
             advance=lambda done: self._advance(name, done, rounds),

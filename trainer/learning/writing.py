@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,13 +27,14 @@ def write_answers(
 ) -> list[Answer]:
     """Greedy answers to `prompts`. Those that `kept` (JSON lines) holds are not made again.
 
-    `kept` must be of this policy alone. `on_answers(done)` is told now and then how many of the
-    prompts have their answer.
+    `kept` must be of this policy alone. `on_answers(done)` is told at the beginning and now and
+    then how many of the prompts have their answer.
     """
     known = _read(kept)
     kept.parent.mkdir(parents=True, exist_ok=True)
     names = [digest(prompt) for prompt in prompts]
     missing = [prompt for prompt in dict.fromkeys(prompts) if digest(prompt) not in known]
+    on_answers(sum(name in known for name in names))
     for start in range(0, len(missing), AT_ONCE):
         part = missing[start : start + AT_ONCE]
         written = policy.sample(part, 1, temperature=0.0, seed=0)
@@ -46,9 +48,12 @@ def write_answers(
 
 
 def _read(kept: Path) -> dict[str, Answer]:
-    """Prompt's digest → answer; a line that a kill cut short is left out."""
-    lines = kept.read_bytes().splitlines(keepends=True) if kept.exists() else []
-    records = [orjson.loads(line) for line in lines if line.endswith(b"\n")]
+    """Prompt's digest → answer. A line that a kill cut short is taken off: more are appended."""
+    text = kept.read_bytes() if kept.exists() else b""
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole != text:
+        os.truncate(kept, len(whole))
+    records = map(orjson.loads, whole.splitlines())
     return {record.pop("prompt"): Answer(**record) for record in records}
 
 

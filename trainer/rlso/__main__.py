@@ -47,11 +47,10 @@ def _run(settings: Settings, options: argparse.Namespace) -> Path:
     from models.model_files import embedder_model, files_hash, language_model
     from trainer.corpus import Corpus
     from trainer.learning.policy import Policy
-    from trainer.learning.rlso_phase import identity_of, run_rlso
+    from trainer.learning.rlso_phase import run_rlso
     from trainer.vectors import cached_vectors
 
     train, base = settings.train, language_model(settings)
-    mask_seen = settings.ranking.exclude_seen
     corpus = Corpus.from_folder(options.data, settings)
     embedder = SentenceEmbedder(embedder_model(settings), settings.embedder)
     weights = files_hash(embedder_model(settings))
@@ -66,8 +65,9 @@ def _run(settings: Settings, options: argparse.Namespace) -> Path:
         embedder,
         train,
         options.out,
-        identity_of(corpus, policy.name, options.start, weights, train, mask_seen=mask_seen),
-        mask_seen=mask_seen,
+        start=options.start,
+        embedder_name=weights,
+        mask_seen=settings.ranking.exclude_seen,
         items=items,
     ).adapter
 

@@ -40,8 +40,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(corpus: Corpus, source: Path, folder: Path, train: TrainSettings) -> int:
     policy = Policy.load(source, train.policy, device="cpu")
-    identity = identity_of(corpus, policy.name, None, "hash", train, mask_seen=False)
-    return run_rlso(corpus, policy, HashEmbedder(), train, folder, identity, mask_seen=False).rounds
+    return run_rlso(
+        corpus,
+        policy,
+        HashEmbedder(),
+        train,
+        folder,
+        start=None,
+        embedder_name="hash",
+        mask_seen=False,
+    ).rounds
 
 
 def test_rounds_and_validations_are_logged_and_a_run_can_be_prolonged(

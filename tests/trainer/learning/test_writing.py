@@ -40,13 +40,24 @@ def test_kept_answers_are_not_made_again(
     assert all(answer.tokens <= SETTINGS.max_new_tokens for answer in again)
 
 
+def test_a_line_cut_short_does_not_spoil_the_one_after_it(policy: Policy, tmp_path: Path) -> None:
+    kept = tmp_path / "answers.jsonl"
+    write_answers(policy, PROMPTS[:1], kept)
+    with kept.open("ab") as file:
+        file.write(b'{"prompt": "cut sh')
+
+    written = write_answers(policy, PROMPTS[:2], kept)
+
+    assert write_answers(policy, PROMPTS[:2], kept) == written
+
+
 def test_progress_counts_what_was_kept(policy: Policy, tmp_path: Path) -> None:
     kept, told = tmp_path / "answers.jsonl", []
     write_answers(policy, PROMPTS[:1], kept, told.append)
 
     write_answers(policy, PROMPTS, kept, told.append)
 
-    assert told == [1, 3]
+    assert told == [0, 1, 2, 3]  # the first prompt comes twice
 
 
 def test_the_canary_tells_adapter_from_base(policy: Policy) -> None:
