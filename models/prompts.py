@@ -52,6 +52,11 @@ def render(request: ProfileRequest) -> str:
     return f"{asked}{_OPEN}assistant\n{LABELS[_first(shown)]}:"
 
 
+def list_of(request: ProfileRequest) -> str:
+    """The list of items in the prompt of `request`."""
+    return _listed(shown_items(section_events(request)))
+
+
 def first_section(events: SectionEvents) -> Section:
     """The section whose heading ends the prompt: what the model writes first belongs to it."""
     return _first(shown_items(events))

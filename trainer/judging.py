@@ -72,7 +72,7 @@ class Judge:
             for answer in group
         ]
         composed = [self._compose(prompt.request, answer.text) for prompt, answer in pairs]
-        vectors = self._embedded([profile.text for profile in composed])
+        vectors = self.embed([profile.text for profile in composed])
         return Judged(
             rewards=self._rewards(pairs, composed, vectors),
             figures=watch([written(prompt, answer) for prompt, answer in pairs]),
@@ -93,6 +93,15 @@ class Judge:
         ]
         return float(np.mean(ranked)) if ranked else 0.0
 
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """[texts, dimension]. Equal texts get equal vectors, to the bit: a group of them has no
+        variance. A profile that says nothing is 0: it ranks as chance does."""
+        distinct = sorted(set(texts) - {""})
+        vectors = np.zeros((len(distinct) + 1, self._items.shape[1]), np.float32)
+        vectors[:-1] = self._embedder.embed(distinct)
+        row_of = {text: row for row, text in enumerate([*distinct, ""])}
+        return vectors[[row_of[text] for text in texts]]
+
     def _rewards(
         self,
         pairs: Sequence[tuple[Prompted, Answer]],
@@ -107,17 +116,6 @@ class Judge:
             [answer.tokens if answer.finished else None for _, answer in pairs],
             self._settings,
         )
-
-    def _embedded(self, texts: Sequence[str]) -> Vectors:
-        """Equal texts get equal vectors, to the bit: a group of them has no variance.
-
-        A profile that says nothing is 0: it ranks as chance does.
-        """
-        distinct = sorted(set(texts) - {""})
-        vectors = np.zeros((len(distinct) + 1, self._items.shape[1]), np.float32)
-        vectors[:-1] = self._embedder.embed(distinct)
-        row_of = {text: row for row, text in enumerate([*distinct, ""])}
-        return vectors[[row_of[text] for text in texts]]
 
 
 def written(prompt: Prompted, answer: Answer) -> Written:

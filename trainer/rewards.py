@@ -1,8 +1,9 @@
 """What a profile is worth: how well it ranks what the user did next, and how it is written.
 
-total = ndcg + similarity · softmax mass of the targets + grounding · share of statements that the
-events bear out + length · plateau. The first two are R²ec's fused reward, where the small dense
-term breaks the ties of a nearly flat NDCG (methods §1.5, §6.1). All of it is numpy and pure.
+total = ndcg + similarity · log-lift of the targets + grounding · share of statements that the
+events bear out + length · plateau. The first two are R²ec's fused reward, where a dense term goes
+beside the nearly flat NDCG (methods §1.5, §6.1), here in logarithms: a share of the softmax is as
+much a matter of luck as NDCG, its logarithm is not (docs/rlso.md). All of it is numpy and pure.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def rewards(
     ranked = np.array([ndcg(row, t) for row, t in zip(scores, targets, strict=True)])
     near = np.array(
         [
-            mass(row, t, settings.similarity_temperature)
+            log_lift(row, t, settings.similarity_temperature)
             for row, t in zip(scores, targets, strict=True)
         ]
     )
@@ -102,12 +103,17 @@ def _discounts_to(rank: Rows | int) -> Floats:
     return np.asarray(summed[rank])
 
 
-def mass(scores: Floats, target: Target, temperature: float) -> float:
-    """Share of the softmax over all unseen items (scores / temperature) that the targets hold."""
+def log_lift(scores: Floats, target: Target, temperature: float) -> float:
+    """How much likelier than chance the targets are, in nats: mean of log(share · items ranked).
+
+    A target's share is that of the softmax over all unseen items (scores / temperature). Scores
+    that are all the same, those of a profile that says nothing, have 0; worse than chance is < 0.
+    """
     logits = scores / temperature
-    logits[target.seen] = -np.inf
-    weights = np.exp(logits - logits.max())
-    return float(weights[target.next].sum() / weights.sum())
+    unseen = np.delete(logits, target.seen)
+    highest = unseen.max()
+    average = np.log(np.mean(np.exp(unseen - highest))) + highest
+    return float(logits[target.next].mean() - average)
 
 
 def grounding(counts: SentenceCounts) -> float:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given
 
-from models.prompts import render
+from models.prompts import list_of, render
 from models.schemas import AppliedEdits, InteractionType, ProfileRequest
 from tests.models.profile_requests import (
     HOSTILE_TITLES,
@@ -78,3 +78,9 @@ def test_the_start_of_a_review_stands_beside_its_item() -> None:
 def test_a_history_of_500_long_titles_costs_at_most_1000_tokens() -> None:
     entries = [event(n, f"{n} " + "antique porcelain lantern " * 9, n / 2) for n in range(500)]
     assert count_tokens(render(request_of(entries, entries[:16]))) <= 1_000
+
+
+def test_the_list_is_what_the_prompt_shows() -> None:
+    request = request_of([event(0, "Lunch bag", 100), event(1, "Mug")])
+
+    assert f"user\n{list_of(request)}\n\n" in render(request)

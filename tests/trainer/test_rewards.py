@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 
 from models.schemas import SentenceCounts
 from models.training_settings import RlsoSettings
-from trainer.rewards import Target, grounding, mass, ndcg, plateau, rewards
+from trainer.rewards import Target, grounding, log_lift, ndcg, plateau, rewards
 
-SETTINGS = RlsoSettings(similarity=0.05, grounding=0.1, length=0.05, min_tokens=8, max_tokens=80)
+SETTINGS = RlsoSettings(
+    similarity=0.3,
+    similarity_temperature=0.1,
+    grounding=0.1,
+    length=0.05,
+    min_tokens=8,
+    max_tokens=80,
+)
 
 
 def target(*next_items: int, seen: tuple[int, ...] = ()) -> Target:
@@ -47,12 +54,17 @@ def test_tied_items_share_their_discounts() -> None:
     assert ndcg(scores(0.9, 0.5, 0.5), target(2)) == pytest.approx(ranks_2_and_3)
 
 
-def test_the_softmax_mass_is_that_of_the_targets_among_the_unseen() -> None:
-    odds = [math.exp(0.2 / 0.1), math.exp(0.1 / 0.1)]
+def test_the_log_lift_is_that_of_the_targets_shares_of_the_softmax_over_chance() -> None:
+    odds = [math.exp(score / 0.1) for score in (0.3, 0.2, 0.1)]
+    lifts = [math.log(3 * odd / sum(odds)) for odd in odds]
 
-    assert mass(scores(0.2, 0.1, 9.0), target(0, seen=(2,)), 0.1) == pytest.approx(
-        odds[0] / sum(odds)
-    )
+    found = log_lift(scores(0.3, 0.2, 0.1, 9.0), target(0, 2, seen=(3,)), 0.1)
+
+    assert found == pytest.approx((lifts[0] + lifts[2]) / 2)
+
+
+def test_a_profile_that_says_nothing_has_the_log_lift_of_chance() -> None:
+    assert log_lift(scores(0.0, 0.0, 0.0), target(0, 2), 0.1) == pytest.approx(0.0)
 
 
 def test_grounding_is_the_share_of_statements_kept() -> None:
@@ -70,15 +82,15 @@ def test_length_is_rewarded_on_a_plateau_only(tokens: int | None, worth: float) 
 def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
     items = np.eye(3, dtype=np.float32)
     profiles = np.array([[0.6, 0.8, 0.0]], np.float32)  # scores .6, .8, 0: the target is second
-    odds = [math.exp(score / 0.05) for score in (0.6, 0.8, 0.0)]
+    odds = [math.exp(score / 0.1) for score in (0.6, 0.8, 0.0)]
     counts = [SentenceCounts(kept=1, rejected=1)]
 
     found = rewards(profiles, items, [target(0)], counts, [20], SETTINGS)
 
-    ranked, near = 1 / math.log2(3), odds[0] / sum(odds)
+    ranked, near = 1 / math.log2(3), math.log(3 * odds[0] / sum(odds))
     assert found.ndcg[0] == pytest.approx(ranked)
     assert found.similarity[0] == pytest.approx(near, rel=1e-4)
-    assert found.total[0] == pytest.approx(ranked + 0.05 * near + 0.1 * 0.5 + 0.05, rel=1e-5)
+    assert found.total[0] == pytest.approx(ranked + 0.3 * near + 0.1 * 0.5 + 0.05, rel=1e-5)
     assert found.means()["grounding"] == 0.5
 
 
@@ -112,4 +124,4 @@ def test_a_better_score_of_a_target_never_lowers_the_reward(
     raised[row] += 0.6
 
     assert ndcg(raised, target(row)) >= ndcg(np.array(values), target(row)) - 1e-12
-    assert mass(raised, target(row), 0.1) >= mass(np.array(values), target(row), 0.1)
+    assert log_lift(raised, target(row), 0.1) >= log_lift(np.array(values), target(row), 0.1)

@@ -1,0 +1,118 @@
+"""What a policy could learn from on a corpus, before it is trained.
+
+The signal of each reward over K answers to some training prompts, and what other texts about the
+same users would be worth: the model is only asked to shorten a list of titles, so they bound what
+its words can gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from models.ports import TextEmbedder, Vectors
+from models.profiles import compose
+from models.prompts import list_of
+from models.training_settings import RlsoSettings
+from trainer.cases import Prompted, cases, prompted
+from trainer.corpus import Corpus, newest_of_each, sample_users
+from trainer.evaluation.bootstrap import interval
+from trainer.judging import Answer, Judge, checked
+from trainer.learning.policy import Policy
+from trainer.rewards import Target, log_lift, ndcg
+from trainer.rlso.signal import Floats, Reward, signals, table_of
+
+
+def diagnose(
+    corpus: Corpus,
+    policy: Policy,
+    embedder: TextEmbedder,
+    items: Vectors,
+    settings: RlsoSettings,
+    prompts: int,
+    *,
+    mask_seen: bool,
+) -> str:
+    """Markdown: the rewards' signal and the texts' worth, over at most so many training users."""
+    asked = asked_of(corpus, policy, prompts, settings.seed, mask_seen=mask_seen)
+    answers = _answers(policy, asked, settings)
+    judge = Judge(embedder, items, checked(policy.count_tokens, stand_ins=False), settings)
+    judged = judge.judge(asked, answers)
+    scores = (judged.vectors @ items.T).astype(np.float64)
+    by_prompt = scores.reshape(len(asked), settings.samples, -1)
+    targets = [prompt.target for prompt in asked]
+    texts = {"its own words": judged.profiles} | other_texts(asked, answers, policy)
+    return "\n\n".join(
+        (
+            table_of(signals(by_prompt, targets, rewards_of(settings), settings.seed)),
+            worth_of({name: judge.embed(some) @ items.T for name, some in texts.items()}, targets),
+        )
+    )
+
+
+def asked_of(
+    corpus: Corpus, policy: Policy, prompts: int, seed: int, *, mask_seen: bool
+) -> list[Prompted]:
+    """What the policy is asked of the newest sessions of some users; prompts too long left out."""
+    told = newest_of_each(sample_users(corpus.sessions.train, prompts, seed))
+    found = cases(told, corpus.row_of, corpus.spec, mask_seen=mask_seen)
+    asked = (prompted(case, corpus.spec, corpus.text_of) for case in found)
+    return [prompt for prompt in asked if policy.fits(prompt.prompt)]
+
+
+def rewards_of(settings: RlsoSettings) -> Mapping[str, Reward]:
+    """The parts of the reward that look at next items, and their sum with its weights."""
+
+    def lift(scores: Floats, target: Target) -> float:
+        return log_lift(scores, target, settings.similarity_temperature)
+
+    def both(scores: Floats, target: Target) -> float:
+        return ndcg(scores, target) + settings.similarity * lift(scores, target)
+
+    return {"NDCG": ndcg, "log-lift": lift, f"NDCG + {settings.similarity:g} log-lift": both}
+
+
+def _answers(
+    policy: Policy, asked: Sequence[Prompted], settings: RlsoSettings
+) -> list[list[Answer]]:
+    drawn = policy.sample(
+        [prompt.prompt for prompt in asked],
+        settings.samples,
+        temperature=settings.temperature,
+        seed=settings.seed,
+    )
+    return [[Answer(r.text, len(r.completion_ids), r.finished) for r in group] for group in drawn]
+
+
+def other_texts(
+    asked: Sequence[Prompted], answers: Sequence[Sequence[Answer]], policy: Policy
+) -> dict[str, list[str]]:
+    """Texts of the same users, by what they are: one or several for each prompt, in their order."""
+    count = policy.count_tokens
+    return {
+        "as served": [
+            compose(prompt.request, answer.text, count).text
+            for prompt, group in zip(asked, answers, strict=True)
+            for answer in group
+        ],
+        "the list in the prompt": [list_of(prompt.request) for prompt in asked],
+        "extractive profile": [compose(prompt.request, None, count).text for prompt in asked],
+    }
+
+
+def worth_of(scores: Mapping[str, Vectors], targets: Sequence[Target]) -> str:
+    """Markdown: NDCG of each kind of text, with a 95 % interval over users.
+
+    `scores` are [texts, items], the same number of texts for each target, in their order.
+    """
+    lines = ["| text | NDCG |", "|---|---|"]
+    for name, rows in scores.items():
+        by_target = rows.astype(np.float64).reshape(len(targets), -1, rows.shape[1])
+        worth = [
+            np.mean([ndcg(row, target) for row in group])
+            for group, target in zip(by_target, targets, strict=True)
+        ]
+        found = interval(np.array(worth))
+        lines.append(f"| {name} | {found.mean:.4f} ({found.low:.4f} … {found.high:.4f}) |")
+    return "\n".join(lines)
