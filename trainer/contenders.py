@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models.model_files import ModelSource, files_hash
 from models.ports import TextEmbedder
+from models.profiles import Composed
 from models.prompts import render
 from models.schemas import ProfileRequest
 from models.settings import Settings
@@ -91,8 +92,8 @@ def profiles_of(
     sessions: Sequence[Session],
     kept: Path,
     advance: Callable[[int, int], None] = lambda _done, _of: None,
-) -> dict[Key, str]:
-    """Profile texts as the live system would write them; sessions of too long prompts are absent.
+) -> dict[Key, Composed]:
+    """Profiles as the live system would write them; sessions of too long prompts are absent.
 
     `kept`: answers made before a kill, of this policy alone. `advance` is told how many answers
     there are, and of how many.
@@ -108,6 +109,6 @@ def profiles_of(
     answers = write_answers(policy, prompts, kept, lambda done: advance(done, len(prompts)))
     compose = checked(policy.count_tokens)
     return {
-        one.key: compose(request(one), answer.text).text
+        one.key: compose(request(one), answer.text)
         for (one, _), answer in zip(readable, answers, strict=True)
     }

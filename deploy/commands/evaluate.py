@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.corpus import Corpus
     from trainer.evaluation.context import Context
     from trainer.evaluation.evaluate import Report
+    from trainer.evaluation.systems import System
     from trainer.sessions import Session
 
 
@@ -76,7 +77,8 @@ def evaluate(
 ) -> None:
     """Rank the whole catalogue by every system and say who is better, with intervals.
 
-    Prints the table and writes table.md, results.json, sessions.npz and plots to the run folder.
+    Prints the table and writes table.md, results.json, sessions.npz and plots to the run folder,
+    and texts.md about what the systems wrote or read.
 
     Example: palate evaluate --data data/sample
     """
@@ -95,6 +97,7 @@ def evaluate(
     folder = out or settings.data_dir / "evaluations" / time.strftime("%Y%m%d-%H%M%S")
     about = _about(settings, time.monotonic() - started)
     written = report.write(found, folder, about)
+    written += _texts(systems, sessions, settings, folder)
     written += plots.draw_slices(found, folder)
     written += [plots.draw_training(log, folder) for log in curves or ()]
     if ages:
@@ -174,6 +177,20 @@ def _measure(
             settings.train.evaluation,
             advance=lambda count: progress.advance(task, count),
         )
+
+
+def _texts(
+    systems: Sequence[System], sessions: Sequence[Session], settings: Settings, folder: Path
+) -> list[Path]:
+    from models.encoders.tokens import token_counter
+    from models.model_files import language_model
+    from trainer.evaluation import texts
+
+    ranked_by = [system for system in systems if isinstance(system, texts.ReadsTexts)]
+    if not ranked_by:
+        return []
+    count_tokens = token_counter(language_model(settings))
+    return [texts.write(ranked_by, sessions, count_tokens, folder / "texts.md")]
 
 
 def _about(settings: Settings, took_s: float) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from deploy.cli import app
 from models.errors import PalateError
 from models.settings import load_settings
+from tests.trainer.learning.tiny_embedder import tiny_embedder
+from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.baselines.counted import PopularitySystem, users_per_item
 from trainer.corpus import Corpus
 from trainer.evaluation import registry
@@ -84,6 +86,25 @@ def test_systems_that_write_profiles_are_measured_on_fewer_users(
     assert users("profile+shuffled") == 7
     assert users("profile", "--users", 9) == 9
     assert users("popularity") > 9
+
+
+def test_what_systems_read_is_described_beside_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALATE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("PALATE_EMBEDDER__MODEL", str(tiny_embedder(tmp_path, ("red", "lunch"))))
+    monkeypatch.setenv("PALATE_PROFILE__MODEL", str(tiny_llama(tmp_path / "llama")))
+
+    palate(
+        *("--data", SAMPLE, "--system", "popularity", "--system", "extractive-profile"),
+        *("--users", 5, "--out", tmp_path / "run"),
+    )
+
+    rows = (tmp_path / "run" / "texts.md").read_text().splitlines()
+    assert [row.split(" | ")[0] for row in rows if row.startswith("| e")] == [
+        "| extractive-profile"
+    ]
+    assert not any("popularity" in row for row in rows)
 
 
 def test_an_unknown_system_and_a_missing_folder_are_refused_by_name(tmp_path: Path) -> None:

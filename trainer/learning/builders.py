@@ -23,7 +23,7 @@ from models.encoders.tokens import token_counter
 from models.identity import digest
 from models.model_files import embedder_model, language_model
 from models.ports import TextEmbedder
-from models.profiles import compose
+from models.profiles import Composed, compose
 from models.settings import Settings
 from models.training_settings import EvaluationSettings
 from trainer.baselines.builders import star
@@ -171,15 +171,14 @@ def raw_history(corpus: Corpus, settings: Settings) -> TextOf:
     return history_text(corpus, settings.train.contrastive.history_items)
 
 
-def extractive_text(corpus: Corpus, settings: Settings) -> TextOf:
-    """Session → text of its extractive profile."""
+def extractive_profile_of(corpus: Corpus, settings: Settings) -> Callable[[Session], Composed]:
+    """Session → its extractive profile."""
     count_tokens = token_counter(language_model(settings))
 
-    def text_of(session: Session) -> str:
-        request = request_of(session, corpus.spec, corpus.text_of)
-        return compose(request, None, count_tokens).text
+    def profile_of(session: Session) -> Composed:
+        return compose(request_of(session, corpus.spec, corpus.text_of), None, count_tokens)
 
-    return text_of
+    return profile_of
 
 
 def train_noprofile(
@@ -257,7 +256,8 @@ def _raw_histories(context: Context) -> TextsOf:
 
 
 def _extractive_texts(context: Context) -> TextsOf:
-    return one_by_one(extractive_text(context.corpus, context.settings))
+    profile_of = extractive_profile_of(context.corpus, context.settings)
+    return one_by_one(lambda session: profile_of(session).text)
 
 
 def another_users(context: Context, texts_of: TextsOf) -> TextsOf:

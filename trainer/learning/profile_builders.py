@@ -20,15 +20,18 @@ from typing import Final
 from models.errors import TrainingError
 from models.model_files import files_hash, language_model
 from models.ports import TextEmbedder, Vectors
+from models.profiles import Composed
 from trainer.contenders import profiles_of
 from trainer.evaluation.context import Context
 from trainer.evaluation.systems import System
-from trainer.learning.builders import another_users, extractive_text, with_sasrec
+from trainer.learning.builders import another_users, extractive_profile_of, with_sasrec
 from trainer.learning.policy import Policy
 from trainer.learning.profile_systems import (
     EmbeddedTextSystem,
+    ProfilesOf,
     RememberingEmbedder,
-    TextsOf,
+    WrittenProfileSystem,
+    texts_of,
 )
 from trainer.learning.text_tower import TextTower
 from trainer.sessions import Session
@@ -71,26 +74,26 @@ def profile_system(name: str, context: Context) -> System:
     plain = name.removesuffix(SHUFFLED)
     _, _, folder = plain.partition(":")
     learned = Learned.of(Path(folder)) if folder else Learned()
-    texts_of = written_profiles(context, learned)
-    if plain != name:
-        texts_of = another_users(context, texts_of)
-    return EmbeddedTextSystem(name, texts_of, *_embedder(context, learned))
+    written, ranked_by = written_profiles(context, learned), _embedder(context, learned)
+    if plain == name:
+        return WrittenProfileSystem(name, written, *ranked_by)
+    return EmbeddedTextSystem(name, another_users(context, texts_of(written)), *ranked_by)
 
 
-def written_profiles(context: Context, learned: Learned) -> TextsOf:
+def written_profiles(context: Context, learned: Learned) -> ProfilesOf:
     """Profiles as the live system would write them; extractive where a prompt is too long."""
     corpus, settings = context.corpus, context.settings
     source = language_model(settings)
     policy = Policy.load(source, settings.train.policy, adapter=learned.adapter)
     weights = files_hash(learned.adapter)[:16] if learned.adapter else "base"
     kept = settings.data_dir / "learned" / f"answers-{policy.name}-{weights}.jsonl"
-    extractive = extractive_text(corpus, settings)
+    extractive = extractive_profile_of(corpus, settings)
 
-    def texts_of(sessions: Sequence[Session]) -> list[str]:
-        written = profiles_of(policy, corpus, sessions, kept)
-        return [written.get(one.key) or extractive(one) for one in sessions]
+    def written(sessions: Sequence[Session]) -> list[Composed]:
+        found = profiles_of(policy, corpus, sessions, kept)
+        return [found.get(one.key) or extractive(one) for one in sessions]
 
-    return texts_of
+    return written
 
 
 def _embedder(context: Context, learned: Learned) -> tuple[TextEmbedder, Vectors]:

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from models.errors import TrainingError
 from models.ports import TextEmbedder, Vectors
+from models.profiles import Composed
 from trainer.evaluation.systems import Scores, System
 from trainer.sessions import Session
 
 TextOf = Callable[[Session], str]
 TextsOf = Callable[[Sequence[Session]], Sequence[str]]  # models write for many at once
+ProfilesOf = Callable[[Sequence[Session]], Sequence[Composed]]
 WEIGHTS: Final = tuple(step / 10 for step in range(11))  # of the first system of a hybrid
 
 
@@ -33,12 +35,35 @@ class EmbeddedTextSystem:
         self.name = name
         self._texts_of, self._embedder, self._items = texts_of, embedder, item_vectors
 
+    def texts(self, sessions: Sequence[Session]) -> Sequence[str]:
+        """What is ranked by."""
+        return self._texts_of(sessions)
+
     def scores(self, sessions: Sequence[Session]) -> Scores:
         """Cosines; a session without a text scores 0 everywhere."""
-        texts = self._texts_of(sessions)
+        texts = self.texts(sessions)
         scores: Scores = self._embedder.embed(texts) @ self._items.T
         scores[[not text for text in texts]] = 0.0
         return scores
+
+
+class WrittenProfileSystem(EmbeddedTextSystem):
+    """Ranks by profiles that a language model wrote."""
+
+    def __init__(
+        self, name: str, profiles_of: ProfilesOf, embedder: TextEmbedder, item_vectors: Vectors
+    ) -> None:
+        super().__init__(name, texts_of(profiles_of), embedder, item_vectors)
+        self._profiles_of = profiles_of
+
+    def profiles(self, sessions: Sequence[Session]) -> Sequence[Composed]:
+        """The checked profiles."""
+        return self._profiles_of(sessions)
+
+
+def texts_of(profiles_of: ProfilesOf) -> TextsOf:
+    """The texts of profiles."""
+    return lambda sessions: [profile.text for profile in profiles_of(sessions)]
 
 
 def one_by_one(text_of: TextOf) -> TextsOf:

@@ -114,7 +114,7 @@ class Stages:
         judged = rankable(corpus, newest_of_each(held_out), mask_seen)
         adapter = learned.models.adapter
         kept = folder / f"answers-{files_hash(adapter)[:16] if adapter else 'base'}.jsonl"
-        texts = profiles_of(
+        profiles = profiles_of(
             self._policy(adapter),
             corpus,
             [*told, *judged],
@@ -123,7 +123,8 @@ class Stages:
         )
 
         def text_of(session: Session) -> str:
-            return texts.get(session.key, "")
+            profile = profiles.get(session.key)
+            return profile.text if profile else ""
 
         ids, item_texts = corpus.embedding_texts()
         pairs = pairs_of(corpus, told, text_of, mask_seen=mask_seen)

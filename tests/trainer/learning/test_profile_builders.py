@@ -18,6 +18,7 @@ from trainer.evaluation.context import Context
 from trainer.evaluation.registry import build_systems
 from trainer.learning.policy import Policy
 from trainer.learning.profile_builders import Learned, written_profiles
+from trainer.learning.profile_systems import texts_of
 
 GOODS = ("cup", "jam", "pot", "tea", "tin", "hat", "bag", "pin")
 
@@ -79,10 +80,10 @@ def test_sessions_of_one_time_have_profiles_of_their_own(context: Context) -> No
     sessions = [*corpus.sessions.train, *corpus.sessions.validation, *corpus.sessions.test]
     assert len({session.as_of for session in sessions}) == 1
 
-    texts = written_profiles(replace(context, corpus=corpus), Learned())(sessions)
+    texts = texts_of(written_profiles(replace(context, corpus=corpus), Learned()))(sessions)
 
     alone = [
-        written_profiles(replace(context, corpus=corpus), Learned())([session])[0]
+        written_profiles(replace(context, corpus=corpus), Learned())([session])[0].text
         for session in sessions
     ]
     assert texts == alone
