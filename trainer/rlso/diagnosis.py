@@ -62,7 +62,8 @@ def asked_of(
 
 
 def rewards_of(settings: RlsoSettings) -> Mapping[str, Reward]:
-    """The parts of the reward that look at next items, and their sum with its weights."""
+    """The parts of the reward that look at next items, their sum with its weights, and what R²ec
+    has in the place of the log-lift."""
 
     def lift(scores: Floats, target: Target) -> float:
         return log_lift(scores, target, settings.similarity_temperature)
@@ -70,7 +71,18 @@ def rewards_of(settings: RlsoSettings) -> Mapping[str, Reward]:
     def both(scores: Floats, target: Target) -> float:
         return ndcg(scores, target) + settings.similarity * lift(scores, target)
 
-    return {"NDCG": ndcg, "log-lift": lift, f"NDCG + {settings.similarity:g} log-lift": both}
+    def share(scores: Floats, target: Target) -> float:
+        logits = scores / settings.similarity_temperature
+        logits[target.seen] = -np.inf
+        odds = np.exp(logits - logits.max())
+        return float(odds[target.next].sum() / odds.sum())
+
+    return {
+        "NDCG": ndcg,
+        "log-lift": lift,
+        f"NDCG + {settings.similarity:g} log-lift": both,
+        "share of the softmax": share,
+    }
 
 
 def _answers(

@@ -48,6 +48,7 @@ def test_rewards_and_texts_are_measured_and_measured_again_the_same(
         "NDCG",
         "log-lift",
         "NDCG + 0.3 log-lift",
+        "share of the softmax",
         "text",
         "its own words",
         "as served",
@@ -69,8 +70,9 @@ def test_the_sum_has_the_weights_of_the_settings() -> None:
 
     found = [reward(scores, target) for reward in rewards_of(RLSO).values()]
 
-    lift = log_lift(scores, target, RLSO.similarity_temperature)
-    assert found == [ndcg(scores, target), lift, ndcg(scores, target) + 0.3 * lift]
+    ranked, lift = ndcg(scores, target), log_lift(scores, target, RLSO.similarity_temperature)
+    odds = [math.exp(score / RLSO.similarity_temperature) for score in scores]
+    assert found == pytest.approx([ranked, lift, ranked + 0.3 * lift, odds[1] / sum(odds)])
 
 
 def test_a_texts_worth_is_the_mean_over_its_users_texts() -> None:
