@@ -75,9 +75,9 @@ class RlsoSettings(Group):
     )
     kl: float = Field(0.01, ge=0, description="Weight of the KL term to the reference.")
     temperature: float = Field(0.8, gt=0, description="Of the rollouts.")
-    similarity: float = Field(0.3, ge=0, description="Weight of the softmax-similarity reward.")
+    similarity: float = Field(0.1, ge=0, description="Weight of the softmax-similarity reward.")
     similarity_temperature: float = Field(
-        0.1, gt=0, description="τ of the softmax over cosine similarities to all items."
+        0.05, gt=0, description="τ of the softmax over cosine similarities to all items."
     )
     grounding: float = Field(0.05, ge=0, description="Weight of the grounding reward.")
     length: float = Field(0.05, ge=0, description="Weight of the length plateau.")

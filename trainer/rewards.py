@@ -2,8 +2,8 @@
 
 total = ndcg + similarity · log-lift of the targets + grounding · share of statements that the
 events bear out + length · plateau. The first two are R²ec's fused reward, where a dense term goes
-beside the nearly flat NDCG (methods §1.5, §6.1), here in logarithms: a share of the softmax is as
-much a matter of luck as NDCG, its logarithm is not (docs/rlso.md). All of it is numpy and pure.
+beside the nearly flat NDCG (methods §1.5, §6.1), here in logarithms: a share of the softmax is the
+luck of the one item that was hit (docs/rlso.md). All of it is numpy and pure.
 """
 
 from __future__ import annotations
@@ -106,14 +106,15 @@ def _discounts_to(rank: Rows | int) -> Floats:
 def log_lift(scores: Floats, target: Target, temperature: float) -> float:
     """How much likelier than chance the targets are, in nats: mean of log(share · items ranked).
 
-    A target's share is that of the softmax over all unseen items (scores / temperature). Scores
-    that are all the same, those of a profile that says nothing, have 0; worse than chance is < 0.
+    A target's share is that of the softmax over all unseen items (scores / temperature). One that
+    is no likelier than chance counts 0 and not less: else whoever says something of a user and
+    misses would have done better to say nothing, and a reward would be how little was said.
     """
     logits = scores / temperature
     unseen = np.delete(logits, target.seen)
     highest = unseen.max()
-    average = np.log(np.mean(np.exp(unseen - highest))) + highest
-    return float(logits[target.next].mean() - average)
+    chance = np.log(np.mean(np.exp(unseen - highest))) + highest
+    return float(np.maximum(logits[target.next] - chance, 0.0).mean())
 
 
 def grounding(counts: SentenceCounts) -> float:

@@ -7,8 +7,8 @@ import numpy as np
 
 def cases_of_round(cases: int, prompts: int, seed: int, number: int) -> list[int]:
     """Which of `cases` a round takes: in one permutation after another, none is left out."""
-    first = number * prompts
-    places = range(first, first + min(prompts, cases))
+    size = min(prompts, cases)
+    places = range(number * size, (number + 1) * size)
     return [_permutation(cases, seed, place // cases)[place % cases] for place in places]
 
 

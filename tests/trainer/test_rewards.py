@@ -14,7 +14,7 @@ from models.training_settings import RlsoSettings
 from trainer.rewards import Target, grounding, log_lift, ndcg, plateau, rewards
 
 SETTINGS = RlsoSettings(
-    similarity=0.3,
+    similarity=0.1,
     similarity_temperature=0.1,
     grounding=0.1,
     length=0.05,
@@ -57,10 +57,15 @@ def test_tied_items_share_their_discounts() -> None:
 def test_the_log_lift_is_that_of_the_targets_shares_of_the_softmax_over_chance() -> None:
     odds = [math.exp(score / 0.1) for score in (0.3, 0.2, 0.1)]
     lifts = [math.log(3 * odd / sum(odds)) for odd in odds]
+    assert lifts[2] < 0 < lifts[0]
 
-    found = log_lift(scores(0.3, 0.2, 0.1, 9.0), target(0, 2, seen=(3,)), 0.1)
+    both = log_lift(scores(0.3, 0.2, 0.1, 9.0), target(0, 2, seen=(3,)), 0.1)
 
-    assert found == pytest.approx((lifts[0] + lifts[2]) / 2)
+    assert both == pytest.approx(lifts[0] / 2)  # the third is less likely than chance: 0
+
+
+def test_missing_every_target_is_worth_no_less_than_saying_nothing() -> None:
+    assert log_lift(scores(0.9, 0.1, 0.0), target(1, 2), 0.1) == 0.0
 
 
 def test_a_profile_that_says_nothing_has_the_log_lift_of_chance() -> None:
@@ -81,16 +86,16 @@ def test_length_is_rewarded_on_a_plateau_only(tokens: int | None, worth: float) 
 
 def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
     items = np.eye(3, dtype=np.float32)
-    profiles = np.array([[0.6, 0.8, 0.0]], np.float32)  # scores .6, .8, 0: the target is second
-    odds = [math.exp(score / 0.1) for score in (0.6, 0.8, 0.0)]
+    profiles = np.array([[0.68, 0.73, 0.0]], np.float32)  # the target is second
+    odds = [math.exp(score / 0.1) for score in (0.68, 0.73, 0.0)]
     counts = [SentenceCounts(kept=1, rejected=1)]
 
     found = rewards(profiles, items, [target(0)], counts, [20], SETTINGS)
 
-    ranked, near = 1 / math.log2(3), math.log(3 * odds[0] / sum(odds))
+    ranked, near = 1 / math.log2(3), max(0.0, math.log(3 * odds[0] / sum(odds)))
     assert found.ndcg[0] == pytest.approx(ranked)
     assert found.similarity[0] == pytest.approx(near, rel=1e-4)
-    assert found.total[0] == pytest.approx(ranked + 0.3 * near + 0.1 * 0.5 + 0.05, rel=1e-5)
+    assert found.total[0] == pytest.approx(ranked + 0.1 * near + 0.1 * 0.5 + 0.05, rel=1e-5)
     assert found.means()["grounding"] == 0.5
 
 

@@ -12,11 +12,10 @@ from trainer.rounds import cases_of_round, seed_of_round
 def test_every_case_is_taken_once_before_any_is_taken_again(
     cases: int, prompts: int, seed: int
 ) -> None:
-    prompts = min(cases, prompts)
     taken = [n for number in range(cases) for n in cases_of_round(cases, prompts, seed, number)]
 
-    assert len(taken) == cases * prompts
-    for turn in range(prompts):
+    assert len(taken) == cases * min(cases, prompts)
+    for turn in range(min(cases, prompts)):
         assert sorted(taken[turn * cases : (turn + 1) * cases]) == list(range(cases))
 
 

@@ -174,15 +174,18 @@ class Policy:
         """Within it the adapter stands in the base's weights, as `merging.merged` puts it there.
 
         A word is written in 0.6 of the time, and as the release will write it. The base's own
-        weights come back as they were: taking the adapter off would leave rounding in them.
+        weights come back as they were: taking the adapter off would leave rounding in them, which
+        is also why nothing is folded in where the adapter is off.
         """
-        layers = [one for one in self._network.modules() if isinstance(one, LoraLayer)]
+        lora = (one for one in self._network.modules() if isinstance(one, LoraLayer))
+        layers = [layer for layer in lora if not layer.disable_adapters]
         held = [one.get_base_layer().weight.data for one in layers]
         try:
             for layer, weights in zip(layers, held, strict=True):
-                summed = weights.float() + layer.get_delta_weight(_LEARNING).detach()
+                (active,) = layer.active_adapters
+                summed = weights.float() + layer.get_delta_weight(active).detach()
                 layer.get_base_layer().weight.data = summed.to(weights.dtype)
-                layer.merged_adapters.append(_LEARNING)
+                layer.merged_adapters.append(active)
             yield
         finally:
             for layer, weights in zip(layers, held, strict=True):

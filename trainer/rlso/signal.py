@@ -2,7 +2,9 @@
 
 A user's next items are one draw of what the user could have chosen next. An answer that is worth
 more on one random half of them and not on the other was lucky; a reward that follows luck teaches
-nothing. So each reward is taken on one half and held against the other.
+nothing. So each reward is taken on one half and held against the other. Halves also agree by what
+an answer is worth to anybody, by how much it says at all; that is what they agree by on the next
+items of another user, and only what goes beyond it is about the user.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from trainer.rewards import Rows, Target, ndcg
 
 Floats = NDArray[np.float64]
 Reward = Callable[[Floats, Target], float]  # scores [items], what is to be ranked
+Halves = tuple[Target, Target]
 
 TIMES: Final = 10  # each prompt's next items are halved
 
@@ -30,6 +33,7 @@ class Signal:
     mean: float
     spread: float  # standard deviation between the answers to one prompt, mean over prompts
     agreement: float  # of its values on two halves: correlation between answers to one prompt
+    anybody: float  # the same on halves of another user's next items
     gain: Interval  # NDCG of one half: the answer that is best on the other above the mean answer
 
 
@@ -41,10 +45,13 @@ def signals(
     A prompt with one next item has no halves, and counts in mean and spread only.
     """
     halves = [list(_halves(target, seed + row)) for row, target in enumerate(targets)]
-    return {name: _signal(scores, targets, halves, reward) for name, reward in rewards.items()}
+    others = [*halves[1:], *halves[:1]]
+    return {
+        name: _signal(scores, targets, halves, others, reward) for name, reward in rewards.items()
+    }
 
 
-def _halves(target: Target, seed: int) -> Iterator[tuple[Target, Target]]:
+def _halves(target: Target, seed: int) -> Iterator[Halves]:
     """Each leaves the other out of its ranking: two that share ranks would look opposed."""
     draw = np.random.default_rng(seed)
     middle = len(target.next) // 2
@@ -61,25 +68,38 @@ def _without(half: Rows, target: Target, other: Rows) -> Target:
 def _signal(
     scores: Floats,
     targets: Sequence[Target],
-    halves: Sequence[Sequence[tuple[Target, Target]]],
+    halves: Sequence[Sequence[Halves]],
+    others: Sequence[Sequence[Halves]],
     reward: Reward,
 ) -> Signal:
     whole = np.array([_of(reward, s, t) for s, t in zip(scores, targets, strict=True)])
-    split = [
-        [(_of(reward, s, one), _of(reward, s, other), _of(ndcg, s, other)) for one, other in pairs]
-        for s, pairs in zip(scores, halves, strict=True)
-        if pairs
-    ]
-    gains = [np.mean([n[a.argmax()] - n.mean() for a, _, n in prompt]) for prompt in split]
+    gains = [_gain(reward, s, pairs) for s, pairs in zip(scores, halves, strict=True) if pairs]
     return Signal(
         mean=float(whole.mean()),
         spread=float(whole.std(axis=1).mean()),
-        agreement=_correlation(
-            _centred(a for prompt in split for a, _, _ in prompt),
-            _centred(b for prompt in split for _, b, _ in prompt),
-        ),
+        agreement=_agreement(reward, scores, halves),
+        anybody=_agreement(reward, scores, others),
         gain=interval(np.array(gains)),
     )
+
+
+def _gain(reward: Reward, scores: Floats, pairs: Sequence[Halves]) -> float:
+    """Mean over the halvings of one prompt; `scores` is [answers, items]."""
+    gains = []
+    for one, other in pairs:
+        worth = _of(ndcg, scores, other)
+        gains.append(worth[_of(reward, scores, one).argmax()] - worth.mean())
+    return float(np.mean(gains))
+
+
+def _agreement(reward: Reward, scores: Floats, halves: Sequence[Sequence[Halves]]) -> float:
+    """Correlation of a reward's values on two halves, each around its prompt's mean."""
+    split = [
+        (_of(reward, answers, one), _of(reward, answers, other))
+        for answers, pairs in zip(scores, halves, strict=True)
+        for one, other in pairs
+    ]
+    return _correlation(_centred(one for one, _ in split), _centred(other for _, other in split))
 
 
 def _of(reward: Reward, scores: Floats, target: Target) -> Floats:
@@ -101,9 +121,12 @@ def _correlation(one: Floats, other: Floats) -> float:
 def table_of(found: Mapping[str, Signal]) -> str:
     """Markdown."""
     rows = (
-        f"| {name} | {one.mean:.4f} | {one.spread:.4f} | {one.agreement:+.2f} "
+        f"| {name} | {one.mean:.4f} | {one.spread:.4f} | {one.agreement:+.2f} | {one.anybody:+.2f} "
         f"| {one.gain.mean:+.4f} ({one.gain.low:+.4f} … {one.gain.high:+.4f}) |"
         for name, one in found.items()
     )
-    head = "| reward | mean | spread in a prompt | agreement of halves | gain in NDCG, other half |"
-    return "\n".join((head, "|---|---:|---:|---:|---|", *rows))
+    head = (
+        "| reward | mean | spread in a prompt | agreement of halves | of another user's "
+        "| gain in NDCG, other half |"
+    )
+    return "\n".join((head, "|---|---:|---:|---:|---:|---|", *rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 import torch
@@ -131,6 +132,35 @@ def test_the_reference_is_the_base_without_adapter(base: Path, policy: Policy) -
     assert not reference.requires_grad
     assert reference.tolist() == pytest.approx(one_by_one(base, rollouts, 1.0), abs=1e-3)
     assert policy.log_probs(rollouts).tolist() != pytest.approx(reference.tolist(), abs=1e-2)
+
+
+def test_the_reference_writes_as_if_the_policy_had_not_learned(base: Path, tmp_path: Path) -> None:
+    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    network.save_pretrained(tmp_path / "bfloat16")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        copyfile(base / name, tmp_path / "bfloat16" / name)
+    policy = moved(Policy.load(tmp_path / "bfloat16", SETTINGS))
+    weights = {name: value.clone() for name, value in policy._network.state_dict().items()}
+
+    with policy.reference():
+        written = policy.sample(PROMPTS, 2, seed=3)
+
+    assert written == Policy.load(tmp_path / "bfloat16", SETTINGS).sample(PROMPTS, 2, seed=3)
+    assert written != policy.sample(PROMPTS, 2, seed=3)
+    for name, value in policy._network.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_an_adapter_as_reference_writes_as_itself(base: Path, tmp_path: Path) -> None:
+    before = moved(Policy.load(base, SETTINGS))
+    before.save(tmp_path / "before")
+    policy = moved(Policy.load(base, SETTINGS, reference=tmp_path / "before"), seed=8)
+
+    with policy.reference():
+        written = policy.sample(PROMPTS, 2, seed=3)
+
+    alone = Policy.load(base, SETTINGS, adapter=tmp_path / "before")
+    assert written == alone.sample(PROMPTS, 2, seed=3)
 
 
 def test_the_reference_may_be_an_adapter_that_stays_as_it_was(

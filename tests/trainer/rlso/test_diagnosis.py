@@ -47,7 +47,7 @@ def test_rewards_and_texts_are_measured_and_measured_again_the_same(
         "reward",
         "NDCG",
         "log-lift",
-        "NDCG + 0.3 log-lift",
+        "NDCG + 0.1 log-lift",
         "share of the softmax",
         "text",
         "its own words",
@@ -72,7 +72,7 @@ def test_the_sum_has_the_weights_of_the_settings() -> None:
 
     ranked, lift = ndcg(scores, target), log_lift(scores, target, RLSO.similarity_temperature)
     odds = [math.exp(score / RLSO.similarity_temperature) for score in scores]
-    assert found == pytest.approx([ranked, lift, ranked + 0.3 * lift, odds[1] / sum(odds)])
+    assert found == pytest.approx([ranked, lift, ranked + 0.1 * lift, odds[1] / sum(odds)])
 
 
 def test_a_texts_worth_is_the_mean_over_its_users_texts() -> None:

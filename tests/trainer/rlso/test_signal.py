@@ -43,12 +43,23 @@ def test_what_lifts_all_targets_agrees_between_the_halves() -> None:
     assert found["ndcg"].gain.low > 0.05
 
 
+def test_what_is_worth_the_same_to_anybody_agrees_on_another_users_items_too() -> None:
+    wanted = targets()
+    louder = scores(0.0, wanted) + 2.0 * np.arange(ANSWERS)[:, None]  # answer k: all items by 2k
+
+    found = signals(louder, wanted, {"score": mean_score})["score"]
+    about_the_user = signals(scores(2.0, wanted), wanted, {"score": mean_score})["score"]
+
+    assert min(found.agreement, found.anybody) > 0.9
+    assert about_the_user.agreement > 0.9 > 0.6 > about_the_user.anybody
+
+
 def test_luck_does_not_agree() -> None:
     wanted = targets()
 
     found = signals(scores(0.0, wanted), wanted, {"score": mean_score})["score"]
 
-    assert abs(found.agreement) < 0.15
+    assert max(abs(found.agreement), abs(found.anybody)) < 0.15
     assert found.gain.low < 0 < found.gain.high
 
 
