@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import TrainingError
-from models.model_files import files_hash, language_model
+from models.model_files import language_model
 from models.ports import TextEmbedder, Vectors
 from models.profiles import Composed
 from trainer.contenders import profiles_of
@@ -34,6 +34,7 @@ from trainer.learning.profile_systems import (
     texts_of,
 )
 from trainer.learning.text_tower import TextTower
+from trainer.learning.writing import answers_file
 from trainer.sessions import Session
 from trainer.vectors import cached_vectors
 
@@ -85,8 +86,12 @@ def written_profiles(context: Context, learned: Learned) -> ProfilesOf:
     corpus, settings = context.corpus, context.settings
     source = language_model(settings)
     policy = Policy.load(source, settings.train.policy, adapter=learned.adapter)
-    weights = files_hash(learned.adapter)[:16] if learned.adapter else "base"
-    kept = settings.data_dir / "learned" / f"answers-{policy.name}-{weights}.jsonl"
+    kept = answers_file(
+        settings.data_dir / "learned",
+        source,
+        learned.adapter,
+        settings.train.policy.max_new_tokens,
+    )
     extractive = extractive_profile_of(corpus, settings)
 
     def written(sessions: Sequence[Session]) -> list[Composed]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.errors import TrainingError
 from models.settings import Settings
 from trainer.corpus import Corpus
-from trainer.evaluation.evaluate import masks_seen
+from trainer.evaluation.evaluate import masks_seen, rankable
 from trainer.evaluation.systems import Scores
 from trainer.events import Events
 from trainer.learning.sasrec import ItemNumbers, Sasrec
@@ -67,7 +67,7 @@ def fit_sasrec(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     training, known = corpus.training_events, corpus.known_events
     reader = HistoryReader(corpus, training)
-    validation = _validation(corpus, reader, settings)
+    validation = next_items(corpus, reader, settings)
     found = train_sasrec(_sequences(training), items, validation, chosen, folder, device=device)
     if len(known.items) > len(training.items):
         reader = HistoryReader(corpus, known)
@@ -81,12 +81,14 @@ def _sequences(events: Events) -> list[ItemNumbers]:
     return [sequence.astype(np.int64) for sequence in events.sequences()]
 
 
-def _validation(corpus: Corpus, reader: HistoryReader, settings: Settings) -> NextItems:
-    sessions = [s for s in corpus.sessions.validation if s.targets[0] in corpus.row_of]
+def next_items(corpus: Corpus, reader: HistoryReader, settings: Settings) -> NextItems:
+    """What the training stops by: the first next item of each validation session that is ranked."""
+    mask_seen = masks_seen(settings.train.evaluation, corpus.protocol)
+    sessions = rankable(corpus, corpus.sessions.validation, mask_seen)
     if not sessions:
         raise TrainingError(f"{corpus.name}: no validation session to stop SASRec's training on")
     return NextItems(
         [reader.rows(session) for session in sessions],
         np.array([corpus.row_of[session.targets[0]] for session in sessions], np.int64),
-        mask_seen=masks_seen(settings.train.evaluation, corpus.protocol),
+        mask_seen=mask_seen,
     )

@@ -25,6 +25,7 @@ from trainer.learning.pairs import pairs_of
 from trainer.learning.policy import Policy
 from trainer.learning.rlso_phase import run_rlso
 from trainer.learning.warm_start import train as warm_start
+from trainer.learning.writing import answers_file
 from trainer.outcome import Stage
 from trainer.sessions import Session
 from trainer.targets import WordWeights
@@ -113,12 +114,12 @@ class Stages:
         held_out = sample_users(corpus.sessions.validation, wanted.validation_users, wanted.seed)
         judged = rankable(corpus, newest_of_each(held_out), mask_seen)
         adapter = learned.models.adapter
-        kept = folder / f"answers-{files_hash(adapter)[:16] if adapter else 'base'}.jsonl"
+        length = self._train.policy.max_new_tokens
         profiles = profiles_of(
             self._policy(adapter),
             corpus,
             [*told, *judged],
-            kept,
+            answers_file(folder, self._model, adapter, length),
             partial(self._advance, f"{name}-profiles"),
         )
 
@@ -177,11 +178,9 @@ class Stages:
             advance=lambda done: self._advance(name, done, rounds),
         )
         learned.models = Models(result.adapter, learned.models.embedder)
-        if result.validations:
-            best = max(one.reward for one in result.validations)
-            if learned.reward_before is None:
-                learned.reward_before = result.validations[0].reward
-            learned.reward_after = best
+        if result.validations:  # another round's decoder is another scale: the last phase counts
+            learned.reward_before = result.validations[0].reward
+            learned.reward_after = max(one.reward for one in result.validations)
         self._note(learned, name, started, result.steps, result.loss)
 
     def _policy(self, adapter: Path | None, seed: int = 0, reference: Path | None = None) -> Policy:

@@ -12,6 +12,7 @@ import orjson
 import torch
 
 from models.identity import digest
+from models.model_files import ModelSource, files_hash
 from models.ports import CanaryLine
 from trainer.judging import Answer
 from trainer.learning.policy import Policy, Rollout
@@ -45,6 +46,14 @@ def write_answers(
                 file.write(orjson.dumps({"prompt": digest(prompt), **asdict(answer)}) + b"\n")
         on_answers(sum(name in known for name in names))
     return [known[name] for name in names]
+
+
+def answers_file(
+    folder: Path, base: ModelSource, adapter: Path | None, max_new_tokens: int
+) -> Path:
+    """Where a policy's answers are kept: other weights and other lengths have another file."""
+    weights = files_hash(base), files_hash(adapter) if adapter else ""
+    return folder / f"answers-{digest(*weights, max_new_tokens)[:16]}.jsonl"
 
 
 def _read(kept: Path) -> dict[str, Answer]:

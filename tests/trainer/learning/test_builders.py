@@ -21,7 +21,7 @@ from trainer.evaluation.context import Context
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.registry import build_systems
 from trainer.learning.builders import learned_folder, ranking_validation, raw_history
-from trainer.learning.sequence_system import HistoryReader
+from trainer.learning.sequence_system import HistoryReader, next_items
 from trainer.sessions import Session
 
 GOODS = ("cup", "jam", "pot", "tea", "tin", "hat", "bag", "pin", "mat", "fan", "oil", "ink")
@@ -197,3 +197,23 @@ def test_histories_are_read_oldest_first_without_what_was_never_trained(context:
 
     liked = [context.corpus.row_of[item] for item in session.liked(context.corpus.spec)]
     assert rows.tolist() == [liked[0], *liked[2:]]
+
+
+def test_training_stops_by_what_is_ranked(context: Context) -> None:
+    """Items had before are masked here: among them no target, or it would stand alone."""
+    settings = load_settings(train={"evaluation": {"mask_seen": True}})
+    again = [
+        bought(f"user-{user}", GOODS[(user + n) % 3], 2 * n) for user in (1, 2) for n in range(9)
+    ]
+    corpus = corpus_of([*ring(), *again], items(*GOODS), settings, "leave-one-out")
+    reader = HistoryReader(corpus, corpus.training_events)
+
+    held_out = next_items(corpus, reader, settings)
+
+    repeated = sum(
+        session.targets[0] in session.liked(corpus.spec) for session in corpus.sessions.validation
+    )
+    assert repeated > 0
+    assert len(held_out.targets) == len(corpus.sessions.validation) - repeated
+    for history, target in zip(held_out.histories, held_out.targets, strict=True):
+        assert target not in history

@@ -19,6 +19,7 @@ from trainer.evaluation.registry import build_systems
 from trainer.learning.policy import Policy
 from trainer.learning.profile_builders import Learned, written_profiles
 from trainer.learning.profile_systems import texts_of
+from trainer.learning.writing import answers_file
 
 GOODS = ("cup", "jam", "pot", "tea", "tin", "hat", "bag", "pin")
 
@@ -71,6 +72,20 @@ def test_answers_are_written_once(context: Context, monkeypatch: pytest.MonkeyPa
     (again,) = build_systems(["profile"], context)
 
     np.testing.assert_array_equal(again.scores(context.corpus.sessions.test), scores)
+
+
+def test_answers_of_another_length_or_other_weights_are_not_read_back(tmp_path: Path) -> None:
+    llama, other = tiny_llama(tmp_path / "a" / "llama"), tiny_llama(tmp_path / "b" / "llama")
+    (other / "config.json").write_text((other / "config.json").read_text() + "\n")
+
+    files = {
+        answers_file(tmp_path, base, adapter, tokens)
+        for base in (llama, other)
+        for adapter in (None, llama)
+        for tokens in (8, 12)
+    }
+
+    assert len(files) == 8
 
 
 def test_sessions_of_one_time_have_profiles_of_their_own(context: Context) -> None:
