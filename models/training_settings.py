@@ -155,12 +155,12 @@ class GateSettings(Group):
 
     metric: str = Field("ndcg@10", description="Metric compared by the paired bootstrap.")
     margin: float = Field(
-        0.002, ge=0, description="Lower bound of the difference: above minus this."
+        0.004, ge=0, description="Lower bound of the difference: above minus this."
     )
-    anchor_margin: float = Field(0.004, ge=0, description="The same against the anchored baseline.")
+    anchor_margin: float = Field(0.006, ge=0, description="The same against the anchored baseline.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the one-sided bound.")
     resamples: int = Field(2_000, ge=100, description="Bootstrap resamples over users.")
-    users: int = Field(200, ge=1, description="Most users for whom compared releases write.")
+    users: int = Field(1_000, ge=1, description="Most users for whom compared releases write.")
     min_users: int = Field(100, ge=1, description="Fewer users in the gate's window: not promoted.")
     shuffled_loss: float = Field(
         0.0,

@@ -133,9 +133,21 @@ def _not_worse(
 ) -> Iterator[Check]:
     rules = (("serving", serving, settings.margin), ("anchor", anchor, settings.anchor_margin))
     for name, other, margin in rules:
-        bound = _bound(candidate.ranking - other.ranking, settings)
+        differences = candidate.ranking - other.ranking
+        bound = _bound(differences, settings)
         said = f"lower bound of {settings.metric} minus that of {other.release}"
-        yield Check(name, bound > -margin, bound, -margin, said)
+        told = _what_can_be_told(differences, bound, margin)
+        yield Check(name, bound > -margin, bound, -margin, f"{said}; {told}")
+
+
+def _what_can_be_told(differences: PerUser, bound: float, margin: float) -> str:
+    """How small a loss so many users show: with too few of them, equal releases are held back."""
+    if not len(differences):
+        return "without users nothing can be told"
+    least = mean(differences) - bound
+    said = f"with {len(differences)} users a loss of {least:.4f} can be told"
+    blind = ", which is more than the margin: more users are needed (train.gate.users)"
+    return said + blind if least > margin else said
 
 
 def _shuffled_falls(candidate: Measured, settings: GateSettings) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -54,18 +55,18 @@ def test_an_equal_release_passes_within_the_margin() -> None:
 
 
 def test_a_release_that_ranks_worse_than_the_margin_stays_with_the_reason() -> None:
-    found = verdict(measured("new", shift=-0.003))
+    found = verdict(measured("new", shift=-0.005))
 
     assert failed(found) == {"serving"}
     assert "lower bound of ndcg@10 minus that of old" in found.reasons[0]
 
 
 def test_small_losses_within_the_margin_do_not_add_up_past_the_anchor() -> None:
-    """Each step loses .0015, less than the margin of .002; the third is .0045 below the anchor."""
+    """Each step loses .0025, less than the margin of .004; the third is .0075 below the anchor."""
     endings = [
         judge(
-            measured("new", shift=-0.0015 * step),
-            measured("old", shift=-0.0015 * (step - 1)),
+            measured("new", shift=-0.0025 * step),
+            measured("old", shift=-0.0025 * (step - 1)),
             measured("first"),
             SETTINGS,
             WINDOW,
@@ -82,6 +83,37 @@ def test_noise_between_users_widens_the_bound_so_that_an_unsure_candidate_stays(
     unsure = replace(unsure, ranking=np.random.default_rng(1).permutation(unsure.ranking))
 
     assert "serving" in failed(verdict(unsure))
+
+
+def noisy(users: int, seed: int) -> Measured:
+    """Equal to `measured("old")` but for noise of .048, as between two releases on data/sample."""
+    noise = np.random.default_rng(seed).normal(0.0, 0.048, users)
+    flat = np.zeros(users)
+    return replace(measured("new"), ranking=noise, profile_only=flat + 1, shuffled=flat)
+
+
+@pytest.mark.parametrize(("users", "least", "most"), [(200, 0.0, 0.5), (1_000, 0.7, 0.95)])
+def test_an_equal_release_mostly_passes_where_there_are_users_enough(
+    users: int, least: float, most: float
+) -> None:
+    settings = GateSettings(resamples=200)
+    assert settings.users == 1_000
+    old = replace(measured("old"), ranking=np.zeros(users))
+    passed = [judge(noisy(users, n), old, old, settings, WINDOW).passed for n in range(60)]
+
+    assert least <= np.mean(passed) <= most
+
+
+def test_the_gate_says_how_small_a_loss_its_users_can_show() -> None:
+    """1.645 · .048 / √n: .0056 with 200 users, .0025 with 1,000."""
+    said = {}
+    for users in (200, 1_000):
+        old = replace(measured("old"), ranking=np.zeros(users))
+        checks = judge(noisy(users, 0), old, old, GateSettings(), WINDOW).checks
+        said[users] = next(check.said for check in checks if check.name == "serving")
+
+    assert re.search(r"with 200 users a loss of 0\.005\d can be told, which is more", said[200])
+    assert re.search(r"with 1000 users a loss of 0\.002\d can be told$", said[1_000])
 
 
 def test_too_few_users_decide_nothing() -> None:
