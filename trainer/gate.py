@@ -1,8 +1,10 @@
 """The gate: may this release serve? A pure decision over figures measured side by side.
 
 All compared releases are measured on the same users, so differences are paired, and in a window
-after what any of them was trained on. Comparing with the anchored baseline beside the serving
-release keeps many small losses, each within its margin, from adding up.
+after what any of them was trained on. Comparing with an anchor beside the serving release, in
+ranking and in what the profiles are, keeps many small losses, each within its margin, from adding
+up. The anchor stands still but for gains: a release that surely ranks above it, and serves, is the
+next one (trainer/outcome.py).
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ class Measured:
     grounding: PerUser  # share of the model's statements that events bear out
     tokens: float  # mean length of a profile
     watch: WatchFigures
+
+
+# A figure that must not change by more than a limit: name, limit, change(before, now), figure.
+_Rule = tuple[str, float, Callable[[float, float], float], Callable[[Measured], float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,11 @@ class Verdict:
         """Why not; empty if it passed."""
         return tuple(str(check) for check in self.checks if not check.passed)
 
+    def ranks_above(self, release: str) -> bool:
+        """Whether the candidate surely ranks better than a release it was compared with."""
+        compared = {"serving": self.serving, "anchor": self.anchor}
+        return any(compared.get(check.name) == release and check.found > 0 for check in self.checks)
+
 
 def judge(
     candidate: Measured,
@@ -95,8 +106,8 @@ def judge(
         _unseen_window(serving, anchor, window),
         *_not_worse(candidate, serving, anchor, settings),
         _shuffled_falls(candidate, settings),
-        *_profiles_kept(candidate, serving, settings),
-        *_not_hacked(candidate, serving, settings),
+        *_profiles_kept(candidate, serving, anchor, settings),
+        *_not_hacked(candidate, serving, anchor, settings),
     )
     users = len(candidate.ranking)
     return Verdict(candidate.release, serving.release, anchor.release, users, checks)
@@ -159,40 +170,53 @@ def _shuffled_falls(candidate: Measured, settings: GateSettings) -> Check:
 
 
 def _profiles_kept(
-    candidate: Measured, serving: Measured, settings: GateSettings
+    candidate: Measured, serving: Measured, anchor: Measured, settings: GateSettings
 ) -> Iterator[Check]:
-    before, now = mean(serving.grounding), mean(candidate.grounding)
-    fall = before - now
-    yield Check(
-        "grounding",
-        fall <= settings.grounding_drop,
-        fall,
-        settings.grounding_drop,
-        f"grounding went from {before:.3f} to {now:.3f}",
+    def fall(before: float, now: float) -> float:
+        return before - now
+
+    def change(before: float, now: float) -> float:
+        return abs(now - before) / max(before, 1.0)
+
+    rules: tuple[_Rule, ...] = (
+        ("grounding", settings.grounding_drop, fall, lambda one: mean(one.grounding)),
+        ("length", settings.length_change, change, lambda one: one.tokens),
     )
-    change = abs(candidate.tokens - serving.tokens) / max(serving.tokens, 1.0)
-    yield Check(
-        "length",
-        change <= settings.length_change,
-        change,
-        settings.length_change,
-        f"profiles went from {serving.tokens:.0f} to {candidate.tokens:.0f} tokens",
-    )
+    for rule in rules:
+        yield _kept(rule, candidate, serving, anchor)
 
 
-def _not_hacked(candidate: Measured, serving: Measured, settings: GateSettings) -> Iterator[Check]:
+def _not_hacked(
+    candidate: Measured, serving: Measured, anchor: Measured, settings: GateSettings
+) -> Iterator[Check]:
     """What a policy does that has found a way to please the reward and nobody else."""
-    limits: tuple[tuple[str, float, Callable[[float, float], float]], ...] = (
-        ("copied", settings.copied_rise, lambda now, before: now - before),
-        ("repeated", settings.repeated_rise, lambda now, before: now - before),
-        ("commonest", settings.commonest_rise, lambda now, before: now - before),
-        ("entropy", settings.entropy_drop, lambda now, before: (before - now) / max(before, 1e-9)),
+
+    def rise(before: float, now: float) -> float:
+        return now - before
+
+    def relative_fall(before: float, now: float) -> float:
+        return (before - now) / max(before, 1e-9)
+
+    rules: tuple[_Rule, ...] = (
+        ("copied", settings.copied_rise, rise, lambda one: one.watch.copied),
+        ("repeated", settings.repeated_rise, rise, lambda one: one.watch.repeated),
+        ("commonest", settings.commonest_rise, rise, lambda one: one.watch.commonest),
+        ("entropy", settings.entropy_drop, relative_fall, lambda one: one.watch.entropy),
     )
-    for name, limit, change_of in limits:
-        now, before = getattr(candidate.watch, name), getattr(serving.watch, name)
-        change = change_of(now, before)
-        said = f"{name} went from {before:.3f} to {now:.3f}"
-        yield Check(name, change <= limit, change, limit, said)
+    for rule in rules:
+        yield _kept(rule, candidate, serving, anchor)
+
+
+def _kept(rule: _Rule, candidate: Measured, serving: Measured, anchor: Measured) -> Check:
+    """Against the release from which the figure has changed more; the limit is that of one step,
+    so many steps take it no further from the anchor than one may."""
+    name, limit, change_of, figure_of = rule
+    now = figure_of(candidate)
+    change, before, release = max(
+        (change_of(figure_of(one), now), figure_of(one), one.release) for one in (serving, anchor)
+    )
+    said = f"{name} went from {before:.4g}, that of {release}, to {now:.4g}"
+    return Check(name, change <= limit, change, limit, said)
 
 
 def mean(values: PerUser) -> float:

@@ -48,25 +48,29 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Kept beside the runs: when they ended, and the release that all are anchored to."""
+    """Kept beside the runs: when they ended, and the release that all are anchored to.
+
+    The anchor is the first release that served, then any that surely ranked above it and has been
+    seen to serve. So it follows gains and no losses: what is lost is counted from the best.
+    """
 
     last_success_ms: int = 0
     last_run_ms: int = 0
-    anchor: str = ""  # the first release that served; the gate's second comparison
+    anchor: str = ""  # the gate's second comparison
+    above: str = ""  # the newest release that surely ranks above it: the next anchor, if it serves
     skipped_as: str = ""  # why the last run was skipped, if it was
     endings: dict[str, int] = field(default_factory=dict)
 
     def after(self, outcome: Outcome, at_ms: int, serving: str) -> Memory:
-        """With one more run beside `serving`; the first release that served stays the anchor,
-        unless the gate has had to take another one.
-
-        A refused release is no success of the job, nor is a failure.
+        """With one more run beside `serving`. A refused release is no success of the job, nor is
+        a failure.
         """
         good = outcome.ending in ("passed", "skipped")
-        judged = outcome.verdict.anchor if outcome.verdict else ""
+        anchor = self._anchor_after(outcome, serving)
         return replace(
             self,
-            anchor=judged or self.anchor or serving,
+            anchor=anchor,
+            above=self._above_after(outcome, anchor),
             last_run_ms=at_ms,
             last_success_ms=at_ms if good else self.last_success_ms,
             skipped_as=outcome.said if outcome.ending == "skipped" else "",
@@ -75,6 +79,20 @@ class Memory:
                 outcome.ending: self.endings.get(outcome.ending, 0) + 1,
             },
         )
+
+    def _anchor_after(self, outcome: Outcome, serving: str) -> str:
+        """The gate itself takes another anchor where the old one cannot be loaded."""
+        if serving == self.above:
+            return serving
+        judged = outcome.verdict.anchor if outcome.verdict else ""
+        return judged or self.anchor or serving
+
+    def _above_after(self, outcome: Outcome, anchor: str) -> str:
+        """One that passed and does not serve, because nobody promotes it, is never the anchor."""
+        passed = outcome.verdict if outcome.ending == "passed" else None
+        if passed and passed.ranks_above(anchor):
+            return passed.candidate
+        return self.above if anchor == self.anchor else ""
 
 
 def load_memory(folder: Path) -> Memory:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.gate import Verdict
+from trainer.gate import Check, Verdict
 from trainer.outcome import Memory, Outcome
 
 
@@ -15,6 +15,34 @@ def test_the_first_release_that_served_stays_the_anchor() -> None:
     later = first.after(judged("base-0"), 2, "taste-1")
 
     assert (first.anchor, later.anchor) == ("base-0", "base-0")
+
+
+def passed(release: str, serving: str, bounds: dict[str, float]) -> Outcome:
+    """`bounds`: lower bounds of the difference to serving release and anchor."""
+    checks = tuple(Check(name, True, bound, -0.004, "") for name, bound in bounds.items())
+    return Outcome("passed", "", verdict=Verdict(release, serving, "base-0", 9, checks))
+
+
+def test_a_release_that_surely_ranks_above_the_anchor_takes_its_place_when_it_serves() -> None:
+    first = Memory().after(passed("r-1", "base-0", {"serving": 0.01, "anchor": 0.01}), 1, "base-0")
+    not_promoted = first.after(Outcome("skipped", "little is new"), 2, "base-0")
+    promoted = first.after(Outcome("skipped", "little is new"), 2, "r-1")
+
+    assert (first.anchor, not_promoted.anchor, promoted.anchor) == ("base-0", "base-0", "r-1")
+
+
+def test_a_release_that_may_be_no_better_leaves_the_anchor_where_it_is() -> None:
+    first = Memory().after(passed("r-1", "base-0", {"serving": -1e-3, "anchor": 0.0}), 1, "base-0")
+
+    assert first.after(Outcome("skipped", "little is new"), 2, "r-1").anchor == "base-0"
+
+
+def test_the_next_anchor_is_one_that_ranks_above_the_new_one_not_only_above_the_old() -> None:
+    """r-2 loses against r-1, which becomes the anchor with this very run."""
+    first = Memory().after(passed("r-1", "base-0", {"serving": 0.03, "anchor": 0.03}), 1, "base-0")
+    second = first.after(passed("r-2", "r-1", {"serving": -0.002, "anchor": 0.028}), 2, "r-1")
+
+    assert second.after(Outcome("skipped", "little is new"), 3, "r-2").anchor == "r-1"
 
 
 def test_an_anchor_that_was_replaced_is_the_new_one_from_then_on() -> None:
