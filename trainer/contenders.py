@@ -72,9 +72,7 @@ class Gauge:
             self._cache,
         )
         contender = Contender(name, self._writer(name, policy), context)
-        return measure(
-            contender, self.cases, self.asked, checked(self._count_tokens), self._settings
-        )
+        return measure(contender, self.cases, self.asked, self._count_tokens, self._settings)
 
     def _writer(self, name: str, policy: Policy) -> Write:
         kept = self._folder / f"{name}.answers"

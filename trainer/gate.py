@@ -30,8 +30,8 @@ class Measured:
 
     release: str
     ranking: PerUser  # as it would be served
-    profile_only: PerUser  # ranked by the profile's vector alone
-    shuffled: PerUser  # the same with another user's profile
+    profile_only: PerUser  # ranked by the vector of the model's own words alone
+    shuffled: PerUser  # the same with what it wrote of another user
     grounding: PerUser  # share of the model's statements that events bear out
     tokens: float  # mean length of a profile
     watch: WatchFigures

@@ -94,13 +94,8 @@ class Judge:
         return float(np.mean(ranked)) if ranked else 0.0
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """[texts, dimension]. Equal texts get equal vectors, to the bit: a group of them has no
-        variance. A profile that says nothing is 0: it ranks as chance does."""
-        distinct = sorted(set(texts) - {""})
-        vectors = np.zeros((len(distinct) + 1, self._items.shape[1]), np.float32)
-        vectors[:-1] = self._embedder.embed(distinct)
-        row_of = {text: row for row, text in enumerate([*distinct, ""])}
-        return vectors[[row_of[text] for text in texts]]
+        """[texts, dimension], as `embedded`."""
+        return embedded(texts, self._embedder, self._items.shape[1])
 
     def _rewards(
         self,
@@ -116,6 +111,16 @@ class Judge:
             [answer.tokens if answer.finished else None for _, answer in pairs],
             self._settings,
         )
+
+
+def embedded(texts: Sequence[str], embedder: TextEmbedder, dimension: int) -> Vectors:
+    """[texts, dimension]. Equal texts get equal vectors, to the bit: a group of them has no
+    variance. A profile that says nothing is 0: it ranks as chance does."""
+    distinct = sorted(set(texts) - {""})
+    vectors = np.zeros((len(distinct) + 1, dimension), np.float32)
+    vectors[:-1] = embedder.embed(distinct)
+    row_of = {text: row for row, text in enumerate([*distinct, ""])}
+    return vectors[[row_of[text] for text in texts]]
 
 
 def written(prompt: Prompted, answer: Answer) -> Written:

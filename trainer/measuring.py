@@ -1,4 +1,10 @@
-"""What the gate compares: releases write profiles for the same users and rank with them."""
+"""What the gate compares: releases write profiles for the same users and rank with them.
+
+The ranking that is compared is the served one: profiles as served, with extractive sentences in the
+place of what the model got wrong. What the model's own words are worth is measured without them:
+they hold whole titles and rank better than most of what a model writes, so that one which writes
+nothing would pass the control best.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from models.ports import Vectors
+from models.profiles import Composed, CountTokens
 from models.queries import Query
 from models.ranking import left_out, score_batch
 from models.settings import Settings
@@ -18,7 +25,7 @@ from trainer.evaluation.context import Context
 from trainer.evaluation.metrics import Rows, masked, ranks_of, session_metrics, tie_keys
 from trainer.gate import Measured, PerUser
 from trainer.hacking import watch
-from trainer.judging import Answer, Compose, written
+from trainer.judging import Answer, Compose, checked, embedded, written
 from trainer.rewards import grounding
 from trainer.sessions import Session
 
@@ -39,25 +46,35 @@ def measure(
     contender: Contender,
     cases: Sequence[Case],
     asked: Sequence[Prompted],
-    compose: Compose,
+    count_tokens: CountTokens,
     settings: Settings,
 ) -> Measured:
     """Let a release write a profile for each case (one per user) and rank with it."""
+    context = contender.context
     answers = contender.write([one.prompt for one in asked])
-    composed = [
-        compose(one.request, answer.text) for one, answer in zip(asked, answers, strict=True)
-    ]
-    vectors = contender.context.embedder.embed([profile.text for profile in composed])
-    other_users = np.roll(vectors, 1, axis=0)
+    served = _profiles(asked, answers, checked(count_tokens))
+    own_words = _profiles(asked, answers, checked(count_tokens, stand_ins=False))
+    own = _vectors(context, own_words)
     return Measured(
         release=contender.release,
-        ranking=_served(contender.context, cases, vectors, settings),
-        profile_only=_profile_only(contender.context, cases, vectors, settings),
-        shuffled=_profile_only(contender.context, cases, other_users, settings),
-        grounding=np.array([grounding(profile.counts) for profile in composed], np.float64),
+        ranking=_served(context, cases, _vectors(context, served), settings),
+        profile_only=_profile_only(context, cases, own, settings),
+        shuffled=_profile_only(context, cases, np.roll(own, 1, axis=0), settings),
+        grounding=np.array([grounding(profile.counts) for profile in served], np.float64),
         tokens=float(np.mean([answer.tokens for answer in answers])) if answers else 0.0,
         watch=watch([written(one, a) for one, a in zip(asked, answers, strict=True)]),
     )
+
+
+def _profiles(
+    asked: Sequence[Prompted], answers: Sequence[Answer], compose: Compose
+) -> list[Composed]:
+    return [compose(one.request, answer.text) for one, answer in zip(asked, answers, strict=True)]
+
+
+def _vectors(context: Context, profiles: Sequence[Composed]) -> Vectors:
+    texts = [profile.text for profile in profiles]
+    return embedded(texts, context.embedder, context.item_vectors.shape[1])
 
 
 def _served(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -11,8 +12,9 @@ from models.settings import Settings
 from tests.trainer.corpora import bought, corpus_of, items
 from trainer.cases import cases, prompted
 from trainer.evaluation.context import Context
-from trainer.judging import Answer, checked
-from trainer.measuring import Contender, measure
+from trainer.gate import Check, Measured, Window, judge
+from trainer.judging import Answer
+from trainer.measuring import Contender, Write, measure
 
 POPULARITY_ALONE = {"profile": 0.0, "recent": 0.0, "cooccurrence": 0.0, "popularity": 1.0}
 
@@ -51,9 +53,37 @@ def test_what_the_tracker_would_leave_out_takes_no_place(
     found = cases(corpus.sessions.test, corpus.row_of, corpus.spec, mask_seen=True)
     asked = [prompted(one, corpus.spec, corpus.text_of) for one in found]
     context = Context(corpus, settings, HashEmbedder, "hash", tmp_path)
-    measured = measure(
-        Contender("new", silent, context), found, asked, checked(lambda text: len(text)), settings
-    )
+    measured = measure(Contender("new", silent, context), found, asked, len, settings)
 
     assert [one.session.user_id for one in found] == ["ann"]
     assert measured.ranking.tolist() == pytest.approx([ndcg], abs=1e-4)
+
+
+def faithful(prompts: Sequence[str]) -> list[Answer]:
+    """Repeats the items that it is shown."""
+    shown = ["; ".join(re.findall(r"\w+ \d thing", prompt)) for prompt in prompts]
+    return [Answer(f" {text}", 9, finished=True) for text in shown]
+
+
+@pytest.mark.parametrize(("write", "passed"), [(faithful, True), (silent, False)])
+def test_only_what_the_model_writes_is_put_to_the_shuffled_control(
+    make_settings, tmp_path, write: Write, passed: bool
+) -> None:
+    """Sentences that stand in for what was never written would pass in the model's place."""
+    settings = make_settings(train={"sessions": {"min_history": 2, "test": 0.3}})
+    themes = ("tea", "cat", "lace", "felt", "soap", "oak")
+    events = [bought(t, f"{t} {n}", day) for t in themes for n, day in enumerate((1, 2, 40))]
+    corpus = corpus_of(events, items(*(f"{t} {n}" for t in themes for n in range(3))), settings)
+    found = cases(corpus.sessions.test, corpus.row_of, corpus.spec, mask_seen=False)
+    asked = [prompted(one, corpus.spec, corpus.text_of) for one in found]
+    context = Context(corpus, settings, HashEmbedder, "hash", tmp_path)
+    measured = measure(Contender("new", write, context), found, asked, len, settings)
+
+    assert len(found) == len(themes)
+    assert measured.ranking.mean() > 0.3  # as served, either way
+    assert shuffled_control(measured, settings).passed == passed
+
+
+def shuffled_control(measured: Measured, settings: Settings) -> Check:
+    checks = judge(measured, measured, measured, settings.train.gate, Window(1, 0, 0)).checks
+    return next(check for check in checks if check.name == "shuffled profile")
