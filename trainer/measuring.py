@@ -14,15 +14,17 @@ from typing import Final
 
 import numpy as np
 
+from models.catalogue import Catalogue
 from models.ports import Vectors
 from models.profiles import Composed, CountTokens
 from models.queries import Query
-from models.ranking import left_out, score_batch
+from models.ranking import rank_batch
+from models.schemas import RecommendedItem
 from models.settings import Settings
 from streams.queries import query_of
 from trainer.cases import Case, Prompted
 from trainer.evaluation.context import Context
-from trainer.evaluation.metrics import Rows, masked, ranks_of, session_metrics, tie_keys
+from trainer.evaluation.metrics import Ranks, masked, ranks_of, session_metrics, tie_keys
 from trainer.gate import Measured, PerUser
 from trainer.hacking import watch
 from trainer.judging import Answer, Compose, checked, embedded, written
@@ -80,19 +82,35 @@ def _vectors(context: Context, profiles: Sequence[Composed]) -> Vectors:
 def _served(
     context: Context, cases: Sequence[Case], vectors: Vectors, settings: Settings
 ) -> PerUser:
-    """As the tracker ranks: profile beside recent items, co-occurrence and popularity, without
-    what the user had or disliked."""
+    """As the tracker ranks: profile beside recent items, co-occurrence and popularity, diversity,
+    and without what the user had or disliked and what is not to be had.
 
+    What stands on no list, because something like it does, counts as missed.
+    """
+    gate, ks = settings.train.gate, settings.train.evaluation.ks
+    ranking = settings.ranking.model_copy(update={"top_k": max(settings.ranking.top_k, *ks)})
+    catalogue = _to_be_had(context.catalogue, cases)
     queries = [
         _query(case.session, context, vector) for case, vector in zip(cases, vectors, strict=True)
     ]
+    lists = [
+        found
+        for start in range(0, len(queries), BATCH)
+        for found in rank_batch(
+            catalogue, context.neighbours, queries[start : start + BATCH], ranking
+        )
+    ]
+    ranks = [_places(case, found, catalogue) for case, found in zip(cases, lists, strict=True)]
+    return session_metrics(ranks, ks)[gate.metric]
 
-    def scores(start: int, stop: int) -> np.ndarray:
-        asked = queries[start:stop]
-        return score_batch(context.catalogue, context.neighbours, asked, settings.ranking)
 
-    unlisted = [left_out(context.catalogue, query, settings.ranking) for query in queries]
-    return _metric(scores, cases, unlisted, settings)
+def _to_be_had(catalogue: Catalogue, cases: Sequence[Case]) -> Catalogue:
+    """What one of the gate's users chose could be had then, even if it no longer can: without
+    these items nothing could be told by the users who chose them."""
+    available = catalogue.available.copy()
+    for case in cases:
+        available[case.target.next] = True
+    return replace(catalogue, available=available)
 
 
 def _query(session: Session, context: Context, vector: Vectors) -> Query:
@@ -100,29 +118,22 @@ def _query(session: Session, context: Context, vector: Vectors) -> Query:
     return replace(asked, profile=vector)
 
 
+def _places(case: Case, found: Sequence[RecommendedItem], catalogue: Catalogue) -> Ranks:
+    """The rank of each target; behind the whole catalogue for one that is not on the list."""
+    place_of = {catalogue.row_of[item.item_id]: place for place, item in enumerate(found, start=1)}
+    missed = len(catalogue) + 1
+    return np.array([place_of.get(int(row), missed) for row in case.target.next], np.int64)
+
+
 def _profile_only(
     context: Context, cases: Sequence[Case], vectors: Vectors, settings: Settings
 ) -> PerUser:
-    def scores(start: int, stop: int) -> np.ndarray:
-        found: np.ndarray = vectors[start:stop] @ context.item_vectors.T
-        return found
-
-    return _metric(scores, cases, [case.target.seen for case in cases], settings)
-
-
-def _metric(
-    scores: Callable[[int, int], np.ndarray],
-    cases: Sequence[Case],
-    unlisted: Sequence[Rows],
-    settings: Settings,
-) -> PerUser:
-    """[cases] the gate's metric. `scores(start, stop)` of these cases; `unlisted` per case the
-    items that are not ranked: one of them that was chosen next all the same counts as missed."""
-    gate, found = settings.train.gate, []
+    """[cases] the gate's metric of all items by their cosine to the vectors alone."""
+    gate, items, ranks = settings.train.gate, context.item_vectors, []
+    ties = tie_keys(len(items), gate.seed)
     for start in range(0, len(cases), BATCH):
-        stop = min(start + BATCH, len(cases))
-        ranked = masked(scores(start, stop), unlisted[start:stop])
-        ties = tie_keys(ranked.shape[1], gate.seed)
-        ranks = ranks_of(ranked, [case.target.next for case in cases[start:stop]], ties)
-        found.append(session_metrics(ranks, settings.train.evaluation.ks)[gate.metric])
-    return np.concatenate(found) if found else np.empty(0)
+        part = cases[start : start + BATCH]
+        scores = vectors[start : start + BATCH] @ items.T
+        ranked = masked(scores, [case.target.seen for case in part])
+        ranks += ranks_of(ranked, [case.target.next for case in part], ties)
+    return session_metrics(ranks, settings.train.evaluation.ks)[gate.metric]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.fakes import HashEmbedder
+from models.schemas import Item
 from models.settings import Settings
 from tests.trainer.corpora import bought, corpus_of, items
 from trainer.cases import cases, prompted
@@ -49,7 +52,7 @@ def test_what_the_tracker_would_leave_out_takes_no_place(
     settings: Settings, tmp_path, dislike: str | None, ndcg: float
 ) -> None:
     """The hit ranks first and the runner-up second, unless ann does not want the hit."""
-    corpus = corpus_of(events(dislike), items("cup", "hit", "runner-up", "tea"), settings)
+    corpus = corpus_of(events(dislike), catalogue_with(), settings)
     found = cases(corpus.sessions.test, corpus.row_of, corpus.spec, mask_seen=True)
     asked = [prompted(one, corpus.spec, corpus.text_of) for one in found]
     context = Context(corpus, settings, HashEmbedder, "hash", tmp_path)
@@ -57,6 +60,43 @@ def test_what_the_tracker_would_leave_out_takes_no_place(
 
     assert [one.session.user_id for one in found] == ["ann"]
     assert measured.ranking.tolist() == pytest.approx([ndcg], abs=1e-4)
+
+
+def catalogue_with(**changes: object) -> list[Item]:
+    """The hit has changed."""
+    names = ("cup", "hit", "runner-up", "tea")
+    return [one.model_copy(update=changes if one.item_id == "hit" else {}) for one in items(*names)]
+
+
+def ranking_of_ann(catalogue: list[Item], settings: Settings, folder: Path) -> list[float]:
+    """Who buys the runner-up, which the hit stands before."""
+    corpus = corpus_of(events(None), catalogue, settings)
+    found = cases(corpus.sessions.test, corpus.row_of, corpus.spec, mask_seen=True)
+    asked = [prompted(one, corpus.spec, corpus.text_of) for one in found]
+    context = Context(corpus, settings, HashEmbedder, "hash", folder)
+    return measure(Contender("new", silent, context), found, asked, len, settings).ranking.tolist()
+
+
+def test_what_is_not_to_be_had_takes_no_place(settings: Settings, tmp_path: Path) -> None:
+    gone = catalogue_with(available=False)
+
+    assert ranking_of_ann(gone, settings, tmp_path) == [1.0]
+
+
+def test_what_was_chosen_could_be_had_then(settings: Settings, tmp_path: Path) -> None:
+    gone = [one.model_copy(update={"available": False}) for one in catalogue_with()]
+
+    assert ranking_of_ann(gone, settings, tmp_path) == [1.0]
+
+
+def test_the_ranking_is_diversified_as_the_served_list_is(make_settings, tmp_path: Path) -> None:
+    """The runner-up is so much like the hit that everything else goes before it."""
+    ranking = POPULARITY_ALONE | {"diversity": 0.9}
+    train = {"sessions": {"min_history": 2, "test": 0.02, "validation": 0.02}}
+    settings = make_settings(ranking=ranking, train=train)
+    twins = catalogue_with(title="runner-up thing")
+
+    assert ranking_of_ann(twins, settings, tmp_path) == pytest.approx([1 / np.log2(5)])
 
 
 def faithful(prompts: Sequence[str]) -> list[Answer]:

@@ -63,9 +63,17 @@ def _by_position(query: Query) -> Query:
 
 
 def catalogue_of(corpus: Corpus, vectors: Vectors) -> Catalogue:
-    """The corpus's items with their vectors [items, dimension], as ranking holds them."""
-    rows = zip(corpus.item_ids, vectors, strict=True)
-    return Catalogue.of([VectorRow(item_id, vector, "", 0, {}) for item_id, vector in rows])
+    """The corpus's items with their vectors [items, dimension], as ranking holds them.
+
+    Whether an item can be had is of no account to `scores`: compared systems rank all there is.
+    """
+    rows = zip(corpus.items.values(), vectors, strict=True)
+    return Catalogue.of(
+        [
+            VectorRow(item.item_id, vector, "", 0, {"available": item.available})
+            for item, vector in rows
+        ]
+    )
 
 
 def neighbours_of(corpus: Corpus, catalogue: Catalogue, settings: IndexSettings) -> Neighbours:
