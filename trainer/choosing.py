@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from models.ports import Release
 from models.training_settings import SessionSettings
@@ -18,7 +19,7 @@ from trainer.sessions import Session
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The data that a release has learned from; empty for one that has not."""
+    """What a release has learned from this log; empty for one that has not."""
 
     train_end: int = 0  # event time (epoch ms) before which it learned
     next_offsets: Mapping[int, int] = field(default_factory=dict)  # after the last it had read
@@ -34,9 +35,18 @@ class Seen:
         return session.last_target_time < self.train_end and not logged_later
 
 
+UNTAUGHT: Final = Seen()
+
+
 def seen_by(release: Release) -> Seen:
-    """What its manifest says."""
+    """What its manifest says.
+
+    Nothing for one that learned from other data (`source`, as the starter release has it): their
+    times and offsets are not those of this log, and cannot be compared with them.
+    """
     told = release.data_range
+    if "source" in told:
+        return UNTAUGHT
     offsets = {int(partition): offset for partition, offset in told.get("next_offsets", {}).items()}
     return Seen(int(told.get("train_end", 0)), offsets)
 

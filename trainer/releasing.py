@@ -14,6 +14,7 @@ from models.prompts import PROMPT_VERSION
 from models.schemas import to_rfc3339
 from models.settings import Settings
 from models.training_settings import GateSettings
+from trainer.choosing import UNTAUGHT, Seen
 from trainer.corpus import Corpus
 from trainer.evaluation.bootstrap import interval
 from trainer.gate import Check, Measured, PerUser, Verdict
@@ -34,9 +35,12 @@ def release_of(
     embedder: str,
     canary: Sequence[CanaryLine],
     metrics: Mapping[str, Any],
+    begun_with: Seen = UNTAUGHT,
 ) -> Release:
-    """The manifest; `embedder` is EMBEDDER for one of its own, else a name as in the settings."""
-    borders = corpus.data_range.borders
+    """The manifest; `embedder` is EMBEDDER for one of its own, else a name as in the settings.
+
+    `begun_with`: what the models that training went on from had learned from.
+    """
     return Release(
         id=plan.release,
         base_model=settings.profile.model,
@@ -46,15 +50,26 @@ def release_of(
         window_spec=settings.windows.model_dump(mode="json"),
         created_at=to_rfc3339(plan.started_ms),
         metrics=dict(metrics),
-        data_range={
-            **asdict(borders),
-            "next_offsets": {str(p): offset for p, offset in plan.until["interactions"].items()},
-        },
+        data_range=_data_range(plan, corpus, begun_with),
         base_model_hash=base_model_hash(settings),
         canary=tuple(canary),
         parent=plan.parent,
         kind="trained",
     )
+
+
+def _data_range(plan: Plan, corpus: Corpus, begun_with: Seen) -> dict[str, Any]:
+    """Old history that is imported moves the borders back, but not what was learned already.
+
+    So `train_end` never falls behind that of the models gone on from. The offsets need no such
+    care: a run reads the log from its beginning, so up to no less than the one before.
+    """
+    borders = corpus.data_range.borders
+    return {
+        **asdict(borders),
+        "train_end": max(borders.train_end, begun_with.train_end),
+        "next_offsets": {str(p): offset for p, offset in plan.until["interactions"].items()},
+    }
 
 
 def publish(store: ReleaseStore, release: Release, adapter: Path, embedder: Path | None) -> Release:

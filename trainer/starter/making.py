@@ -122,6 +122,8 @@ def _release(material: Material, adapter: Path, figures: dict[str, Any], canary:
         # Of the data, not of the run: the same command makes the same manifest.
         created_at=to_rfc3339(borders.end),
         metrics=figures,
+        # `source`: the times are of these data, not of the log beside which it will serve
+        # (trainer.choosing.seen_by).
         data_range={
             "source": "data/sample",
             "from": to_rfc3339(borders.first),
