@@ -81,7 +81,10 @@ def publish(store: ReleaseStore, release: Release, adapter: Path, embedder: Path
 
 
 def canary(policy: Policy, prompts: Sequence[str], kept: Path) -> tuple[CanaryLine, ...]:
-    """What the adapter writes for a few prompts. `policy`: loaded from its folder alone."""
+    """What the adapter writes for a few of `prompts`, which are no user's (`canary_prompts`).
+
+    `policy`: loaded from its folder alone.
+    """
     chosen = [prompt for prompt in prompts if policy.fits(prompt)][:CANARY_LINES]
     texts = [answer.text for answer in write_answers(policy, chosen, kept)]
     said = [(prompt, text) for prompt, text in zip(chosen, texts, strict=True) if text]
