@@ -14,7 +14,7 @@ from models.prompts import PROMPT_VERSION
 from models.schemas import to_rfc3339
 from models.settings import Settings
 from models.training_settings import GateSettings
-from trainer.choosing import UNTAUGHT, Seen
+from trainer.choosing import Seen
 from trainer.corpus import Corpus
 from trainer.evaluation.bootstrap import interval
 from trainer.gate import Check, Measured, PerUser, Verdict
@@ -35,7 +35,7 @@ def release_of(
     embedder: str,
     canary: Sequence[CanaryLine],
     metrics: Mapping[str, Any],
-    begun_with: Seen = UNTAUGHT,
+    begun_with: Seen,
 ) -> Release:
     """The manifest; `embedder` is EMBEDDER for one of its own, else a name as in the settings.
 

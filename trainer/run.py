@@ -29,6 +29,7 @@ from models.ports import Release, ReleaseStore
 from models.settings import Settings
 from streams.event_log import SegmentLog
 from trainer import job_metrics, plan
+from trainer.canary_prompts import canary_prompts
 from trainer.choosing import Seen, chosen
 from trainer.contenders import Advance, Gauge, OpenEmbedder
 from trainer.corpus import Corpus
@@ -301,7 +302,7 @@ class _Run:
         adapter = self._adapter_of(models)
         verdict, measured = self._judged(models)
         policy = Policy.load(self._tools.model, self._settings.train.policy, adapter=adapter)
-        prompts = [one.prompt for one in self._gauge.asked]
+        prompts = canary_prompts(self._corpus, self._settings.train.gate.seed)
         release = release_of(
             self._plan,
             self._corpus,
@@ -309,6 +310,7 @@ class _Run:
             embedder=EMBEDDER if models.embedder else self._settings.embedder.model,
             canary=canary(policy, prompts, self._folder / "canary.jsonl"),
             metrics=metrics_of(measured, verdict, self._settings.train.gate),
+            begun_with=self._start.seen,
         )
         return publish(self._tools.releases, release, adapter, models.embedder)
 

@@ -28,6 +28,8 @@ from tests.conftest import role_environment
 from tests.streams.logged import record, record_of
 from tests.trainer.learning.tiny_models import tiny_llama
 from tests.trainer.small_run import DAY_MS, QUICK, SMALL, START_MS, fill, run_once, tiny_pair
+from trainer.canary_prompts import canary_prompts
+from trainer.corpus import Corpus
 from trainer.learning import checkpoints
 from trainer.outcome import Outcome
 from trainer.run_log import RunLog
@@ -125,6 +127,8 @@ def test_a_run_leaves_a_release_that_says_all_about_itself(settings, store) -> N
     assert release.window_spec == settings.windows.model_dump(mode="json")
     assert release.base_model_hash
     assert all(line.logprob < 0 and line.base_logprob < 0 for line in release.canary)
+    corpus = Corpus.from_log(SegmentLog(settings.log_dir), settings)
+    assert {line.prompt for line in release.canary} <= set(canary_prompts(corpus, 0))
     folder = adapter_folder(store, release)
     assert folder is not None
     assert (folder / "adapter_model.safetensors").stat().st_size > 0
@@ -329,6 +333,7 @@ def test_old_history_is_learned_from_and_no_ground_to_compare_a_later_release_on
     assert outcome.ending == "refused"
     assert outcome.new_events == 240
     assert outcome.said.startswith("window: days from the end of what later was trained on")
+    assert made(store, outcome).data_range["train_end"] == later["train_end"]
 
 
 def test_without_a_user_in_the_gates_window_nothing_may_serve(quick, store) -> None:
