@@ -127,3 +127,11 @@ def logged_until(log: SegmentLog) -> dict[str, dict[int, int]]:
         topic: {partition: log.next_offset(topic, partition) for partition in log.partitions(topic)}
         for topic in READ
     }
+
+
+def logged_since(offsets: Mapping[int, int], logged: Pins) -> int:
+    """Interactions logged from these offsets on; a partition that they do not name counts whole."""
+    return sum(
+        max(0, offset - offsets.get(partition, 0))
+        for partition, offset in logged["interactions"].items()
+    )

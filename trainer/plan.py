@@ -2,24 +2,28 @@
 
 A run has ended when what it made serves, or is not to serve. So a release that passed and is not
 yet in service, because the promotion failed or was killed, is found by the next run through the
-plan.
+plan. The plan that ended last is remembered with what became of its release: the same data would
+only make the same release again, which the gate has refused or an operator has rolled back.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from trainer import kept
-from trainer.log_source import READ, Pins
+from trainer.log_source import READ, Pins, logged_since
 
 _FILE: Final = "plan.json"
+_ENDED: Final = "ended.json"
 _RUNS: Final = "runs"
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,15 @@ class Plan:
     parent: str
     started_ms: int
     until: Pins
+    learning: str = ""  # what it learns with, see trainer.run_key
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The plan that ended last, and what became of its release (for people)."""
+
+    plan: Plan
+    fate: str
 
 
 def under_way(folder: Path) -> Plan | None:
@@ -39,32 +52,51 @@ def under_way(folder: Path) -> Plan | None:
 
     Raises TrainingError if the file is damaged.
     """
-    found = kept.read(folder / _FILE)
-    try:
-        return _plan(found) if found is not None else None
-    except (AttributeError, TypeError, KeyError, ValueError) as error:
-        log.warning("%s is no plan (%r): training begins anew", folder / _FILE, error)
-        return None
+    return _read(folder / _FILE, _plan)
 
 
-def begin(folder: Path, parent: str, until: Pins, now_ms: int, taken: Collection[str] = ()) -> Plan:
+def last_ended(folder: Path) -> Ended | None:
+    """The last run that made a release and ended; None if there is none. Raises as `under_way`."""
+    return _read(folder / _ENDED, lambda found: Ended(_plan(found["plan"]), str(found["fate"])))
+
+
+def begin(
+    folder: Path,
+    parent: str,
+    until: Pins,
+    now_ms: int,
+    taken: Collection[str] = (),
+    learning: str = "",
+) -> Plan:
     """A new plan, kept in `folder`; its release's name is none of `taken`."""
     named_ms = now_ms
     while release_id(named_ms) in taken:
         named_ms += 1_000
-    plan = Plan(release_id(named_ms), parent, now_ms, until)
-    kept.write(folder / _FILE, asdict(plan))
-    return plan
+    return _kept(folder, Plan(release_id(named_ms), parent, now_ms, until, learning))
 
 
-def done(folder: Path) -> None:
-    """The run has ended: the next one makes a plan of its own."""
+def with_learning(folder: Path, plan: Plan, learning: str) -> Plan:
+    """The plan, gone on with by other settings or models."""
+    if plan.learning == learning:
+        return plan
+    return _kept(folder, replace(plan, learning=learning))
+
+
+def end(folder: Path, fate: str) -> None:
+    """The run has ended: the next one makes a plan of its own.
+
+    `fate`: what became of its release, as in "r-1 was made of this data, and …"; empty if none
+    was made.
+    """
+    plan = under_way(folder)
+    if plan and fate:
+        kept.write(folder / _ENDED, asdict(Ended(plan, fate)))
     (folder / _FILE).unlink(missing_ok=True)
 
 
 def drop(folder: Path, plan: Plan) -> None:
     """The run will not be gone on with; what it has made so far is removed."""
-    done(folder)
+    (folder / _FILE).unlink(missing_ok=True)
     for run in (folder / _RUNS).glob(f"{plan.release}-*"):
         shutil.rmtree(run)
 
@@ -88,9 +120,43 @@ def why_dropped(plan: Plan, serving: str, logged: Pins, forgotten: Collection[st
     return None
 
 
+def why_not_again(
+    ended: Ended, serving: str, learning: str, logged: Pins, least: int
+) -> str | None:
+    """Why a run from `serving` would only repeat the one that ended; None if it would not.
+
+    `learning`: what it would learn with; `least`: events since then that are worth a run.
+    """
+    last = ended.plan
+    if (last.parent, last.learning) != (serving, learning) or not _covers(logged, last.until):
+        return None
+    new = logged_since(last.until["interactions"], logged)
+    if new >= least:
+        return None
+    return (
+        f"{last.release} was made of this data, and {ended.fate}; {new} events came since, fewer "
+        f"than train.sessions.min_new_events ({least}). palate releases promote {last.release} "
+        "lets it serve; more events or other settings to learn with make another one"
+    )
+
+
 def release_id(now_ms: int) -> str:
     """Name of a release that is made now; names sort by time."""
     return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("r-%Y%m%d-%H%M%S")
+
+
+def _kept(folder: Path, plan: Plan) -> Plan:
+    kept.write(folder / _FILE, asdict(plan))
+    return plan
+
+
+def _read(path: Path, made_of: Callable[[dict[str, Any]], T]) -> T | None:
+    found = kept.read(path)
+    try:
+        return made_of(found) if found is not None else None
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
+        log.warning("%s is no plan (%r): training begins anew", path, error)
+        return None
 
 
 def _plan(found: dict[str, Any]) -> Plan:

@@ -24,27 +24,29 @@ from models.errors import (
     TrainingError,
 )
 from models.identity import digest
-from models.model_files import ModelSource, base_model_hash, files_hash
+from models.model_files import ModelSource, base_model_hash
 from models.ports import Release, ReleaseStore
 from models.settings import Settings
 from streams.event_log import SegmentLog
 from trainer import job_metrics, plan
 from trainer.canary_prompts import canary_prompts
-from trainer.choosing import Seen, chosen
+from trainer.choosing import chosen
 from trainer.contenders import Advance, Gauge, OpenEmbedder
 from trainer.corpus import Corpus
 from trainer.gate import Measured, Verdict, Window, judge
 from trainer.learning.policy import Policy
 from trainer.learning.stages import Learned, Models, Stages
-from trainer.log_source import Pins, forgotten_since, logged_until
+from trainer.log_source import forgotten_since, logged_since, logged_until
 from trainer.outcome import Memory, Outcome, load_memory, save_memory
 from trainer.releasing import EMBEDDER, canary, metrics_of, publish, release_of, verdict_of
+from trainer.run_key import learning_key
 from trainer.schedule import alone
 from trainer.sessions import Session
 from trainer.starting import Start, anchor_of, start_from
 from trainer.vectors import forget_unused
 
 KEPT_RUNS: Final = 3
+SERVED: Final = "served until another took its place"  # if the run's parent serves: a rollback
 
 log = logging.getLogger(__name__)
 
@@ -112,16 +114,27 @@ def _remember(settings: Settings, memory: Memory, outcome: Outcome, serving: str
 def _ended(settings: Settings, tools: Tools, serving: Release, memory: Memory) -> Outcome:
     """Train or go on, then promote. The plan stays until there is nothing left to do."""
     outcome = _Attempt(settings, tools, serving, memory).outcome()
-    if outcome.ending == "passed" and outcome.release and tools.promote:
-        try:
-            tools.promote(tools.releases.get(outcome.release))
-        except ReleaseNotReady:
-            raise  # the next run tries again
-        except ReleaseError:
-            plan.done(settings.training_dir)
-            raise
-    plan.done(settings.training_dir)
+    try:
+        fate = _fate(outcome, tools)
+    except ReleaseNotReady:
+        raise  # the next run tries again
+    except ReleaseError as error:
+        plan.end(settings.training_dir, f"could not be let serve ({error})")
+        raise
+    plan.end(settings.training_dir, fate)
     return outcome
+
+
+def _fate(outcome: Outcome, tools: Tools) -> str:
+    """Let what passed serve; what became of the release, as in plan.end."""
+    if outcome.release is None:
+        return ""
+    if outcome.ending == "refused":
+        return "the gate held it back (palate releases show says why; promoting needs --force)"
+    if tools.promote is None:
+        return "was not promoted (--no-promote)"
+    tools.promote(tools.releases.get(outcome.release))
+    return SERVED
 
 
 class _Attempt:
@@ -135,7 +148,7 @@ class _Attempt:
         hash_ = base_model_hash(settings)
         self._start = start_from(tools.releases, serving, settings, hash_)
         self._anchor = anchor_of(tools.releases, memory.anchor, self._start, settings, hash_)
-        self._model_hash = hash_
+        self._learning = learning_key(settings, hash_, tools.embedder)
         for reason in dict.fromkeys((self._start.reason, self._anchor.reason)):
             self._note(reason)
 
@@ -169,7 +182,7 @@ class _Attempt:
         if reason is None:
             return planned
         if planned.release == serving:  # killed after the last step, before it was noted
-            plan.done(self._folder)
+            plan.end(self._folder, SERVED)
         else:
             self._drop(planned, reason)
         return None
@@ -192,7 +205,7 @@ class _Attempt:
 
     def _trained(self, planned: plan.Plan | None) -> Outcome:
         settings, serving = self._settings, self._start.release
-        new = _new_events(self._logged, self._start.seen)
+        new = logged_since(self._start.seen.next_offsets, self._logged)
         least = settings.train.sessions.min_new_events
         if new < least:
             return Outcome(
@@ -201,26 +214,30 @@ class _Attempt:
                 f"train.sessions.min_new_events ({least})",
                 new_events=new,
             )
-        planned = planned or self._planned()
+        if planned is None and (reason := self._made_before(least)):
+            return Outcome("skipped", reason, new_events=new)
+        planned = self._planned(planned)
         corpus = Corpus.from_log(self._events, settings, until=planned.until)
         sessions = chosen(corpus.sessions.train, self._start.seen, settings.train.sessions)
         if not sessions:
             return Outcome("skipped", f"no session is newer than {serving.id}", new_events=new)
-        under_way = _Run(
-            settings, self._tools, self._start, self._anchor, planned, corpus, self._model_hash
-        )
+        under_way = _Run(settings, self._tools, self._start, self._anchor, planned, corpus)
         return replace(under_way.outcome(sessions), new_events=new)
 
-    def _planned(self) -> plan.Plan:
+    def _made_before(self, least: int) -> str | None:
+        """Why a run now would only make again what the last one made; None if it would not."""
+        ended = plan.last_ended(self._folder)
+        if ended is None or ended.plan.release not in self._tools.releases.ids():
+            return None
+        serving = self._start.release.id
+        return plan.why_not_again(ended, serving, self._learning, self._logged, least)
+
+    def _planned(self, planned: plan.Plan | None) -> plan.Plan:
+        if planned:
+            return plan.with_learning(self._folder, planned, self._learning)
         now, taken = time.time_ns() // 1_000_000, self._tools.releases.ids()
-        return plan.begin(self._folder, self._start.release.id, self._logged, now, taken)
-
-
-def _new_events(logged: Pins, seen: Seen) -> int:
-    return sum(
-        max(0, offset - seen.next_offsets.get(partition, 0))
-        for partition, offset in logged["interactions"].items()
-    )
+        serving = self._start.release.id
+        return plan.begin(self._folder, serving, self._logged, now, taken, self._learning)
 
 
 def _outcome_of(release: Release) -> Outcome:
@@ -244,18 +261,12 @@ class _Run:
         anchor: Start,
         planned: plan.Plan,
         corpus: Corpus,
-        model_hash: str,
     ) -> None:
         self._settings, self._tools, self._start = settings, tools, start
         self._anchor, self._plan, self._corpus = anchor, planned, corpus
         self._started = time.time()
         # With other settings or models it is another run, in a folder of its own.
-        key = digest(
-            settings.train.model_dump(mode="json", exclude={"rlso": {"vllm_url"}}),
-            settings.windows.model_dump(mode="json"),
-            [settings.profile.model, model_hash, files_hash(tools.embedder)],
-            corpus.embedding_texts(),
-        )
+        key = digest(planned.learning, corpus.embedding_texts())
         self._folder = plan.run_folder(settings.training_dir, planned, key[:8])
         self._vectors = settings.training_dir / "vectors"
         self._gauge = Gauge(

@@ -19,15 +19,18 @@ from typer.testing import CliRunner, Result
 from deploy import cli
 from deploy.broker import free_port
 from models.errors import ReleaseError, ReleaseNotReady
+from models.model_files import base_model_hash, embedder_model
 from models.releases import BASE_RELEASE, FolderReleaseStore, base_release
 from models.settings import Settings
 from streams.event_log import SegmentLog
 from tests.conftest import MakeSettings, role_environment
 from tests.trainer.learning.tiny_models import tiny_llama
+from tests.trainer.small_run import fill
 from trainer import plan
 from trainer.gate import Check, Verdict
 from trainer.log_source import logged_until
 from trainer.outcome import load_memory
+from trainer.run_key import learning_key
 
 AT = 1_300_000_000_000
 
@@ -50,10 +53,22 @@ def read_by_the_command(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("deploy.commands.train._serving", serving)
 
 
+@pytest.fixture
+def with_events(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """240 events are logged since base-0, enough to train on."""
+    sessions = settings.train.sessions.model_copy(update={"min_new_events": 200})
+    train = settings.train.model_copy(update={"sessions": sessions})
+    found = settings.model_copy(update={"train": train})
+    read_by_the_command(found, monkeypatch)
+    fill(found)
+    return found
+
+
 def judged(settings: Settings, *, passed: bool) -> str:
     """A run whose release was written and judged, and nothing after it."""
     until = logged_until(SegmentLog(settings.log_dir))
-    name = plan.begin(settings.training_dir, BASE_RELEASE, until, AT).release
+    learning = learning_key(settings, base_model_hash(settings), embedder_model(settings))
+    name = plan.begin(settings.training_dir, BASE_RELEASE, until, AT, (), learning).release
     check = Check("serving", passed, -0.01, 0.0, "lower bound")
     verdict = Verdict(name, BASE_RELEASE, BASE_RELEASE, 9, (check,))
     gate = {
@@ -116,23 +131,45 @@ def test_what_passes_the_gate_takes_the_place_of_what_it_was_judged_against(
     assert f"release {name} passed the gate and serves" in done.output
 
 
+def said_of_the_next_run() -> str:
+    """It is skipped; in one line."""
+    done = palate_train()
+    assert done.exit_code == 0
+    assert "nothing trained" in done.output
+    return " ".join(done.output.split())
+
+
 def test_a_release_that_the_gate_holds_back_is_exit_code_4_with_the_reason(
-    settings: Settings, promoted
+    with_events: Settings, promoted
 ) -> None:
-    name = judged(settings, passed=False)
+    name = judged(with_events, passed=False)
     done = palate_train()
 
     assert (done.exit_code, promoted) == (4, [])
     assert f"release {name} stays as it is: serving" in done.output
-    assert palate_train().exit_code == 0  # it is not judged again: nothing is new
+    again = said_of_the_next_run()
+    assert f"{name} was made of this data, and the gate held it back" in again
+    assert "0 events came since, fewer than train.sessions.min_new_events (200)" in again
+    assert f"palate releases promote {name} lets it serve" in again
 
 
-def test_without_promotion_what_passes_waits_for_a_person(settings: Settings, promoted) -> None:
-    judged(settings, passed=True)
+def test_without_promotion_what_passes_waits_for_a_person(with_events: Settings, promoted) -> None:
+    name = judged(with_events, passed=True)
     done = palate_train("--no-promote")
 
     assert (done.exit_code, promoted) == (0, [])
     assert "palate releases promote lets it serve" in done.output
+    assert f"{name} was made of this data, and was not promoted" in said_of_the_next_run()
+    assert promoted == []
+
+
+def test_what_an_operator_rolled_back_is_not_made_again(with_events: Settings, promoted) -> None:
+    """base-0 serves again, or still, when the next run asks."""
+    name = judged(with_events, passed=True)
+    palate_train()
+
+    assert f"{name} was made of this data, and served until" in said_of_the_next_run()
+    assert promoted == [(name, BASE_RELEASE)]
 
 
 def test_too_little_that_is_new_is_exit_code_0_with_the_reason(settings: Settings) -> None:
@@ -166,13 +203,13 @@ def test_a_promotion_that_fails_is_exit_code_1_and_tried_again(
 
 
 def test_a_promotion_that_is_refused_is_exit_code_1_and_not_tried_again(
-    settings: Settings, monkeypatch
+    with_events: Settings, monkeypatch
 ) -> None:
-    judged(settings, passed=True)
+    judged(with_events, passed=True)
     failing(monkeypatch, ReleaseError("refused by profiler/1"))
 
     assert exit_code(monkeypatch) == 1
-    assert palate_train().exit_code == 0  # skipped: nothing is new
+    assert "could not be let serve (refused by profiler/1)" in said_of_the_next_run()
 
 
 @contextmanager

@@ -54,7 +54,13 @@ def tiny_pair(folder: Path) -> tuple[Path, Path]:
     )
 
 
-def fill(settings: Settings, users: int = 12, days: int = 20, unknown_from: int = 99) -> None:
+def fill(
+    settings: Settings,
+    users: int = 12,
+    days: int = 20,
+    unknown_from: int = 99,
+    first_day: int = 0,
+) -> None:
     """Every user buys one item of their theme a day, in the end of none in the catalogue."""
     log = SegmentLog(settings.log_dir)
     items = [
@@ -62,9 +68,10 @@ def fill(settings: Settings, users: int = 12, days: int = 20, unknown_from: int 
         for theme in THEMES
         for n in range(24)
     ]
-    record(log, settings, (record_of("items", 0, n, item) for n, item in enumerate(items)))
+    after = log.next_offset("items", 0)
+    record(log, settings, (record_of("items", 0, after + n, item) for n, item in enumerate(items)))
     bought = defaultdict(list)
-    for day in range(days):
+    for day in range(first_day, first_day + days):
         for user in range(users):
             name, theme = f"user-{user}", THEMES[user % len(THEMES)]
             bought[partition_for(name.encode(), settings.kafka.partitions)].append(
@@ -77,9 +84,10 @@ def fill(settings: Settings, users: int = 12, days: int = 20, unknown_from: int 
                 )
             )
     for partition, events in bought.items():
+        after = log.next_offset("interactions", partition)
         rows = [
-            record_of("interactions", partition, offset, event, event.timestamp)
-            for offset, event in enumerate(events)
+            record_of("interactions", partition, after + n, event, event.timestamp)
+            for n, event in enumerate(events)
         ]
         record(log, settings, rows)
 

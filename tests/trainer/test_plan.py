@@ -19,7 +19,7 @@ def test_a_plan_is_found_again_until_it_is_done(tmp_path: Path) -> None:
 
     assert plan.under_way(tmp_path) == made
     assert plan.why_dropped(made, "base-0", LATER, ()) is None
-    plan.done(tmp_path)
+    plan.end(tmp_path, "")
     assert plan.under_way(tmp_path) is None
 
 
@@ -62,3 +62,51 @@ def test_a_plan_in_another_layout_is_no_plan(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"release": "r-1", "until": {"0": 7}}')
 
     assert plan.under_way(tmp_path) is None
+
+
+def ended(folder: Path) -> plan.Ended:
+    plan.begin(folder, "base-0", UNTIL, NOW_MS, (), "settings-1")
+    plan.end(folder, "the gate held it back")
+    found = plan.last_ended(folder)
+    assert found is not None
+    return found
+
+
+def test_a_run_that_ended_is_not_repeated_on_the_same_data(tmp_path: Path) -> None:
+    last = ended(tmp_path)
+    said = plan.why_not_again(last, "base-0", "settings-1", LATER, least=4) or ""
+
+    assert plan.under_way(tmp_path) is None
+    assert said.startswith(f"{last.plan.release} was made of this data, and the gate held it back")
+    assert "3 events came since" in said
+
+
+@pytest.mark.parametrize(
+    ("serving", "learning", "logged", "least"),
+    [
+        ("taste-1", "settings-1", LATER, 4),
+        ("base-0", "settings-2", LATER, 4),
+        ("base-0", "settings-1", {**LATER, "items": {0: 1}}, 4),
+        ("base-0", "settings-1", LATER, 3),
+    ],
+    ids=["another parent", "other settings", "the log was made anew", "enough is new"],
+)
+def test_what_makes_another_release_is_no_repetition(
+    tmp_path: Path, serving: str, learning: str, logged: dict, least: int
+) -> None:
+    assert plan.why_not_again(ended(tmp_path), serving, learning, logged, least) is None
+
+
+def test_a_run_that_made_nothing_leaves_the_last_one_remembered(tmp_path: Path) -> None:
+    last = ended(tmp_path)
+    plan.begin(tmp_path, "base-0", LATER, NOW_MS, {last.plan.release})
+    plan.end(tmp_path, "")
+
+    assert plan.last_ended(tmp_path) == last
+
+
+def test_a_plan_gone_on_with_by_other_settings_says_so(tmp_path: Path) -> None:
+    made = plan.begin(tmp_path, "base-0", UNTIL, NOW_MS, (), "settings-1")
+
+    assert plan.with_learning(tmp_path, made, "settings-2").learning == "settings-2"
+    assert plan.under_way(tmp_path) == replace(made, learning="settings-2")

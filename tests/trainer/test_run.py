@@ -391,6 +391,26 @@ def test_a_process_that_is_killed_loses_no_step_and_repeats_none(quick, store, t
     assert losses(settings) == losses(straight)
 
 
+def test_what_was_made_once_is_made_again_only_for_more_events_or_other_settings(
+    quick, store
+) -> None:
+    fill(quick)
+    first = made(store, train(quick))
+    again = train(quick)
+    assert (again.ending, again.new_events) == ("skipped", 240)
+    assert f"{first.id} was made of this data, and was not promoted" in again.said
+    assert store.ids() == [BASE_RELEASE, first.id]
+
+    told = quick.train.model_copy(update={"metrics_file": quick.data_dir / "elsewhere.prom"})
+    assert train(quick.model_copy(update={"train": told})).ending == "skipped"
+    warmer = quick.train.warm_start.model_copy(update={"learning_rate": 2e-3})
+    learning = quick.train.model_copy(update={"warm_start": warmer})
+    other = made(store, train(quick.model_copy(update={"train": learning})))
+
+    fill(quick, days=1, first_day=20)  # 12 events
+    assert made(store, train(quick)).id not in (first.id, other.id)
+
+
 def test_too_little_that_is_new_is_skipped_with_the_reason(settings, store) -> None:
     fill(settings, users=2, days=2)
     outcome = train(settings)

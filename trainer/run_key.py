@@ -1,0 +1,29 @@
+"""The name of what a run learns with: with the same one, the same data gives the same release."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from models.identity import digest
+from models.model_files import ModelSource, files_hash
+from models.settings import Settings
+
+_GROUPS: Final = {"rounds", "passes", "sessions", "policy", "warm_start", "rlso", "contrastive"}
+# Within them, what moves no weight: when to train, and where rollouts are written.
+_NOT_LEARNED_WITH: Final = {"sessions": {"min_new_events"}, "rlso": {"vllm_url"}}
+
+
+def learning_key(settings: Settings, model_hash: str, embedder: ModelSource) -> str:
+    """Of the models and of the settings that learning reads.
+
+    How a run is judged, told and scheduled is not in it: that may change while a run is cut
+    short. `model_hash` as in models.release_fit.
+    """
+    train = settings.train
+    return digest(
+        train.model_dump(mode="json", include=_GROUPS, exclude=_NOT_LEARNED_WITH),
+        [train.gate.metric, train.evaluation.seed],  # by these CL chooses the step that it keeps
+        settings.windows.model_dump(mode="json"),
+        [settings.ranking.exclude_seen, settings.embedder.description_chars],
+        [settings.profile.model, model_hash, files_hash(embedder)],
+    )
