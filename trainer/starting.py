@@ -32,12 +32,14 @@ class Start:
 def start_from(store: ReleaseStore, release: Release, settings: Settings, model_hash: str) -> Start:
     """From the release's models, or from nothing if they cannot be loaded here.
 
-    `model_hash` as in models.release_fit. Raises ReleaseError for a damaged release.
+    `model_hash` as in models.release_fit. Raises ReleaseError if the release's files are not as
+    they were published: training on from them would spread the damage.
     """
     reason = cannot_load(release, settings, model_hash)
     if reason:
         said = f"training begins anew, with a warm start: {reason}"
         return Start(release, AS_THEY_COME, Seen(), said)
+    store.verify(release.id)
     models = Models(adapter_folder(store, release), embedder_folder(store, release))
     return Start(release, models, seen_by(release))
 
@@ -51,9 +53,9 @@ def anchor_of(
     try:
         release = store.get(name)
         reason = cannot_load(release, settings, model_hash)
+        if reason is None:
+            return start_from(store, release, settings, model_hash)
     except ReleaseError as error:
         reason = str(error)
-    if reason is None:
-        return start_from(store, release, settings, model_hash)
     said = f"{start.release.id} is the anchor from now on, in the place of {name}: {reason}"
     return Start(start.release, start.models, start.seen, said)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from models.errors import ReleaseError
 from models.ports import Release
 from models.releases import FolderReleaseStore, base_release
 from models.settings import Settings
@@ -70,6 +71,20 @@ def test_an_adapter_for_other_weights_is_nothing_to_go_on_from(settings, store, 
     assert "was trained on other weights" in found.reason
 
 
+def test_a_damaged_serving_release_is_not_trained_on(settings, store, trained) -> None:
+    name = trained("taste-1", HERE).id
+    flip_a_byte(store, name)
+
+    with pytest.raises(ReleaseError, match=r"taste-1.*adapter_model\.safetensors.*restore it"):
+        start(store, settings, name)
+
+
+def flip_a_byte(store, name: str) -> None:
+    path = store.folder(name) / "adapter" / "adapter_model.safetensors"
+    path.chmod(0o644)
+    path.write_bytes(b"Weights")
+
+
 def test_the_first_release_that_served_is_the_anchor(settings, store, trained) -> None:
     serving = start(store, settings, trained("taste-2", HERE).id)
     trained("taste-1", HERE)
@@ -79,13 +94,18 @@ def test_the_first_release_that_served_is_the_anchor(settings, store, trained) -
     assert anchor_of(store, "taste-2", serving, settings, HERE) == serving
 
 
-@pytest.mark.parametrize("why", ["was trained on other weights", "there is no release"])
+@pytest.mark.parametrize(
+    "why", ["was trained on other weights", "there is no release", "changed since it was published"]
+)
 def test_an_anchor_that_cannot_be_loaded_is_replaced_with_the_reason(
     settings, store, trained, why: str
 ) -> None:
     serving = start(store, settings, trained("taste-2", HERE).id)
     if "weights" in why:
         trained("taste-1", THERE)
+    if "changed" in why:
+        trained("taste-1", HERE)
+        flip_a_byte(store, "taste-1")
 
     found = anchor_of(store, "taste-1", serving, settings, HERE)
 

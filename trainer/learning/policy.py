@@ -21,6 +21,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -85,9 +86,11 @@ class Policy:
             network = _with_adapter(base, settings, adapter, seed)
             if reference is not None:
                 network.load_adapter(str(reference), _REFERENCE)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise TrainingError(
-                f"no policy can be made of {source} and adapter {adapter}: {error}"
+                f"no policy can be made of {source} and adapter {adapter}: {error}. A file there "
+                "is missing, cut short or of another model: restore it (palate releases show ID "
+                "names a release's damaged files)"
             ) from error
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token

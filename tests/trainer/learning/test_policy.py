@@ -248,3 +248,14 @@ def test_a_prompt_that_is_too_long_is_refused_with_the_setting_s_name(policy: Po
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no policy"):
         Policy.load(tmp_path, SETTINGS)
+
+
+def test_an_adapter_that_was_cut_short_is_refused_with_its_folder(
+    base: Path, policy: Policy, tmp_path: Path
+) -> None:
+    policy.save(tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:40])
+
+    with pytest.raises(TrainingError, match=rf"adapter {tmp_path}.*cut short.*restore it"):
+        Policy.load(base, PolicySettings(), adapter=tmp_path)
