@@ -129,10 +129,9 @@ async def promote(
     reason = unfit(release, topic.settings, model_hash)
     if reason:
         raise ReleaseError(reason)
-    if _serving(topic.releases) == release_id:
+    if serving_of(topic.releases) == release_id:
         raise ReleaseError(f"release {release_id!r} serves already")
     _require_serving(topic.releases, release, instead_of)
-    await _make_candidate(topic, release)
     await _until_ready(topic, release, within_s, say)
     _require_candidate(topic.releases, release)
     _require_serving(topic.releases, release, instead_of)
@@ -145,7 +144,7 @@ async def rollback(topic: Topic, store: ReleaseStore, to: str | None = None) -> 
 
     Raises ReleaseError if there is none, or if `to` names another.
     """
-    serving, previous = _serving(topic.releases), topic.releases.previous
+    serving, previous = serving_of(topic.releases), topic.releases.previous
     if previous is None:
         raise ReleaseError(
             f"no release is kept beside {serving!r}; palate releases promote ID makes an older "
@@ -164,7 +163,8 @@ async def rollback(topic: Topic, store: ReleaseStore, to: str | None = None) -> 
     return release
 
 
-def _serving(releases: ServingRelease) -> str:
+def serving_of(releases: ServingRelease) -> str:
+    """The release in force, of a topic that was read to its end. Raises ReleaseError if none is."""
     if releases.id is None:
         raise ReleaseError("no release serves yet; palate up makes the first one")
     return releases.id
@@ -191,7 +191,7 @@ def _require_candidate(releases: ServingRelease, release: Release) -> None:
 
 
 def _require_serving(releases: ServingRelease, release: Release, instead_of: str | None) -> None:
-    serving = _serving(releases)
+    serving = serving_of(releases)
     if instead_of not in (None, serving):
         raise ReleaseError(
             f"release {release.id!r} was compared with {instead_of!r}, and {serving!r} serves now: "
@@ -200,10 +200,12 @@ def _require_serving(releases: ServingRelease, release: Release, instead_of: str
 
 
 async def _until_ready(topic: Topic, release: Release, within_s: float, say: Say) -> None:
-    progress = await progress_of(topic, release.id)
+    missing: str | None = "its announcement does not come back from topic releases"
     try:
         async with asyncio.timeout(within_s):
-            while progress.missing or progress.refused:
+            await _make_candidate(topic, release)
+            progress = await progress_of(topic, release.id)
+            while (missing := progress.missing) or progress.refused:
                 say(progress)
                 if progress.refused:
                     raise ReleaseError(f"release {release.id!r} is refused: {progress.refused}")
@@ -212,7 +214,7 @@ async def _until_ready(topic: Topic, release: Release, within_s: float, say: Say
                 progress = await progress_of(topic, release.id)
     except TimeoutError as error:
         raise ReleaseNotReady(
-            f"release {release.id!r} was not ready within {within_s:.0f} s: {progress.missing}. "
+            f"release {release.id!r} was not ready within {within_s:.0f} s: {missing}. "
             f"{topic.releases.id!r} serves on; promote it again to go on waiting"
         ) from error
     say(progress)

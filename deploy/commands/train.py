@@ -94,10 +94,10 @@ def _put_into_service(settings: Settings, release: Release, quiet: bool) -> None
 
 
 async def _serving(settings: Settings) -> str:
-    from deploy.promotion import releases_topic
+    from deploy.promotion import releases_topic, serving_of
 
     async with releases_topic(settings) as topic:
-        return await topic.releases.known()
+        return serving_of(topic.releases)
 
 
 def _tools(settings: Settings, bars: _Bars, promote: Callable[[Release], None] | None) -> Tools:

@@ -21,6 +21,12 @@ from streams.serving_release import ServingRelease
 AT = 1_300_000_000_000
 
 
+def announced(release: str, status: str, by: str, **more: Any) -> ReleaseAnnouncement:
+    now = time.time_ns() // 1_000_000
+    step = {"release": release, "status": status, "by": by, "at": now, **more}
+    return ReleaseAnnouncement.model_validate(step)
+
+
 @dataclass
 class MemoryTopic:
     """`deploy.promotion.Topic` whose roles take a candidate up at once, unless they are away."""
@@ -28,9 +34,12 @@ class MemoryTopic:
     settings: Settings
     releases: ServingRelease = field(default_factory=ServingRelease)
     away: bool = False
+    lost: bool = False  # what is said does not come back
     meanwhile: Callable[[], None] = lambda: None  # what happens while a candidate is made ready
 
     async def say(self, release: Release, status: str, **more: Any) -> ReleaseAnnouncement:
+        if self.lost:
+            return announced(release.id, status, "palate", **more)
         said = self.take(release.id, status, "palate", **more)
         if status == "published" and not self.away:
             for step, by in (
@@ -45,9 +54,7 @@ class MemoryTopic:
     def take(
         self, release: str, status: str, by: str = "palate", **more: Any
     ) -> ReleaseAnnouncement:
-        now = time.time_ns() // 1_000_000
-        step = {"release": release, "status": status, "by": by, "at": now, **more}
-        said = ReleaseAnnouncement.model_validate(step)
+        said = announced(release, status, by, **more)
         self.releases.take(said)
         return said
 
@@ -100,5 +107,15 @@ def test_roles_that_are_away_are_an_error_that_may_pass(topic: MemoryTopic) -> N
     topic.away = True
 
     with pytest.raises(ReleaseNotReady, match="was not ready within"):
+        put(topic, "base-0", within_s=0.05)
+    assert topic.releases.id == "base-0"
+
+
+def test_an_announcement_that_does_not_come_back_is_waited_for_no_longer(
+    topic: MemoryTopic,
+) -> None:
+    topic.lost = True
+
+    with pytest.raises(ReleaseNotReady, match="its announcement does not come back"):
         put(topic, "base-0", within_s=0.05)
     assert topic.releases.id == "base-0"

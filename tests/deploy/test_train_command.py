@@ -7,10 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -18,11 +19,13 @@ from typer.testing import CliRunner, Result
 
 from deploy import cli
 from deploy.broker import free_port
+from deploy.commands.train import _serving as as_it_is
 from models.errors import ReleaseError, ReleaseNotReady
 from models.model_files import base_model_hash, embedder_model
 from models.releases import BASE_RELEASE, FolderReleaseStore, base_release
 from models.settings import Settings
 from streams.event_log import SegmentLog
+from streams.serving_release import ServingRelease
 from tests.conftest import MakeSettings, role_environment
 from tests.trainer.learning.tiny_models import tiny_llama
 from tests.trainer.small_run import fill
@@ -270,6 +273,20 @@ train._serving = serving
 sys.argv = ["palate", "train", "--every", "0.2s"]
 cli.main()
 """
+
+
+def test_where_no_release_serves_yet_training_says_so_at_once(
+    settings: Settings, monkeypatch, capsys
+) -> None:
+    @asynccontextmanager
+    async def nothing_announced(_: Settings) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(releases=ServingRelease())
+
+    monkeypatch.setattr("deploy.commands.train._serving", as_it_is)
+    monkeypatch.setattr("deploy.promotion.releases_topic", nothing_announced)
+
+    assert exit_code(monkeypatch) == 1
+    assert "no release serves yet; palate up makes the first one" in capsys.readouterr().err
 
 
 @pytest.mark.service  # a process of its own: seconds
