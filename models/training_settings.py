@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Group(BaseModel):
@@ -198,6 +199,11 @@ class EvaluationSettings(Group):
     seed: int = Field(0, description="Seed of ties, sampling of users and bootstrap.")
 
 
+def metric_names(ks: Sequence[int]) -> tuple[str, ...]:
+    """Names of the metrics of one session, with these cut-offs."""
+    return (*(f"{kind}@{k}" for kind in ("recall", "ndcg") for k in ks), "mrr")
+
+
 class TrainSettings(Group):
     """`palate train`: RLSO and CL on the event log."""
 
@@ -218,3 +224,13 @@ class TrainSettings(Group):
     sasrec: SasrecSettings = SasrecSettings()
     gate: GateSettings = GateSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _metric_is_measured(self) -> TrainSettings:
+        measured = metric_names(self.evaluation.ks)
+        if self.gate.metric not in measured:
+            raise ValueError(
+                f"train.gate.metric is {self.gate.metric!r}, and train.evaluation.ks measures "
+                f"{', '.join(measured)}; name one of these or add the cut-off"
+            )
+        return self

@@ -109,3 +109,13 @@ def test_names_that_are_read_elsewhere_or_made_by_kubernetes_are_not() -> None:
         *("PALATE_TRACKER_PORT", "PALATE_TRACKER_PORT_19101_TCP_ADDR"),
     ]
     assert unknown_names(names, Settings.model_fields) == []
+
+
+def test_a_gate_that_asks_for_what_is_not_measured_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PALATE_TRAIN__EVALUATION__KS", "[5, 20]")
+    with pytest.raises(SettingsError, match=r"train\.gate\.metric is 'ndcg@10', .*evaluation\.ks"):
+        load_settings()
+    monkeypatch.setenv("PALATE_TRAIN__GATE__METRIC", "mrr")
+    assert load_settings().train.gate.metric == "mrr"

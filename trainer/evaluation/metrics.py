@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.training_settings import metric_names
+
 Rows = NDArray[np.int64]  # columns of a score matrix
 Ranks = NDArray[np.int64]  # from 1
 _TIES: Final = 1_000_003  # mixed with the seed so that tie keys are those of no other choice
@@ -84,11 +86,6 @@ def ndcg_at(ranks: Ranks, k: int) -> float:
 def mrr(ranks: Ranks) -> float:
     """1 / rank of the best-ranked target."""
     return float(1 / ranks.min())
-
-
-def metric_names(ks: Sequence[int]) -> tuple[str, ...]:
-    """Names of the metrics of one session, as `session_metrics` gives them."""
-    return (*(f"{kind}@{k}" for kind in ("recall", "ndcg") for k in ks), "mrr")
 
 
 def session_metrics(ranks: Sequence[Ranks], ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:

@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from models.training_settings import metric_names
 from trainer.evaluation.bootstrap import Interval
 from trainer.evaluation.evaluate import Report
-from trainer.evaluation.metrics import metric_names
 
 HEADLINE_K: Final = 10
 
