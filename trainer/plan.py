@@ -106,6 +106,18 @@ def run_folder(folder: Path, plan: Plan, key: str) -> Path:
     return folder / _RUNS / f"{plan.release}-{key}"
 
 
+def set_aside(folder: Path, plan: Plan, key: str) -> str | None:
+    """What was begun on the plan's data with other settings or models; None if nothing was."""
+    mine = run_folder(folder, plan, key)
+    others = sorted(path.name for path in mine.parent.glob(f"{plan.release}-*") if path != mine)
+    if not others:
+        return None
+    return (
+        f"{', '.join(others)} in {mine.parent} was begun with other settings or models and is "
+        f"not gone on with, {mine.name} is; put them back to go on there"
+    )
+
+
 def why_dropped(plan: Plan, serving: str, logged: Pins, forgotten: Collection[str]) -> str | None:
     """Why the plan cannot be gone on with; None if it can.
 

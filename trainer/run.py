@@ -222,6 +222,7 @@ class _Attempt:
         if not sessions:
             return Outcome("skipped", f"no session is newer than {serving.id}", new_events=new)
         under_way = _Run(settings, self._tools, self._start, self._anchor, planned, corpus)
+        self._note(under_way.set_aside)
         return replace(under_way.outcome(sessions), new_events=new)
 
     def _made_before(self, least: int) -> str | None:
@@ -266,8 +267,9 @@ class _Run:
         self._anchor, self._plan, self._corpus = anchor, planned, corpus
         self._started = time.time()
         # With other settings or models it is another run, in a folder of its own.
-        key = digest(planned.learning, corpus.embedding_texts())
-        self._folder = plan.run_folder(settings.training_dir, planned, key[:8])
+        key = digest(planned.learning, corpus.embedding_texts())[:8]
+        self._folder = plan.run_folder(settings.training_dir, planned, key)
+        self.set_aside = plan.set_aside(settings.training_dir, planned, key)
         self._vectors = settings.training_dir / "vectors"
         self._gauge = Gauge(
             corpus,

@@ -110,3 +110,12 @@ def test_a_plan_gone_on_with_by_other_settings_says_so(tmp_path: Path) -> None:
 
     assert plan.with_learning(tmp_path, made, "settings-2").learning == "settings-2"
     assert plan.under_way(tmp_path) == replace(made, learning="settings-2")
+
+
+def test_what_was_begun_with_other_settings_is_named(tmp_path: Path) -> None:
+    made = plan.begin(tmp_path, "base-0", UNTIL, NOW_MS)
+    plan.run_folder(tmp_path, made, "key-1").mkdir(parents=True)
+    plan.run_folder(tmp_path, replace(made, release="r-other"), "key-2").mkdir()
+
+    assert plan.set_aside(tmp_path, made, "key-1") is None
+    assert f"{made.release}-key-1 in" in (plan.set_aside(tmp_path, made, "key-2") or "")

@@ -203,6 +203,36 @@ def test_a_checkpoint_of_another_run_is_begun_anew_with_the_reason(quick, store)
     assert "is of another run (another run" in outcome.notes[0]
 
 
+def test_a_run_that_was_killed_goes_on_after_a_change_of_what_is_not_learned_with(
+    quick, store
+) -> None:
+    fill(quick)
+    with pytest.raises(Stopped):
+        train(quick, Calls(stop_at=f"gate: {BASE_RELEASE}"))
+    told = {"pushgateway": "", "metrics_file": quick.data_dir / "elsewhere.prom"}
+    gate = quick.train.gate.model_copy(update={"users": 3})
+    changed = quick.train.model_copy(update=told | {"gate": gate})
+    calls = Calls()
+    outcome = train(quick.model_copy(update={"train": changed}), calls)
+
+    assert "warm-start" not in calls.stages
+    assert outcome.notes == ()
+
+
+def test_a_run_that_was_killed_begins_anew_with_other_settings_and_says_so(quick, store) -> None:
+    fill(quick)
+    with pytest.raises(Stopped):
+        train(quick, Calls(stop_at=f"gate: {BASE_RELEASE}"))
+    (before,) = quick.training_dir.glob("runs/*")
+    warmer = quick.train.warm_start.model_copy(update={"learning_rate": 2e-3})
+    changed = quick.train.model_copy(update={"warm_start": warmer})
+    calls = Calls()
+    outcome = train(quick.model_copy(update={"train": changed}), calls)
+
+    assert "warm-start" in calls.stages
+    assert f"{before.name} in" in outcome.notes[0]
+
+
 def test_what_passed_and_could_not_be_promoted_is_promoted_by_the_next_run(quick, store) -> None:
     fill(quick)
     tried: list[Release] = []
