@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from models.encoders.tokens import token_counter
 from models.model_files import ModelSource, files_hash
 from models.ports import TextEmbedder
 from models.profiles import Composed
@@ -46,18 +47,18 @@ class Gauge:
         self._corpus, self._settings = corpus, settings
         self._base, self._embedder, self._open_embedder = base, embedder, open_embedder
         self._folder, self._cache, self._advance = folder, cache, advance
-        reader = Policy.load(base, settings.train.policy)
-        self._count_tokens = reader.count_tokens
-        self.cases, self.asked = self._chosen(reader.fits)
+        self._count_tokens = token_counter(base)  # as a policy counts, without holding its model
+        self.cases, self.asked = self._chosen()
 
-    def _chosen(self, fits: Callable[[str], bool]) -> tuple[list[Case], list[Prompted]]:
+    def _chosen(self) -> tuple[list[Case], list[Prompted]]:
         gate, corpus = self._settings.train.gate, self._corpus
         sessions = newest_of_each(sample_users(corpus.sessions.test, gate.users, gate.seed))
         found = cases(
             sessions, corpus.row_of, corpus.spec, mask_seen=self._settings.ranking.exclude_seen
         )
         asked = [(case, prompted(case, corpus.spec, corpus.text_of)) for case in found]
-        readable = [(case, one) for case, one in asked if fits(one.prompt)]
+        longest = self._settings.train.policy.max_prompt_tokens
+        readable = [(case, one) for case, one in asked if self._count_tokens(one.prompt) <= longest]
         return [case for case, _ in readable], [one for _, one in readable]
 
     def measure(self, name: str, adapter: Path | None, embedder: Path | None) -> Measured:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from models.encoders.tokens import token_counter
 from models.errors import TrainingError
 from models.training_settings import PolicySettings
 from tests.trainer.learning.tiny_models import tiny_llama
@@ -259,3 +260,12 @@ def test_an_adapter_that_was_cut_short_is_refused_with_its_folder(
 
     with pytest.raises(TrainingError, match=rf"adapter {tmp_path}.*cut short.*restore it"):
         Policy.load(base, PolicySettings(), adapter=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "red mug", "<|im_start|>user\nNow: tea<|im_end|>\n", "né\t😀"]
+)
+def test_tokens_are_counted_alike_with_and_without_the_model(
+    base: Path, policy: Policy, text: str
+) -> None:
+    assert token_counter(base)(text) == policy.count_tokens(text) == len(policy.prompt_ids(text))
