@@ -61,6 +61,10 @@ class Metrics:
         self._declare(name, "histogram", text, labels)
         return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
 
+    def leave_out(self, metric: Gauge) -> None:
+        """Not shown from now on: one without labels would be shown as 0 where nobody set it."""
+        self._registry.unregister(metric)
+
     def _declare(self, name: str, kind: str, text: str, labels: tuple[str, ...]) -> None:
         self.declared.append(Declared(name, kind, labels, text))
 
@@ -301,7 +305,8 @@ class TrainerMetrics(Metrics):
             "when",
         )
         self.new_events = self._gauge(
-            "palate_training_new_events", "Events since the serving release's data."
+            "palate_training_new_events",
+            "Events since the serving release's data; absent where the run did not count them.",
         )
         self.gate = self._gauge(
             "palate_training_gate_passed", "1 if the gate's rule was kept, 0 if not.", "rule"

@@ -44,7 +44,10 @@ def fill(metrics: TrainerMetrics, outcome: Outcome, memory: Memory) -> None:
     metrics.last_success.set(memory.last_success_ms / 1000)
     metrics.last_run.set(memory.last_run_ms / 1000)
     metrics.seconds.set(outcome.seconds)
-    metrics.new_events.set(outcome.new_events)
+    if outcome.new_events is None:
+        metrics.leave_out(metrics.new_events)
+    else:
+        metrics.new_events.set(outcome.new_events)
     for ending in get_args(Ending):
         metrics.outcome.labels(outcome=ending).set(ending == outcome.ending)
     for stage in outcome.stages:

@@ -33,7 +33,7 @@ class Outcome:
     ending: Ending
     said: str  # for people
     release: str | None = None
-    new_events: int = 0
+    new_events: int | None = None  # since the serving release's data; None: not counted
     stages: Sequence[Stage] = ()
     reward_before: float | None = None
     reward_after: float | None = None

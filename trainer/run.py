@@ -69,14 +69,15 @@ def run(settings: Settings, tools: Tools, serving: str) -> Outcome:
 
     Raises TrainingError if another training runs or the disk is full, ReleaseError if what passed
     could not be put into service, and what else goes wrong; it is remembered as a failed run and
-    told to Prometheus. What can be gone on with is, by the next run.
+    told to Prometheus. What can be gone on with is, by the next run. One that is stopped by SIGTERM
+    or Ctrl-C is not remembered, for nothing has ended.
     """
     folder, started = settings.training_dir, time.monotonic()
     with _said_where(folder), alone(folder):
         memory = load_memory(folder)
         try:
             outcome = _ended(settings, tools, tools.releases.get(serving), memory)
-        except BaseException as error:
+        except Exception as error:  # one that is told to stop has not failed: it goes on later
             failed = Outcome("failed", _said(error), seconds=time.monotonic() - started)
             _remember(settings, memory, failed, serving)
             raise
@@ -97,7 +98,7 @@ def _said_where(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _said(error: BaseException) -> str:
+def _said(error: Exception) -> str:
     return str(error) if isinstance(error, PalateError) else repr(error)
 
 
