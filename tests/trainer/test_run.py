@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -31,7 +32,8 @@ from tests.trainer.small_run import DAY_MS, QUICK, SMALL, START_MS, fill, run_on
 from trainer.canary_prompts import canary_prompts
 from trainer.corpus import Corpus
 from trainer.learning import checkpoints
-from trainer.outcome import Outcome
+from trainer.learning.policy import Policy
+from trainer.outcome import Outcome, load_memory
 from trainer.run_log import RunLog
 
 pytestmark = pytest.mark.service  # a minute of small training runs
@@ -163,6 +165,21 @@ def test_a_run_that_was_killed_goes_on_where_it_was_and_makes_the_release_it_had
     assert not (settings.training_dir / "plan.json").exists()
 
 
+@pytest.mark.parametrize("stop", [SystemExit(0), KeyboardInterrupt()])
+def test_a_run_that_is_told_to_stop_has_not_failed(quick, store, stop: BaseException) -> None:
+    def stopped(*_: object) -> None:
+        raise stop
+
+    fill(quick, users=2, days=2)
+    assert train(quick).ending == "skipped"
+    fill(quick, first_day=2)
+    with pytest.raises(type(stop)):
+        run_once(quick, stopped)
+    assert metrics(quick)["palate_training_outcome/skipped"] == 1
+    assert load_memory(quick.training_dir).endings == {"skipped": 1}
+    assert planned(quick)
+
+
 def forget(settings: Settings, user_id: str) -> None:
     """The wish, logged after all that the user did."""
     log = SegmentLog(settings.log_dir)
@@ -247,6 +264,7 @@ def test_what_passed_and_could_not_be_promoted_is_promoted_by_the_next_run(quick
 
     with pytest.raises(ReleaseNotReady):
         train(quick, promote=too_slow)
+    assert "palate_training_new_events" not in metrics(quick)  # not known, which is not 0
     assert metrics(quick)["palate_training_outcome/failed"] == 1
     assert metrics(quick)["palate_training_last_success_timestamp_seconds"] == 0
     with pytest.raises(Stopped):
@@ -439,6 +457,56 @@ def test_what_was_made_once_is_made_again_only_for_more_events_or_other_settings
 
     fill(quick, days=1, first_day=20)  # 12 events
     assert made(store, train(quick)).id not in (first.id, other.id)
+
+
+def test_no_model_is_held_beside_the_one_that_learns(quick, store) -> None:
+    held: list[int] = []
+
+    def look(stage: str, *_: int) -> None:
+        if stage == "warm-start":
+            held.append(sum(type(one) is Policy for one in gc.get_objects()))
+            raise Stopped
+
+    fill(quick)
+    gc.collect()
+    with pytest.raises(Stopped):
+        run_once(quick, look)
+    assert held == [1]
+
+
+# RLSO alone, in rounds of two prompts, for a tenth of the sessions: users' next purchase.
+REFRESH = QUICK | {
+    "passes": 0.1,
+    "sessions": SMALL["sessions"] | {"replay": 0.25, "horizon": 1},
+    "policy": SMALL["policy"] | {"max_new_tokens": 100},
+    "rlso": SMALL["rlso"] | {"rounds": 99, "validation_users": 1},
+}
+
+
+def test_a_refresh_goes_on_from_the_serving_release_at_the_cost_of_what_is_new(
+    settings, store
+) -> None:
+    settings = settings.model_copy(update={"train": TrainSettings.model_validate(REFRESH)})
+    of: dict[str, int] = {}
+
+    def advance(stage: str, _done: int, most: int) -> None:
+        of[stage] = most
+
+    fill(settings)
+    first = run_once(settings, advance)
+    rounds = of["rlso-1"]
+    fill(settings, first_day=20, days=2)
+    assert first.release
+    refresh = run_once(settings, advance, serving=first.release)
+    release = made(store, refresh)
+
+    assert [stage.name for stage in first.stages] == ["warm-start", "rlso-1"]
+    assert [stage.name for stage in refresh.stages] == ["rlso-1"]
+    assert (first.new_events, refresh.new_events) == (240, 24)
+    assert release.parent == first.release
+    assert release.metrics["gate"]["against"] == [first.release, BASE_RELEASE]
+    assert sum(release.data_range["next_offsets"].values()) == 264
+    assert (rounds, of["rlso-1"]) == (3, 1)  # 48 sessions; then a quarter of them, and replayed
 
 
 def test_too_little_that_is_new_is_skipped_with_the_reason(settings, store) -> None:
