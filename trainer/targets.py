@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from models.evidence import LABELS, Evidence, section_events
-from models.grounding import content_stems, grounded, telling
+from models.grounding import content_stems, grounded, statements, telling
 from models.profiles import MAX_MODEL_SENTENCES
 from models.prompts import shown_events
 from models.schemas import ProfileRequest, Section
@@ -101,13 +101,19 @@ def target_phrases(request: ProfileRequest, weights: WordWeights) -> dict[Sectio
             for phrase in choices:
                 statement = phrase.said()
                 key = (section is Section.AVOIDS, content_stems(statement, section))
-                if key not in said and grounded(statement, section, events[section]):
+                if key not in said and _is_read_as_meant(statement, section, events[section]):
                     said.add(key)
                     kept.append(statement)
                     break
         if kept:
             answer[section] = tuple(kept[:MAX_MODEL_SENTENCES])
     return answer
+
+
+def _is_read_as_meant(statement: str, section: Section, events: Sequence[Evidence]) -> bool:
+    """One statement and borne out: a full stop inside a title would make it two."""
+    read = [*statements(statement, section)]
+    return read == [(section, statement)] and grounded(statement, section, events) is not None
 
 
 def _told(shown: Sequence[Evidence], weights: WordWeights) -> Iterator[list[Phrase]]:

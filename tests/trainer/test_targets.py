@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.evidence import LABELS, section_events
@@ -82,6 +82,8 @@ requests = st.builds(asked, now=some, current=some, stable=some, avoids=some)
 
 
 @given(requests)
+@example(asked(avoids=["AA.AO"]))
+@example(asked(avoids=["NOTHING"]))
 def test_every_statement_passes_the_check_of_its_section(request: ProfileRequest) -> None:
     answer = target_answer(request, WEIGHTS)
     events = section_events(request)
