@@ -1,0 +1,61 @@
+"""What tests of whole runs call, and how they stop them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+
+from models.ports import Release
+from models.releases import BASE_RELEASE
+from models.settings import Settings
+from tests.trainer.small_run import run_once
+from trainer.outcome import Outcome
+
+
+@dataclass
+class Stopped(Exception):
+    """Stands for a kill."""
+
+
+@dataclass
+class Calls:
+    """What a run reports; stops it at a stage."""
+
+    stop_at: str = ""
+    stages: list[str] = field(default_factory=list)
+
+    def advance(self, stage: str, done: int, of: int) -> None:
+        self.stages.append(stage)
+        if stage == self.stop_at:
+            raise Stopped
+
+
+def train(
+    settings: Settings,
+    calls: Calls | None = None,
+    *,
+    promote: Callable[[Release], None] | None = None,
+    serving: str = BASE_RELEASE,
+) -> Outcome:
+    return run_once(settings, (calls or Calls()).advance, promote, serving)
+
+
+def planned(settings: Settings) -> str:
+    return orjson.loads((settings.training_dir / "plan.json").read_bytes())["release"]
+
+
+def metrics(settings: Settings) -> dict[str, float]:
+    text = (settings.training_dir / "metrics.prom").read_text()
+    return {
+        "/".join([sample.name, *sample.labels.values()]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def made(store, outcome: Outcome) -> Release:
+    assert outcome.release
+    return store.verify(outcome.release)

@@ -1,0 +1,144 @@
+"""What the next run does with what the last one left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from models.errors import ReleaseError, ReleaseNotReady
+from models.ports import Release
+from models.releases import BASE_RELEASE, base_release
+from models.training_settings import TrainSettings
+from tests.trainer.run.running import Calls, Stopped, made, metrics, planned, train
+from tests.trainer.small_run import QUICK, SMALL, START_MS, fill, run_once
+
+pytestmark = pytest.mark.service  # a minute of small training runs
+
+
+def test_what_passed_and_could_not_be_promoted_is_promoted_by_the_next_run(quick, store) -> None:
+    fill(quick)
+    tried: list[Release] = []
+
+    def too_slow(release: Release) -> None:
+        tried.append(release)
+        raise ReleaseNotReady("no profiler runs")
+
+    def killed(release: Release) -> None:
+        tried.append(release)
+        raise Stopped
+
+    with pytest.raises(ReleaseNotReady):
+        train(quick, promote=too_slow)
+    assert "palate_training_new_events" not in metrics(quick)  # not known, which is not 0
+    assert metrics(quick)["palate_training_outcome/failed"] == 1
+    assert metrics(quick)["palate_training_last_success_timestamp_seconds"] == 0
+    with pytest.raises(Stopped):
+        train(quick, promote=killed)
+    calls = Calls()
+    outcome = train(quick, calls, promote=tried.append)
+
+    assert [one.id for one in tried] == [outcome.release] * 3
+    assert tried[0].parent == BASE_RELEASE
+    assert outcome.verdict is not None
+    assert outcome.verdict.passed
+    assert calls.stages == []  # nothing was learned or measured again
+    assert metrics(quick)["palate_training_outcome/passed"] == 1
+    assert not (quick.training_dir / "plan.json").exists()
+
+
+def test_a_release_that_may_not_serve_is_not_tried_again(quick, store) -> None:
+    fill(quick)
+
+    def refused(release: Release) -> None:
+        raise ReleaseError(f"release {release.id!r} is refused")
+
+    with pytest.raises(ReleaseError, match="is refused"):
+        train(quick, promote=refused)
+    assert not (quick.training_dir / "plan.json").exists()
+    assert metrics(quick)["palate_training_outcome/failed"] == 1
+
+
+def test_what_passed_beside_a_release_that_serves_no_more_stays_with_the_reason(
+    quick, store
+) -> None:
+    fill(quick)
+
+    def too_slow(_: Release) -> None:
+        raise ReleaseNotReady("no profiler runs")
+
+    with pytest.raises(ReleaseNotReady):
+        train(quick, promote=too_slow)
+    first = planned(quick)
+    store.publish(replace(base_release(quick, START_MS), id="by-hand"))
+    promoted: list[Release] = []
+    outcome = train(quick, promote=promoted.append, serving="by-hand")
+
+    assert f"the run of {first} is not gone on with" in outcome.notes[0]
+    assert f"palate releases promote {first}" in outcome.notes[0]
+    assert [one.id for one in promoted] == [outcome.release] != [first]
+    assert promoted[0].parent == "by-hand"
+
+
+def test_what_was_made_once_is_made_again_only_for_more_events_or_other_settings(
+    quick, store
+) -> None:
+    fill(quick)
+    first = made(store, train(quick))
+    again = train(quick)
+    assert (again.ending, again.new_events) == ("skipped", 240)
+    assert f"{first.id} was made of this data, and was not promoted" in again.said
+    assert store.ids() == [BASE_RELEASE, first.id]
+
+    told = quick.train.model_copy(update={"metrics_file": quick.data_dir / "elsewhere.prom"})
+    assert train(quick.model_copy(update={"train": told})).ending == "skipped"
+    warmer = quick.train.warm_start.model_copy(update={"learning_rate": 2e-3})
+    learning = quick.train.model_copy(update={"warm_start": warmer})
+    other = made(store, train(quick.model_copy(update={"train": learning})))
+
+    fill(quick, days=1, first_day=20)  # 12 events
+    assert made(store, train(quick)).id not in (first.id, other.id)
+
+
+REFRESH = QUICK | {
+    "passes": 0.1,
+    "sessions": SMALL["sessions"] | {"replay": 0.25, "horizon": 1},
+    "policy": SMALL["policy"] | {"max_new_tokens": 100},
+    "rlso": SMALL["rlso"] | {"rounds": 99, "validation_users": 1},
+}
+
+
+def test_a_refresh_goes_on_from_the_serving_release_at_the_cost_of_what_is_new(
+    settings, store
+) -> None:
+    settings = settings.model_copy(update={"train": TrainSettings.model_validate(REFRESH)})
+    of: dict[str, int] = {}
+
+    def advance(stage: str, _done: int, most: int) -> None:
+        of[stage] = most
+
+    fill(settings)
+    first = run_once(settings, advance)
+    rounds = of["rlso-1"]
+    fill(settings, first_day=20, days=2)
+    assert first.release
+    refresh = run_once(settings, advance, serving=first.release)
+    release = made(store, refresh)
+
+    assert [stage.name for stage in first.stages] == ["warm-start", "rlso-1"]
+    assert [stage.name for stage in refresh.stages] == ["rlso-1"]
+    assert (first.new_events, refresh.new_events) == (240, 24)
+    assert release.parent == first.release
+    assert release.metrics["gate"]["against"] == [first.release, BASE_RELEASE]
+    assert sum(release.data_range["next_offsets"].values()) == 264
+    assert (rounds, of["rlso-1"]) == (3, 1)  # 48 sessions; then a quarter of them, and replayed
+
+
+def test_too_little_that_is_new_is_skipped_with_the_reason(settings, store) -> None:
+    fill(settings, users=2, days=2)
+    outcome = train(settings)
+
+    assert outcome.ending == "skipped"
+    assert "4 events since the data of base-0" in outcome.said
+    assert store.ids() == [BASE_RELEASE]
+    assert metrics(settings)["palate_training_outcome/skipped"] == 1

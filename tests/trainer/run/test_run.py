@@ -1,0 +1,70 @@
+"""A whole run with real, tiny models: log → release and verdict."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from models.releases import BASE_RELEASE, adapter_folder
+from streams.event_log import SegmentLog
+from tests.trainer.run.running import Stopped, made, metrics, train
+from tests.trainer.small_run import fill, run_once
+from trainer.canary_prompts import canary_prompts
+from trainer.corpus import Corpus
+from trainer.learning.policy import Policy
+
+pytestmark = pytest.mark.service  # a minute of small training runs
+
+
+def test_a_run_leaves_a_release_that_says_all_about_itself(settings, store) -> None:
+    fill(settings)
+    outcome = train(settings)
+    release = made(store, outcome)
+
+    assert outcome.ending in ("passed", "refused")
+    assert [stage.name for stage in outcome.stages] == ["warm-start", "contrastive-1", "rlso-1"]
+    assert outcome.verdict is not None
+    assert outcome.verdict.serving == BASE_RELEASE
+    assert (release.kind, release.parent) == ("trained", BASE_RELEASE)
+    assert release.metrics["gate"]["passed"] == outcome.verdict.passed
+    assert len(release.metrics["gate"]["checks"]) == len(outcome.verdict.checks)
+    for figure in ("ranking", "profile_only", "shuffled", "grounding"):
+        found = release.metrics[figure]
+        assert found["low"] <= found["mean"] <= found["high"]
+    assert sum(release.data_range["next_offsets"].values()) == outcome.new_events == 240
+    assert release.data_range["train_end"] < release.data_range["end"]
+    assert release.window_spec == settings.windows.model_dump(mode="json")
+    assert release.base_model_hash
+    assert all(line.logprob < 0 and line.base_logprob < 0 for line in release.canary)
+    corpus = Corpus.from_log(SegmentLog(settings.log_dir), settings)
+    assert {line.prompt for line in release.canary} <= set(canary_prompts(corpus, 0))
+    folder = adapter_folder(store, release)
+    assert folder is not None
+    assert (folder / "adapter_model.safetensors").stat().st_size > 0
+    told = metrics(settings)
+    assert told[f"palate_training_outcome/{outcome.ending}"] == 1
+    assert told["palate_training_optimiser_steps/warm-start"] == 2
+    assert told["palate_training_new_events"] == 240
+    assert told["palate_training_seconds"] == outcome.seconds > 0
+
+
+def policies() -> set[Policy]:
+    """The models in memory; tracebacks of tests before may hold some."""
+    return {one for one in gc.get_objects() if type(one) is Policy}
+
+
+def test_no_model_is_held_beside_the_one_that_learns(quick, store) -> None:
+    held: list[set[Policy]] = []
+
+    def look(stage: str, *_: int) -> None:
+        if stage == "warm-start":
+            held.append(policies())
+            raise Stopped
+
+    fill(quick)
+    gc.collect()
+    before = policies()
+    with pytest.raises(Stopped):
+        run_once(quick, look)
+    assert len(held[0] - before) == 1
