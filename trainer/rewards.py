@@ -2,8 +2,8 @@
 
 total = ndcg + similarity · log-lift of the targets + grounding · share of statements that the
 events bear out + length · plateau. The first two are R²ec's fused reward, where a dense term goes
-beside the nearly flat NDCG (methods §1.5, §6.1), here in logarithms: a share of the softmax is the
-luck of the one item that was hit (docs/rlso.md). All of it is numpy and pure.
+beside the nearly flat NDCG (methods §1.5, §6.1), here in logarithms, so that every next item counts
+and not the nearest alone. All of it is numpy and pure.
 """
 
 from __future__ import annotations
