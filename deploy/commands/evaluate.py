@@ -186,7 +186,8 @@ def _texts(
     from models.model_files import language_model
     from trainer.evaluation import texts
 
-    ranked_by = [system for system in systems if isinstance(system, texts.ReadsTexts)]
+    told = [system for system in systems if "shuffled" not in system.name]  # of others' texts
+    ranked_by = [system for system in told if isinstance(system, texts.ReadsTexts)]
     if not ranked_by:
         return []
     count_tokens = token_counter(language_model(settings))

@@ -63,13 +63,15 @@ def to_markdown(
 def _row(
     system: ReadsTexts, sessions: Sequence[Session], count_tokens: Callable[[str], int]
 ) -> tuple[str, ...]:
-    lengths = np.array([count_tokens(text) for text in system.texts(sessions)])
-    checked = _checked(system, sessions) if isinstance(system, WritesProfiles) else ("", "")
+    profiles = system.profiles(sessions) if isinstance(system, WritesProfiles) else ()
+    texts = [profile.text for profile in profiles] or system.texts(sessions)
+    lengths = np.array([count_tokens(text) for text in texts])
+    checked = _checked(profiles, sessions) if profiles else ("", "")
     return system.name, f"{lengths.mean():.0f}", f"{np.quantile(lengths, 0.95):.0f}", *checked
 
 
-def _checked(system: WritesProfiles, sessions: Sequence[Session]) -> tuple[str, str]:
-    counts = [profile.counts for profile in system.profiles(sessions)]
+def _checked(profiles: Sequence[Composed], sessions: Sequence[Session]) -> tuple[str, str]:
+    counts = [profile.counts for profile in profiles]
     made = [row for row, one in enumerate(counts) if one.kept + one.rejected]
     users = [sessions[row].user_id for row in made]
     share = interval(per_user(users, np.array([grounding(counts[row]) for row in made])))
