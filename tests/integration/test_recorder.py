@@ -153,6 +153,7 @@ def test_a_recorder_killed_while_records_flow_logs_each_offset_once(settings: Se
     asyncio.run(flow_and_kills())
     with recorder(settings) as running:
         wait_until(lambda: logged(settings) >= total, "caught up", settings)
+        wait_until(lambda: logged(settings, "items") >= total // 100, "caught up", settings)
         running.send(signal.SIGTERM)
         assert running.ended() == 0
     for topic in ("interactions", "items"):
