@@ -106,8 +106,7 @@ def judge(
         _unseen_window(serving, anchor, window),
         *_not_worse(candidate, serving, anchor, settings),
         _shuffled_falls(candidate, settings),
-        *_profiles_kept(candidate, serving, anchor, settings),
-        *_not_hacked(candidate, serving, anchor, settings),
+        *(_kept(rule, candidate, serving, anchor) for rule in _rules(settings)),
     )
     users = len(candidate.ranking)
     return Verdict(candidate.release, serving.release, anchor.release, users, checks)
@@ -169,42 +168,30 @@ def _shuffled_falls(candidate: Measured, settings: GateSettings) -> Check:
     return Check("shuffled profile", bound > least, bound, least, said)
 
 
-def _profiles_kept(
-    candidate: Measured, serving: Measured, anchor: Measured, settings: GateSettings
-) -> Iterator[Check]:
+def _rules(settings: GateSettings) -> tuple[_Rule, ...]:
+    """What profiles must not lose, and what a policy does that has found a way to please the
+    reward and nobody else."""
+
+    def rise(before: float, now: float) -> float:
+        return now - before
+
     def fall(before: float, now: float) -> float:
         return before - now
 
     def change(before: float, now: float) -> float:
         return abs(now - before) / max(before, 1.0)
 
-    rules: tuple[_Rule, ...] = (
-        ("grounding", settings.grounding_drop, fall, lambda one: mean(one.grounding)),
-        ("length", settings.length_change, change, lambda one: one.tokens),
-    )
-    for rule in rules:
-        yield _kept(rule, candidate, serving, anchor)
-
-
-def _not_hacked(
-    candidate: Measured, serving: Measured, anchor: Measured, settings: GateSettings
-) -> Iterator[Check]:
-    """What a policy does that has found a way to please the reward and nobody else."""
-
-    def rise(before: float, now: float) -> float:
-        return now - before
-
     def relative_fall(before: float, now: float) -> float:
         return (before - now) / max(before, 1e-9)
 
-    rules: tuple[_Rule, ...] = (
+    return (
+        ("grounding", settings.grounding_drop, fall, lambda one: mean(one.grounding)),
+        ("length", settings.length_change, change, lambda one: one.tokens),
         ("copied", settings.copied_rise, rise, lambda one: one.watch.copied),
         ("repeated", settings.repeated_rise, rise, lambda one: one.watch.repeated),
         ("commonest", settings.commonest_rise, rise, lambda one: one.watch.commonest),
         ("entropy", settings.entropy_drop, relative_fall, lambda one: one.watch.entropy),
     )
-    for rule in rules:
-        yield _kept(rule, candidate, serving, anchor)
 
 
 def _kept(rule: _Rule, candidate: Measured, serving: Measured, anchor: Measured) -> Check:

@@ -186,7 +186,7 @@ def _texts(
     from models.model_files import language_model
     from trainer.evaluation import texts
 
-    told = [system for system in systems if "shuffled" not in system.name]  # of others' texts
+    told = [system for system in systems if not system.name.endswith("shuffled")]  # others' texts
     ranked_by = [system for system in told if isinstance(system, texts.ReadsTexts)]
     if not ranked_by:
         return []

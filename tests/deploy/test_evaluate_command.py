@@ -97,7 +97,7 @@ def test_what_systems_read_is_described_beside_the_table(
 
     palate(
         *("--data", SAMPLE, "--system", "popularity", "--system", "extractive-profile"),
-        *("--users", 5, "--out", tmp_path / "run"),
+        *("--system", "extractive-profile-shuffled", "--users", 5, "--out", tmp_path / "run"),
     )
 
     rows = (tmp_path / "run" / "texts.md").read_text().splitlines()

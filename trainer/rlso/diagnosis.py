@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from models.errors import TrainingError
 from models.ports import TextEmbedder, Vectors
 from models.profiles import compose
 from models.prompts import list_of
@@ -34,8 +35,16 @@ def diagnose(
     *,
     mask_seen: bool,
 ) -> str:
-    """Markdown: the rewards' signal and the texts' worth, over at most so many training users."""
+    """Markdown: the rewards' signal and the texts' worth, over at most so many training users.
+
+    Raises TrainingError if none of them can be asked about.
+    """
     asked = asked_of(corpus, policy, prompts, settings.seed, mask_seen=mask_seen)
+    if not asked:
+        raise TrainingError(
+            f"{corpus.name}: no training user has a next item and a prompt that fits "
+            "train.policy.max_prompt_tokens; name other data or raise the setting"
+        )
     answers = _answers(policy, asked, settings)
     judge = Judge(embedder, items, checked(policy.count_tokens, stand_ins=False), settings)
     judged = judge.judge(asked, answers)

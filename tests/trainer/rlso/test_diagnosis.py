@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.errors import TrainingError
 from models.fakes import HashEmbedder
 from models.settings import Settings
 from models.training_settings import PolicySettings, RlsoSettings
@@ -56,6 +57,13 @@ def test_rewards_and_texts_are_measured_and_measured_again_the_same(
         "extractive profile",
     ]
     assert first == again
+
+
+def test_nobody_to_ask_about_is_a_clear_error(corpus: Corpus, policy: Policy) -> None:
+    items = np.zeros((len(corpus.item_ids), HashEmbedder().dimension), np.float32)
+
+    with pytest.raises(TrainingError, match="no training user has a next item and a prompt"):
+        diagnose(corpus, policy, HashEmbedder(), items, RLSO, 0, mask_seen=False)
 
 
 def test_no_more_users_are_asked_than_wanted_and_none_twice(corpus: Corpus, policy: Policy) -> None:
