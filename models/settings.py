@@ -7,11 +7,13 @@ working directory (or the file that `PALATE_CONFIG` names), then the defaults be
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -322,6 +324,25 @@ class Settings(BaseSettings):
     def printable(self) -> dict[str, Any]:
         """All settings with secrets masked, for the log line at start."""
         return self.model_dump(mode="json")
+
+    def environment(self) -> dict[str, str]:
+        """The environment that gives these settings: variable → value, secrets masked.
+
+        What was not set, or set to its default, is left out.
+        """
+        changed = self.model_dump(mode="json", exclude_unset=True, exclude_defaults=True)
+        return dict(_variables("PALATE_", self, changed))
+
+
+def _variables(
+    prefix: str, group: BaseModel, changed: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    for key, value in changed.items():
+        name, inner = prefix + key.upper(), getattr(group, key)
+        if isinstance(inner, BaseModel):
+            yield from _variables(f"{name}__", inner, value)
+        else:
+            yield name, value if isinstance(value, str) else json.dumps(value)
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -78,7 +78,7 @@ def evaluate(
     """Rank the whole catalogue by every system and say who is better, with intervals.
 
     Prints the table and writes table.md, results.json, sessions.npz and plots to the run folder,
-    and texts.md about what the systems wrote or read.
+    texts.md about what the systems wrote or read, and with --ages also ages.md.
 
     Example: palate evaluate --data data/sample
     """
@@ -89,13 +89,14 @@ def evaluate(
     from trainer.evaluation.registry import build_systems
 
     wait_without_spinning()
-    settings, started = _with_masking(load_settings(), mask_seen), time.monotonic()
+    given, started = load_settings(), time.monotonic()
+    settings = _with_masking(given, mask_seen)
     corpus = _read(data, settings, protocol, split)
     sessions = _sessions(corpus, split, users, system or (), settings)
     systems = build_systems(system or (), _context(corpus, settings, sessions))
     found = _measure(corpus, systems, sessions, settings, quiet=as_json)
     folder = out or settings.data_dir / "evaluations" / time.strftime("%Y%m%d-%H%M%S")
-    about = _about(settings, time.monotonic() - started)
+    about = _about(given, time.monotonic() - started)
     written = report.write(found, folder, about)
     written += _texts(systems, sessions, settings, folder)
     written += plots.draw_slices(found, folder)
@@ -104,6 +105,7 @@ def evaluate(
         metric = f"ndcg@{report.headline_k(found)}"
         aged = by_age(corpus, systems, sessions, settings.train.evaluation, metric)
         written.append(plots.metric_by_age(aged, folder / "by-age.png"))
+        written.append(report.write_ages(aged, folder))
     if as_json:
         print_json(report.to_json(found, about))
     else:
@@ -198,13 +200,18 @@ def _about(settings: Settings, took_s: float) -> dict[str, Any]:
     from deploy.bench import machine
 
     return {
-        "command": shlex.join(["palate", *sys.argv[1:]]),
+        "command": " ".join([*_set(settings), shlex.join(["palate", *sys.argv[1:]])]),
         "seed": settings.train.evaluation.seed,
         "embedder": settings.embedder.model,
         "took_s": round(took_s),
         "at": time.strftime("%Y-%m-%d %H:%M"),
         "machine": machine.in_words(),
     }
+
+
+def _set(settings: Settings) -> list[str]:
+    """What has to stand before the command to get the same figures."""
+    return [f"{name}={shlex.quote(value)}" for name, value in settings.environment().items()]
 
 
 def _show(found: Report, written: list[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -105,6 +106,25 @@ def test_what_systems_read_is_described_beside_the_table(
         "| extractive-profile"
     ]
     assert not any("popularity" in row for row in rows)
+
+
+def test_the_command_told_beside_the_table_has_the_settings_it_ran_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALATE_TRAIN__EVALUATION__AGAINST", '["popularity"]')
+    found = orjson.loads(
+        palate("--data", SAMPLE, "--system", "popularity", "--out", tmp_path, "--json")
+    )
+    set_, _, _ = found["about"]["command"].partition(" ")
+    assert shlex.split(set_) == ['PALATE_TRAIN__EVALUATION__AGAINST=["popularity"]']
+
+
+def test_ages_are_told_in_figures_beside_the_picture(tmp_path: Path) -> None:
+    palate("--data", SAMPLE, "--system", "popularity", "--ages", "--out", tmp_path)
+    head, _, row = (tmp_path / "ages.md").read_text().splitlines()[4:7]
+    assert head.startswith("| ndcg@10 | 0–1 days (")
+    assert row.startswith("| popularity | 0.")
+    assert (tmp_path / "by-age.png").exists()
 
 
 def test_an_unknown_system_and_a_missing_folder_are_refused_by_name(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from models.errors import SettingsError
 from models.setting_sources import unknown_names
-from models.settings import Settings, load_settings
+from models.settings import DEFAULT_WEIGHTS, Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +120,36 @@ def test_a_gate_that_asks_for_what_is_not_measured_is_refused(
         load_settings()
     monkeypatch.setenv("PALATE_TRAIN__GATE__METRIC", "mrr")
     assert load_settings().train.gate.metric == "mrr"
+
+
+def test_what_was_set_can_be_set_again_by_the_environment_it_is_told_as(
+    monkeypatch: pytest.MonkeyPatch, toml: Path
+) -> None:
+    given = {
+        "PALATE_LOG_LEVEL": "DEBUG",
+        "PALATE_RANKING__EXCLUDE_SEEN": "true",
+        "PALATE_TRAIN__CONTRASTIVE__LEARNING_RATE": "0.001",
+        "PALATE_TRAIN__EVALUATION__AGAINST": '["star", "sasrec"]',
+        "PALATE_TRAIN__RLSO__ROUNDS": "30",  # the default: nothing to tell
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    toml.write_text("[windows.weights]\n" + weights_in_toml(view=0.1))
+    first = load_settings()
+    told = first.environment()
+    assert json.loads(told.pop("PALATE_WINDOWS__WEIGHTS"))["view"] == 0.1
+    assert told == {name: value for name, value in given.items() if "ROUNDS" not in name}
+
+    toml.write_text("")
+    for name, value in first.environment().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == first
+
+
+def test_a_secret_is_told_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALATE_PROFILE__API_KEY", "do-not-tell")
+    assert load_settings().environment() == {"PALATE_PROFILE__API_KEY": "**********"}
+
+
+def weights_in_toml(**changed: float) -> str:
+    return "".join(f"{kind} = {x}\n" for kind, x in {**DEFAULT_WEIGHTS, **changed}.items())

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from models.training_settings import metric_names
+from trainer.evaluation.ageing import ByAge
 from trainer.evaluation.bootstrap import Interval
 from trainer.evaluation.evaluate import Report
 
@@ -192,6 +193,26 @@ def write(report: Report, folder: Path, about: About) -> list[Path]:
         ),
         sessions,
     ]
+
+
+def write_ages(aged: ByAge, folder: Path) -> Path:
+    """ages.md: the metric of every system by the age of what it knew."""
+    head = (aged.metric, *(f"{label} sessions)" for label in map(_on_one_line, aged.labels)))
+    rows = ((name, *map(_said, curve)) for name, curve in aged.curves.items())
+    lines = [
+        "# By age",
+        "",
+        "Each session ranked by what was known at its user's earlier sessions, and at its own; "
+        "nothing is left out of ranking. In brackets: 95 % intervals from resamples of users.",
+        "",
+        *_table(head, rows),
+        "",
+    ]
+    return _written(folder / "ages.md", "\n".join(lines).encode())
+
+
+def _on_one_line(label: str) -> str:
+    return label.replace("\n", " ").removesuffix(")")
 
 
 def _written(path: Path, content: bytes) -> Path:
