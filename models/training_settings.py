@@ -64,13 +64,13 @@ class RlsoSettings(Group):
     """Reinforcement learning on ranking quality (methods §1.5, §6.1)."""
 
     objective: Literal["rebel", "rloo"] = Field("rebel", description="Loss.")
-    samples: int = Field(4, ge=2, description="Profiles per prompt (K).")
+    samples: int = Field(8, ge=2, description="Profiles per prompt (K).")
     prompts: int = Field(8, ge=1, description="Prompts per round of rollouts.")
-    epochs: int = Field(2, ge=1, description="Passes over each round of rollouts.")
-    batch: int = Field(4, ge=1, description="Prompts per optimiser step.")
+    epochs: int = Field(1, ge=1, description="Passes over each round of rollouts.")
+    batch: int = Field(8, ge=1, description="Prompts per optimiser step.")
     micro_batch: int = Field(1, ge=1, description="Prompts per forward pass.")
-    rounds: int = Field(40, ge=0, description="Rounds of rollouts.")
-    learning_rate: float = Field(5e-5, gt=0, description="Of AdamW.")
+    rounds: int = Field(30, ge=0, description="Rounds of rollouts.")
+    learning_rate: float = Field(3e-4, gt=0, description="Of AdamW.")
     eta: float = Field(
         10.0, gt=0, description="REBEL's η: log-ratios follow reward differences times this."
     )
@@ -87,8 +87,8 @@ class RlsoSettings(Group):
     clip: float = Field(0.2, gt=0, description="RLOO: how far a ratio may leave 1.")
     kl_estimator: Literal["k3", "plain"] = Field("k3", description="Of the KL term, per token.")
     gradient_norm: float = Field(1.0, gt=0, description="Larger gradients are scaled to this.")
-    validate_every: int = Field(5, ge=1, description="Rounds between validations.")
-    validation_users: int = Field(64, ge=0, description="Held-out users of a validation.")
+    validate_every: int = Field(10, ge=1, description="Rounds between validations.")
+    validation_users: int = Field(256, ge=0, description="Held-out users of a validation.")
     checkpoint_every: int = Field(1, ge=1, description="Rounds between checkpoints.")
     vllm_url: str = Field(
         "", description="vLLM server here (http://…/v1) that makes the rollouts; empty: in-process."
@@ -99,9 +99,9 @@ class RlsoSettings(Group):
 class ContrastiveSettings(Group):
     """InfoNCE between profiles and next items (methods §1.6, §6.4)."""
 
-    learning_rate: float = Field(2e-5, gt=0, description="Of AdamW.")
+    learning_rate: float = Field(5e-5, gt=0, description="Of AdamW.")
     batch: int = Field(64, ge=2, description="Pairs per optimiser step; the others are negatives.")
-    steps: int = Field(200, ge=0, description="Optimiser steps.")
+    steps: int = Field(120, ge=0, description="Optimiser steps.")
     users: int = Field(
         500, ge=2, description="Most users whose profiles are written to learn from."
     )
@@ -126,7 +126,7 @@ class ContrastiveSettings(Group):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the forward pass; weights stay float32."
     )
-    validate_every: int = Field(50, ge=1, description="Optimiser steps between validations.")
+    validate_every: int = Field(30, ge=1, description="Optimiser steps between validations.")
     checkpoint_every: int = Field(50, ge=1, description="Optimiser steps between checkpoints.")
     seed: int = Field(0, description="Seed of order.")
 
@@ -209,7 +209,7 @@ class TrainSettings(Group):
 
     rounds: int = Field(1, ge=1, description="Alternations of CL and RLSO.")
     passes: float = Field(
-        1.0, gt=0, description="Passes over the sessions, within each stage's steps or rounds."
+        10.0, gt=0, description="Passes over the sessions, within each stage's steps or rounds."
     )
     dir: Path | None = Field(None, description="Folder of runs; default data_dir/training.")
     metrics_file: Path | None = Field(
