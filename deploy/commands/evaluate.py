@@ -48,6 +48,14 @@ def evaluate(
     system: Annotated[
         list[str] | None, typer.Option(help="Measure this system; may be repeated.")
     ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Also what has to be trained or written first: raw histories, SASRec, profiles, "
+            "hybrids and controls. Hours on two cores.",
+        ),
+    ] = False,
     split: Annotated[Part, typer.Option(help="Sessions to rank.")] = Part.TEST,
     users: Annotated[
         int | None,
@@ -84,16 +92,16 @@ def evaluate(
     """
     from models.settings import load_settings
     from models.threads import wait_without_spinning
-    from trainer.evaluation import plots, report
+    from trainer.evaluation import plots, registry, report
     from trainer.evaluation.ageing import by_age
-    from trainer.evaluation.registry import build_systems
 
     wait_without_spinning()
     given, started = load_settings(), time.monotonic()
     settings = _with_masking(given, mask_seen)
     corpus = _read(data, settings, protocol, split)
-    sessions = _sessions(corpus, split, users, system or (), settings)
-    systems = build_systems(system or (), _context(corpus, settings, sessions))
+    named = [*(registry.every() if every else ()), *(system or ())]
+    sessions = _sessions(corpus, split, users, named, settings)
+    systems = registry.build_systems(named, _context(corpus, settings, sessions))
     found = _measure(corpus, systems, sessions, settings, quiet=as_json)
     folder = out or settings.data_dir / "evaluations" / time.strftime("%Y%m%d-%H%M%S")
     about = _about(given, time.monotonic() - started)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,9 @@ from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.baselines.counted import PopularitySystem, users_per_item
 from trainer.corpus import Corpus
 from trainer.evaluation import registry
+from trainer.evaluation.context import Context
 from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.systems import System
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
@@ -87,6 +90,21 @@ def test_systems_that_write_profiles_are_measured_on_fewer_users(
     assert users("profile+shuffled") == 7
     assert users("profile", "--users", 9) == 9
     assert users("popularity") > 9
+
+
+def test_all_is_every_system_that_needs_nothing_but_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    build = registry.build_systems
+
+    def popular(named: Sequence[str], context: Context) -> list[System]:
+        asked.extend(named)
+        return build(["popularity"], context)
+
+    monkeypatch.setattr(registry, "build_systems", popular)
+    palate("--data", SAMPLE, "--all", "--system", "profile:x", "--users", 3, "--out", tmp_path)
+    assert {*registry.names(), "profile", "profile+shuffled", "profile:x"} < {*asked}
 
 
 def test_what_systems_read_is_described_beside_the_table(

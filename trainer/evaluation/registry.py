@@ -64,6 +64,11 @@ def names() -> tuple[str, ...]:
     return tuple(entry.name for entry in ENTRIES)
 
 
+def every() -> tuple[str, ...]:
+    """All systems that need nothing but the data: also those that train and write first."""
+    return (*names(), "profile", "profile+shuffled", "profile+sasrec")
+
+
 def writes_profiles(name: str) -> bool:
     """Whether a language model has to write for every session that the system ranks."""
     return _PROFILE.fullmatch(name) is not None
