@@ -2,8 +2,9 @@
 
 A run has ended when what it made serves, or is not to serve. So a release that passed and is not
 yet in service, because the promotion failed or was killed, is found by the next run through the
-plan. The plan that ended last is remembered with what became of its release: the same data would
-only make the same release again, which the gate has refused or an operator has rolled back.
+plan. For each release gone on from, the plan that ended last is remembered with what became of what
+it made: the same data would only make the same release again, which the gate has refused or an
+operator has rolled back. By parent, because a rollback goes back past runs that ended since.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from trainer.log_source import READ, Pins, logged_since
 _FILE: Final = "plan.json"
 _ENDED: Final = "ended.json"
 _RUNS: Final = "runs"
+_REMEMBERED: Final = 16  # ended runs, each of another parent: as far back as rollbacks are expected
 
 T = TypeVar("T")
 
@@ -41,7 +43,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The plan that ended last, and what became of its release (for people)."""
+    """A plan that ended, and what became of its release (for people)."""
 
     plan: Plan
     fate: str
@@ -55,9 +57,12 @@ def under_way(folder: Path) -> Plan | None:
     return _read(folder / _FILE, _plan)
 
 
-def last_ended(folder: Path) -> Ended | None:
-    """The last run that made a release and ended; None if there is none. Raises as `under_way`."""
-    return _read(folder / _ENDED, lambda found: Ended(_plan(found["plan"]), str(found["fate"])))
+def ended_from(folder: Path, parent: str) -> Ended | None:
+    """The last run from `parent` that made a release and ended; None if there is none.
+
+    Raises as `under_way`.
+    """
+    return _ended(folder).get(parent)
 
 
 def begin(
@@ -90,8 +95,15 @@ def end(folder: Path, fate: str) -> None:
     """
     plan = under_way(folder)
     if plan and fate:
-        kept.write(folder / _ENDED, asdict(Ended(plan, fate)))
+        _remember(folder, Ended(plan, fate))
     (folder / _FILE).unlink(missing_ok=True)
+
+
+def _remember(folder: Path, ended: Ended) -> None:
+    """In the place of the one before from the same parent; the oldest are forgotten."""
+    others = [one for one in _ended(folder).values() if one.plan.parent != ended.plan.parent]
+    newest = [*others, ended][-_REMEMBERED:]
+    kept.write(folder / _ENDED, [asdict(one) for one in newest])
 
 
 def drop(folder: Path, plan: Plan) -> None:
@@ -132,15 +144,13 @@ def why_dropped(plan: Plan, serving: str, logged: Pins, forgotten: Collection[st
     return None
 
 
-def why_not_again(
-    ended: Ended, serving: str, learning: str, logged: Pins, least: int
-) -> str | None:
-    """Why a run from `serving` would only repeat the one that ended; None if it would not.
+def why_not_again(ended: Ended, learning: str, logged: Pins, least: int) -> str | None:
+    """Why a run from the same parent would only repeat the one that ended; None if it would not.
 
     `learning`: what it would learn with; `least`: events since then that are worth a run.
     """
     last = ended.plan
-    if (last.parent, last.learning) != (serving, learning) or not _covers(logged, last.until):
+    if last.learning != learning or not _covers(logged, last.until):
         return None
     new = logged_since(last.until["interactions"], logged)
     if new >= least:
@@ -162,13 +172,27 @@ def _kept(folder: Path, plan: Plan) -> Plan:
     return plan
 
 
-def _read(path: Path, made_of: Callable[[dict[str, Any]], T]) -> T | None:
+def _read(path: Path, made_of: Callable[[Any], T]) -> T | None:
     found = kept.read(path)
     try:
         return made_of(found) if found is not None else None
     except (AttributeError, TypeError, KeyError, ValueError) as error:
-        log.warning("%s is no plan (%r): training begins anew", path, error)
+        log.warning("%s is not as this Palate writes it (%r) and is left out", path, error)
         return None
+
+
+def _ended(folder: Path) -> dict[str, Ended]:
+    """By parent, in order of their ends. An earlier Palate kept the last one alone."""
+
+    def made_of(found: Any) -> dict[str, Ended]:
+        ended = [_ended_of(one) for one in ([found] if isinstance(found, dict) else found)]
+        return {one.plan.parent: one for one in ended}
+
+    return _read(folder / _ENDED, made_of) or {}
+
+
+def _ended_of(found: dict[str, Any]) -> Ended:
+    return Ended(**{**found, "plan": _plan(found["plan"])})
 
 
 def _plan(found: dict[str, Any]) -> Plan:

@@ -227,12 +227,11 @@ class _Attempt:
         return replace(under_way.outcome(sessions), new_events=new)
 
     def _made_before(self, least: int) -> str | None:
-        """Why a run now would only make again what the last one made; None if it would not."""
-        ended = plan.last_ended(self._folder)
+        """Why a run now would only make again what one before made; None if it would not."""
+        ended = plan.ended_from(self._folder, self._start.release.id)
         if ended is None or ended.plan.release not in self._tools.releases.ids():
             return None
-        serving = self._start.release.id
-        return plan.why_not_again(ended, serving, self._learning, self._logged, least)
+        return plan.why_not_again(ended, self._learning, self._logged, least)
 
     def _planned(self, planned: plan.Plan | None) -> plan.Plan:
         if planned:

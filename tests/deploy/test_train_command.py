@@ -48,11 +48,15 @@ def settings(make_settings: MakeSettings, tmp_path, monkeypatch: pytest.MonkeyPa
 
 
 def read_by_the_command(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def serving(_: Settings) -> str:
-        return BASE_RELEASE
-
     for name, value in role_environment(settings).items():
         monkeypatch.setenv(name, value)
+    serves(BASE_RELEASE, monkeypatch)
+
+
+def serves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def serving(_: Settings) -> str:
+        return name
+
     monkeypatch.setattr("deploy.commands.train._serving", serving)
 
 
@@ -67,24 +71,25 @@ def with_events(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings
     return found
 
 
-def judged(settings: Settings, *, passed: bool) -> str:
+def judged(settings: Settings, *, passed: bool, parent: str = BASE_RELEASE) -> str:
     """A run whose release was written and judged, and nothing after it."""
     until = logged_until(SegmentLog(settings.log_dir))
     learning = learning_key(settings, base_model_hash(settings), embedder_model(settings))
-    name = plan.begin(settings.training_dir, BASE_RELEASE, until, AT, (), learning).release
+    store = FolderReleaseStore(settings.releases_dir)
+    name = plan.begin(settings.training_dir, parent, until, AT, store.ids(), learning).release
     check = Check("serving", passed, -0.01, 0.0, "lower bound")
-    verdict = Verdict(name, BASE_RELEASE, BASE_RELEASE, 9, (check,))
+    verdict = Verdict(name, parent, BASE_RELEASE, 9, (check,))
     gate = {
         "passed": passed,
         "reasons": list(verdict.reasons),
-        "against": [BASE_RELEASE, BASE_RELEASE],
+        "against": [parent, BASE_RELEASE],
         "checks": [{"name": "serving", "passed": passed, "found": -0.01, "limit": 0.0, "said": ""}],
     }
-    FolderReleaseStore(settings.releases_dir).publish(
+    store.publish(
         replace(
             base_release(settings, AT),
             id=name,
-            parent=BASE_RELEASE,
+            parent=parent,
             kind="trained",
             metrics={"gate": gate, "users": 9},
         )
@@ -173,6 +178,20 @@ def test_what_an_operator_rolled_back_is_not_made_again(with_events: Settings, p
 
     assert f"{name} was made of this data, and served until" in said_of_the_next_run()
     assert promoted == [(name, BASE_RELEASE)]
+
+
+def test_a_rollback_past_a_release_that_was_trained_on_from_is_not_undone_with_its_data(
+    with_events: Settings, monkeypatch, promoted
+) -> None:
+    rolled_back = judged(with_events, passed=True)
+    palate_train()
+    serves(rolled_back, monkeypatch)
+    judged(with_events, passed=False, parent=rolled_back)
+    assert palate_train().exit_code == 4
+    serves(BASE_RELEASE, monkeypatch)
+
+    assert f"{rolled_back} was made of this data, and served until" in said_of_the_next_run()
+    assert promoted == [(rolled_back, BASE_RELEASE)]
 
 
 def test_too_little_that_is_new_is_exit_code_0_with_the_reason(settings: Settings) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from trainer import plan
+from trainer import kept, plan
 
 UNTIL = {"interactions": {0: 7, 1: 3}, "items": {0: 2}, "profile-edits": {}}
 LATER = {"interactions": {0: 9, 1: 3, 2: 1}, "items": {0: 5}, "profile-edits": {0: 1}}
@@ -67,14 +67,14 @@ def test_a_plan_in_another_layout_is_no_plan(tmp_path: Path) -> None:
 def ended(folder: Path) -> plan.Ended:
     plan.begin(folder, "base-0", UNTIL, NOW_MS, (), "settings-1")
     plan.end(folder, "the gate held it back")
-    found = plan.last_ended(folder)
+    found = plan.ended_from(folder, "base-0")
     assert found is not None
     return found
 
 
 def test_a_run_that_ended_is_not_repeated_on_the_same_data(tmp_path: Path) -> None:
     last = ended(tmp_path)
-    said = plan.why_not_again(last, "base-0", "settings-1", LATER, least=4) or ""
+    said = plan.why_not_again(last, "settings-1", LATER, least=4) or ""
 
     assert plan.under_way(tmp_path) is None
     assert said.startswith(f"{last.plan.release} was made of this data, and the gate held it back")
@@ -82,19 +82,61 @@ def test_a_run_that_ended_is_not_repeated_on_the_same_data(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("serving", "learning", "logged", "least"),
+    ("learning", "logged", "least"),
     [
-        ("taste-1", "settings-1", LATER, 4),
-        ("base-0", "settings-2", LATER, 4),
-        ("base-0", "settings-1", {**LATER, "items": {0: 1}}, 4),
-        ("base-0", "settings-1", LATER, 3),
+        ("settings-2", LATER, 4),
+        ("settings-1", {**LATER, "items": {0: 1}}, 4),
+        ("settings-1", LATER, 3),
     ],
-    ids=["another parent", "other settings", "the log was made anew", "enough is new"],
+    ids=["other settings", "the log was made anew", "enough is new"],
 )
 def test_what_makes_another_release_is_no_repetition(
-    tmp_path: Path, serving: str, learning: str, logged: dict, least: int
+    tmp_path: Path, learning: str, logged: dict, least: int
 ) -> None:
-    assert plan.why_not_again(ended(tmp_path), serving, learning, logged, least) is None
+    assert plan.why_not_again(ended(tmp_path), learning, logged, least) is None
+
+
+def ended_beside(folder: Path, parent: str) -> str:
+    """A run from `parent` has made a release and ended; its name."""
+    made = plan.begin(folder, parent, UNTIL, NOW_MS, (), "settings-1")
+    plan.end(folder, f"went on from {parent}")
+    return made.release
+
+
+def test_a_run_is_remembered_though_others_from_other_releases_ended_since(tmp_path: Path) -> None:
+    """As after a rollback past a release from which training has gone on already."""
+    first = ended_beside(tmp_path, "r-1")
+    ended_beside(tmp_path, "r-2")
+    found = plan.ended_from(tmp_path, "r-1")
+
+    assert found is not None
+    assert (found.plan.release, found.fate) == (first, "went on from r-1")
+    assert plan.ended_from(tmp_path, "r-3") is None
+
+
+def test_of_the_runs_from_one_release_the_last_is_remembered_and_of_all_the_newest(
+    tmp_path: Path,
+) -> None:
+    for parent in ("r-0", "again", *(f"r-{n}" for n in range(1, 15)), "again"):
+        ended_beside(tmp_path, parent)
+    assert plan.ended_from(tmp_path, "r-0") is not None
+    ended_beside(tmp_path, "r-15")
+
+    assert plan.ended_from(tmp_path, "r-0") is None
+    assert all(plan.ended_from(tmp_path, name) for name in ("r-1", "r-15", "again"))
+
+
+def test_an_earlier_palates_memory_of_one_ended_run_is_read(tmp_path: Path) -> None:
+    made = plan.begin(tmp_path, "base-0", UNTIL, NOW_MS)
+    kept.write(tmp_path / "ended.json", {"plan": asdict(made), "fate": "was not promoted"})
+
+    assert plan.ended_from(tmp_path, "base-0") == plan.Ended(made, "was not promoted")
+
+
+def test_a_memory_of_ended_runs_in_another_layout_is_left_out(tmp_path: Path) -> None:
+    kept.write(tmp_path / "ended.json", ["r-1"])
+
+    assert plan.ended_from(tmp_path, "base-0") is None
 
 
 def test_a_run_that_made_nothing_leaves_the_last_one_remembered(tmp_path: Path) -> None:
@@ -102,7 +144,7 @@ def test_a_run_that_made_nothing_leaves_the_last_one_remembered(tmp_path: Path) 
     plan.begin(tmp_path, "base-0", LATER, NOW_MS, {last.plan.release})
     plan.end(tmp_path, "")
 
-    assert plan.last_ended(tmp_path) == last
+    assert plan.ended_from(tmp_path, "base-0") == last
 
 
 def test_a_plan_gone_on_with_by_other_settings_says_so(tmp_path: Path) -> None:
