@@ -3,8 +3,8 @@
 All compared releases are measured on the same users, so differences are paired, and in a window
 after what any of them was trained on. Comparing with an anchor beside the serving release, in
 ranking and in what the profiles are, keeps many small losses, each within its margin, from adding
-up. The anchor stands still but for gains: a release that surely ranks above it, and serves, is the
-next one (trainer/outcome.py).
+up. The anchor stands still but for gains and rollbacks: a release that surely ranks above it, and
+serves, is the next one (trainer/outcome.py).
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ class Memory:
     """Kept beside the runs: when they ended, and the release that all are anchored to.
 
     The anchor is the first release that served, then any that surely ranked above it and has been
-    seen to serve. So it follows gains and no losses: what is lost is counted from the best.
+    seen to serve. So it follows gains and no losses: what is lost is counted from the best. One
+    that was rolled back is the bar of nobody: then the release that serves is the anchor.
     """
 
     last_success_ms: int = 0
@@ -79,6 +80,10 @@ class Memory:
                 outcome.ending: self.endings.get(outcome.ending, 0) + 1,
             },
         )
+
+    def anchored_to(self, serving: str) -> Memory:
+        """The anchor was rolled back. What ranked above it may not rank above the new one."""
+        return replace(self, anchor=serving, above="")
 
     def _anchor_after(self, outcome: Outcome, serving: str) -> str:
         """The gate itself takes another anchor where the old one cannot be loaded."""

@@ -42,7 +42,7 @@ from trainer.releasing import EMBEDDER, canary, metrics_of, publish, release_of,
 from trainer.run_key import learning_key
 from trainer.schedule import alone
 from trainer.sessions import Session
-from trainer.starting import Start, anchor_of, start_from
+from trainer.starting import Start, anchor_of, rolled_back, start_from
 from trainer.vectors import forget_unused
 
 KEPT_RUNS: Final = 3
@@ -76,7 +76,9 @@ def run(settings: Settings, tools: Tools, serving: str) -> Outcome:
     with _said_where(folder), alone(folder):
         memory = load_memory(folder)
         try:
-            outcome = _ended(settings, tools, tools.releases.get(serving), memory)
+            release = tools.releases.get(serving)
+            memory = _beside(release, memory, tools.releases)
+            outcome = _ended(settings, tools, release, memory)
         except Exception as error:  # one that is told to stop has not failed: it goes on later
             failed = Outcome("failed", _said(error), seconds=time.monotonic() - started)
             _remember(settings, memory, failed, serving)
@@ -96,6 +98,14 @@ def _said_where(folder: Path) -> Iterator[None]:
             f"training in {folder} was stopped by the system: {error}. Make room, or see to what "
             "it names, and train again: the run goes on from its checkpoints"
         ) from error
+
+
+def _beside(serving: Release, memory: Memory, store: ReleaseStore) -> Memory:
+    """What is remembered, without an anchor that was rolled back."""
+    if not memory.anchor or not rolled_back(store, memory.anchor, serving):
+        return memory
+    log.warning("%s was rolled back: the anchor is %s from now on", memory.anchor, serving.id)
+    return memory.anchored_to(serving.id)
 
 
 def _said(error: Exception) -> str:

@@ -44,6 +44,22 @@ def start_from(store: ReleaseStore, release: Release, settings: Settings, model_
     return Start(release, models, seen_by(release))
 
 
+def rolled_back(store: ReleaseStore, name: str, serving: Release) -> bool:
+    """Whether the release `name` surely is neither `serving` nor one that it went on from.
+
+    False where manifests do not tell: one is gone or damaged, or a trained release names no parent.
+    """
+    release = serving
+    for _ in store.ids():  # it can have gone on from no more
+        if release.id == name or release.parent is None:
+            break
+        try:
+            release = store.get(release.parent)
+        except ReleaseError:
+            return False
+    return release.id != name and release.parent is None and release.kind != "trained"
+
+
 def anchor_of(
     store: ReleaseStore, name: str, start: Start, settings: Settings, model_hash: str
 ) -> Start:

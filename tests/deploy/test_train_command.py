@@ -32,7 +32,7 @@ from tests.trainer.small_run import fill
 from trainer import plan
 from trainer.gate import Check, Verdict
 from trainer.log_source import logged_until
-from trainer.outcome import load_memory
+from trainer.outcome import Memory, load_memory, save_memory
 from trainer.run_key import learning_key
 
 AT = 1_300_000_000_000
@@ -192,6 +192,17 @@ def test_a_rollback_past_a_release_that_was_trained_on_from_is_not_undone_with_i
 
     assert f"{rolled_back} was made of this data, and served until" in said_of_the_next_run()
     assert promoted == [(rolled_back, BASE_RELEASE)]
+
+
+def test_what_an_operator_rolled_back_is_the_anchor_no_longer(
+    with_events: Settings, promoted
+) -> None:
+    rolled_back = judged(with_events, passed=True)
+    palate_train()
+    save_memory(with_events.training_dir, Memory(anchor=rolled_back))
+    said_of_the_next_run()
+
+    assert load_memory(with_events.training_dir).anchor == BASE_RELEASE
 
 
 def test_too_little_that_is_new_is_exit_code_0_with_the_reason(settings: Settings) -> None:

@@ -49,6 +49,15 @@ def test_an_anchor_that_was_replaced_is_the_new_one_from_then_on() -> None:
     assert Memory(anchor="gone").after(judged("taste-1"), 1, "taste-1").anchor == "taste-1"
 
 
+def test_after_a_rollback_the_serving_release_is_the_anchor_and_what_ranked_above_is_no_heir() -> (
+    None
+):
+    rolled_back = Memory(anchor="r-2", above="r-3").anchored_to("r-1")
+    later = rolled_back.after(Outcome("skipped", "little is new"), 1, "r-3")
+
+    assert (rolled_back.anchor, later.anchor) == ("r-1", "r-1")
+
+
 def test_only_a_release_that_passed_or_a_skipped_run_is_a_success() -> None:
     passed = Memory().after(Outcome("passed", ""), 5, "base-0")
     failed = passed.after(Outcome("failed", "disk full"), 9, "base-0")

@@ -12,7 +12,7 @@ from models.ports import Release
 from models.releases import FolderReleaseStore, base_release
 from models.settings import Settings
 from trainer.choosing import Seen
-from trainer.starting import AS_THEY_COME, Start, anchor_of, start_from
+from trainer.starting import AS_THEY_COME, Start, anchor_of, rolled_back, start_from
 
 AT, HERE, THERE = 1_300_000_000_000, "a" * 64, "b" * 64
 
@@ -117,3 +117,32 @@ def test_an_anchor_that_cannot_be_loaded_is_replaced_with_the_reason(
     assert found.reason is not None
     assert "taste-2 is the anchor from now on, in the place of taste-1" in found.reason
     assert why in found.reason
+
+
+@pytest.fixture
+def descends(settings: Settings, store):
+    """`descends("taste-2", "taste-1")` publishes a release that went on from the other."""
+
+    def publish(name: str, parent: str | None) -> Release:
+        release = replace(base_release(settings, AT), id=name, parent=parent, kind="trained")
+        return store.publish(release)
+
+    return publish
+
+
+def test_a_release_that_the_serving_one_did_not_go_on_from_was_rolled_back(store, descends) -> None:
+    first = descends("taste-1", "base-0")
+    second = descends("taste-2", "taste-1")
+
+    assert not any(rolled_back(store, name, second) for name in ("taste-2", "taste-1", "base-0"))
+    assert rolled_back(store, "taste-2", first)
+    assert rolled_back(store, "taste-2", store.get("base-0"))
+
+
+@pytest.mark.parametrize("parent", [None, "gone"], ids=["names no parent", "its parent is gone"])
+def test_a_release_whose_origin_is_not_known_lets_no_other_be_taken_for_rolled_back(
+    store, descends, parent: str | None
+) -> None:
+    descends("taste-1", parent)
+
+    assert not rolled_back(store, "base-0", descends("taste-2", "taste-1"))

@@ -12,6 +12,7 @@ from models.releases import BASE_RELEASE, base_release
 from models.training_settings import TrainSettings
 from tests.trainer.run.running import Calls, Stopped, made, metrics, planned, train
 from tests.trainer.small_run import QUICK, SMALL, START_MS, fill, run_once
+from trainer.outcome import Memory, load_memory, save_memory
 
 pytestmark = pytest.mark.service  # a minute of small training runs
 
@@ -132,6 +133,17 @@ def test_a_refresh_goes_on_from_the_serving_release_at_the_cost_of_what_is_new(
     assert release.metrics["gate"]["against"] == [first.release, BASE_RELEASE]
     assert sum(release.data_range["next_offsets"].values()) == 264
     assert (rounds, of["rlso-1"]) == (3, 1)  # 48 sessions; then a quarter of them, and replayed
+
+
+def test_a_release_that_was_rolled_back_is_no_bar_of_the_next_one(quick, store) -> None:
+    fill(quick)
+    lost = replace(base_release(quick, START_MS), id="lost", parent=BASE_RELEASE, kind="trained")
+    store.publish(lost)
+    save_memory(quick.training_dir, Memory(anchor="lost"))
+    release = made(store, train(quick))
+
+    assert release.metrics["gate"]["against"] == [BASE_RELEASE, BASE_RELEASE]
+    assert load_memory(quick.training_dir).anchor == BASE_RELEASE
 
 
 def test_too_little_that_is_new_is_skipped_with_the_reason(settings, store) -> None:
