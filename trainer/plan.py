@@ -42,11 +42,23 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a run's release."""
+
+    said: str  # for people, as in "r-1 was made of this data, and …"
+    judged_by: str = ""  # if the gate held it back: by which settings, see trainer.run_key
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
-    """A plan that ended, and what became of its release (for people)."""
+    """A plan that ended, and what became of its release."""
 
     plan: Plan
-    fate: str
+    fate: Fate
+
+    def may_pass(self, judged_by: str) -> bool:
+        """Whether the gate held the release back and judges by other settings now."""
+        return self.fate.judged_by not in ("", judged_by)
 
 
 def under_way(folder: Path) -> Plan | None:
@@ -87,12 +99,20 @@ def with_learning(folder: Path, plan: Plan, learning: str) -> Plan:
     return _kept(folder, replace(plan, learning=learning))
 
 
-def end(folder: Path, fate: str) -> None:
-    """The run has ended: the next one makes a plan of its own.
+def again(folder: Path, ended: Plan, now_ms: int, taken: Collection[str]) -> Plan:
+    """A plan for the same release under a new name: only its verdict is to be another.
 
-    `fate`: what became of its release, as in "r-1 was made of this data, and …"; empty if none
-    was made.
+    What the ended run has kept is the new one's, which so has nothing to learn.
     """
+    made = begin(folder, ended.parent, ended.until, now_ms, taken, ended.learning)
+    runs, old = folder / _RUNS, ended.release
+    for path in [*runs.glob(f"{old}-*/gate/{old}.*"), *runs.glob(f"{old}-*")]:
+        path.rename(path.with_name(path.name.replace(old, made.release, 1)))
+    return made
+
+
+def end(folder: Path, fate: Fate | None) -> None:
+    """The run has ended: the next one makes a plan of its own. `fate`: None if it made nothing."""
     plan = under_way(folder)
     if plan and fate:
         _remember(folder, Ended(plan, fate))
@@ -156,10 +176,19 @@ def why_not_again(ended: Ended, learning: str, logged: Pins, least: int) -> str 
     if new >= least:
         return None
     return (
-        f"{last.release} was made of this data, and {ended.fate}; {new} events came since, fewer "
-        f"than train.sessions.min_new_events ({least}). palate releases promote {last.release} "
-        "lets it serve; more events or other settings to learn with make another one"
+        f"{last.release} was made of this data, and {ended.fate.said}; {new} events came since, "
+        f"fewer than train.sessions.min_new_events ({least}). {_ways_on(ended)}"
     )
+
+
+def _ways_on(ended: Ended) -> str:
+    promote = f"palate releases promote {ended.plan.release}"
+    if ended.fate.judged_by:
+        return (
+            f"{promote} --force lets it serve; with other settings of train.gate it is judged "
+            "again; more events or other settings to learn with make another one"
+        )
+    return f"{promote} lets it serve; more events or other settings to learn with make another one"
 
 
 def release_id(now_ms: int) -> str:
@@ -192,7 +221,8 @@ def _ended(folder: Path) -> dict[str, Ended]:
 
 
 def _ended_of(found: dict[str, Any]) -> Ended:
-    return Ended(**{**found, "plan": _plan(found["plan"])})
+    fate = found["fate"]
+    return Ended(_plan(found["plan"]), Fate(fate) if isinstance(fate, str) else Fate(**fate))
 
 
 def _plan(found: dict[str, Any]) -> Plan:

@@ -91,13 +91,19 @@ def canary(policy: Policy, prompts: Sequence[str], kept: Path) -> tuple[CanaryLi
     return canary_lines(policy, said)
 
 
-def metrics_of(measured: Measured, verdict: Verdict, settings: GateSettings) -> dict[str, Any]:
-    """What the manifest keeps of the gate's measurements, with intervals, and of what it said."""
+def metrics_of(
+    measured: Measured, verdict: Verdict, settings: GateSettings, judged_by: str
+) -> dict[str, Any]:
+    """What the manifest keeps of the gate's measurements, with intervals, and of what it said.
+
+    `judged_by`: trainer.run_key.judging_key.
+    """
     return {
         "gate": {
             "passed": verdict.passed,
             "reasons": list(verdict.reasons),
             "against": [verdict.serving, verdict.anchor],
+            "judged_by": judged_by,
             "checks": [
                 {**asdict(check), "found": _finite(check.found)} for check in verdict.checks
             ],
@@ -123,6 +129,11 @@ def _interval(values: PerUser, settings: GateSettings) -> dict[str, float] | Non
     if not len(values):
         return None
     return interval(values, resamples=settings.resamples, seed=settings.seed)._asdict()
+
+
+def judged_by(release: Release) -> str:
+    """By which settings the gate judged it, as `metrics_of` has written; "?" by an earlier one."""
+    return str(release.metrics["gate"].get("judged_by", "?"))
 
 
 def verdict_of(release: Release) -> Verdict:

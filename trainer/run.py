@@ -38,15 +38,25 @@ from trainer.learning.policy import Policy
 from trainer.learning.stages import Learned, Models, Stages
 from trainer.log_source import forgotten_since, logged_since, logged_until
 from trainer.outcome import Memory, Outcome, load_memory, save_memory
-from trainer.releasing import EMBEDDER, canary, metrics_of, publish, release_of, verdict_of
-from trainer.run_key import learning_key
+from trainer.releasing import (
+    EMBEDDER,
+    canary,
+    judged_by,
+    metrics_of,
+    publish,
+    release_of,
+    verdict_of,
+)
+from trainer.run_key import judging_key, learning_key
 from trainer.schedule import alone
 from trainer.sessions import Session
 from trainer.starting import Start, anchor_of, rolled_back, start_from
 from trainer.vectors import forget_unused
 
 KEPT_RUNS: Final = 3
-SERVED: Final = "served until another took its place"  # if the run's parent serves: a rollback
+# If the run's parent serves: a rollback.
+SERVED: Final = plan.Fate("served until another took its place")
+OTHER_GATE: Final = "the gate held it back, and has other settings now"
 
 log = logging.getLogger(__name__)
 
@@ -130,21 +140,23 @@ def _ended(settings: Settings, tools: Tools, serving: Release, memory: Memory) -
     except ReleaseNotReady:
         raise  # the next run tries again
     except ReleaseError as error:
-        plan.end(settings.training_dir, f"could not be let serve ({error})")
+        plan.end(settings.training_dir, plan.Fate(f"could not be let serve ({error})"))
         raise
     plan.end(settings.training_dir, fate)
     return outcome
 
 
-def _fate(outcome: Outcome, tools: Tools) -> str:
+def _fate(outcome: Outcome, tools: Tools) -> plan.Fate | None:
     """Let what passed serve; what became of the release, as in plan.end."""
     if outcome.release is None:
-        return ""
+        return None
+    release = tools.releases.get(outcome.release)
     if outcome.ending == "refused":
-        return "the gate held it back (palate releases show says why; promoting needs --force)"
+        said = "the gate held it back (palate releases show says why)"
+        return plan.Fate(said, judged_by(release))
     if tools.promote is None:
-        return "was not promoted (--no-promote)"
-    tools.promote(tools.releases.get(outcome.release))
+        return plan.Fate("was not promoted (--no-promote)")
+    tools.promote(release)
     return SERVED
 
 
@@ -172,6 +184,7 @@ class _Attempt:
         try:
             found = self._trained(planned)
         except CheckpointMismatch as error:
+            planned = planned or plan.under_way(self._folder)  # one that was to be judged again
             if planned is None:
                 raise
             self._drop(planned, str(error))
@@ -227,7 +240,7 @@ class _Attempt:
             )
         if planned is None and (reason := self._made_before(least)):
             return Outcome("skipped", reason, new_events=new)
-        planned = self._planned(planned)
+        planned = self._planned(planned, least)
         corpus = Corpus.from_log(self._events, settings, until=planned.until)
         sessions = chosen(corpus.sessions.train, self._start.seen, settings.train.sessions)
         if not sessions:
@@ -237,18 +250,39 @@ class _Attempt:
         return replace(under_way.outcome(sessions), new_events=new)
 
     def _made_before(self, least: int) -> str | None:
-        """Why a run now would only make again what one before made; None if it would not."""
-        ended = plan.ended_from(self._folder, self._start.release.id)
-        if ended is None or ended.plan.release not in self._tools.releases.ids():
+        """Why a run now would only make again what one before made, and judge it as then."""
+        ended = self._ended()
+        if ended is None or ended.may_pass(judging_key(self._settings)):
             return None
         return plan.why_not_again(ended, self._learning, self._logged, least)
 
-    def _planned(self, planned: plan.Plan | None) -> plan.Plan:
+    def _ended(self) -> plan.Ended | None:
+        """The last run from what serves now, if what it made is still there."""
+        ended = plan.ended_from(self._folder, self._start.release.id)
+        there = ended and ended.plan.release in self._tools.releases.ids()
+        return ended if there else None
+
+    def _planned(self, planned: plan.Plan | None, least: int) -> plan.Plan:
         if planned:
             return plan.with_learning(self._folder, planned, self._learning)
         now, taken = time.time_ns() // 1_000_000, self._tools.releases.ids()
+        refused = self._to_be_judged_again(least)
+        if refused:
+            found = plan.again(self._folder, refused, now, taken)
+            self._note(f"{refused.release} is judged again, as {found.release}: {OTHER_GATE}")
+            return found
         serving = self._start.release.id
         return plan.begin(self._folder, serving, self._logged, now, taken, self._learning)
+
+    def _to_be_judged_again(self, least: int) -> plan.Plan | None:
+        """What the gate held back, where only its settings have changed since."""
+        ended = self._ended()
+        if ended is None or not plan.why_not_again(ended, self._learning, self._logged, least):
+            return None
+        forgotten = forgotten_since(self._events, ended.plan.until)
+        serving = self._start.release.id
+        dropped = plan.why_dropped(ended.plan, serving, self._logged, forgotten)
+        return None if dropped else ended.plan
 
 
 def _outcome_of(release: Release) -> Outcome:
@@ -332,7 +366,9 @@ class _Run:
             self._settings,
             embedder=EMBEDDER if models.embedder else self._settings.embedder.model,
             canary=canary(policy, prompts, self._folder / "canary.jsonl"),
-            metrics=metrics_of(measured, verdict, self._settings.train.gate),
+            metrics=metrics_of(
+                measured, verdict, self._settings.train.gate, judging_key(self._settings)
+            ),
             begun_with=self._start.seen,
         )
         return publish(self._tools.releases, release, adapter, models.embedder)

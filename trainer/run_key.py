@@ -1,4 +1,7 @@
-"""The name of what a run learns with: with the same one, the same data gives the same release."""
+"""Names of what a run learns with and of what it is judged by.
+
+With the same ones, the same data gives the same release and the same verdict.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,13 @@ from models.settings import Settings
 _GROUPS: Final = {"rounds", "passes", "sessions", "policy", "warm_start", "rlso", "contrastive"}
 # Within them, what moves no weight: when to train, and where rollouts are written.
 _NOT_LEARNED_WITH: Final = {"sessions": {"min_new_events"}, "rlso": {"vllm_url"}}
+# What the gate ranks by: not how often the tracker looks, and in what portions.
+_NOT_RANKED_BY: Final = {"interval_s", "tick_s", "batch", "refresh_s", "exact_up_to"}
+_COUNTED_BY: Final = {
+    "cooccurrence_neighbours",
+    "pair_half_life_days",
+    "popularity_half_life_days",
+}
 
 
 def learning_key(settings: Settings, model_hash: str, embedder: ModelSource) -> str:
@@ -26,4 +36,14 @@ def learning_key(settings: Settings, model_hash: str, embedder: ModelSource) -> 
         settings.windows.model_dump(mode="json"),
         [settings.ranking.exclude_seen, settings.embedder.description_chars],
         [settings.profile.model, model_hash, files_hash(embedder)],
+    )
+
+
+def judging_key(settings: Settings) -> str:
+    """Of the settings by which the gate measures and judges, beside those in `learning_key`."""
+    return digest(
+        settings.train.gate.model_dump(mode="json"),
+        settings.train.evaluation.ks,
+        settings.ranking.model_dump(mode="json", exclude=_NOT_RANKED_BY),
+        settings.index.model_dump(mode="json", include=_COUNTED_BY),
     )

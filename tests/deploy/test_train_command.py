@@ -33,7 +33,7 @@ from trainer import plan
 from trainer.gate import Check, Verdict
 from trainer.log_source import logged_until
 from trainer.outcome import Memory, load_memory, save_memory
-from trainer.run_key import learning_key
+from trainer.run_key import judging_key, learning_key
 
 AT = 1_300_000_000_000
 
@@ -83,6 +83,7 @@ def judged(settings: Settings, *, passed: bool, parent: str = BASE_RELEASE) -> s
         "passed": passed,
         "reasons": list(verdict.reasons),
         "against": [parent, BASE_RELEASE],
+        "judged_by": judging_key(settings),
         "checks": [{"name": "serving", "passed": passed, "found": -0.01, "limit": 0.0, "said": ""}],
     }
     store.publish(
@@ -158,7 +159,7 @@ def test_a_release_that_the_gate_holds_back_is_exit_code_4_with_the_reason(
     again = said_of_the_next_run()
     assert f"{name} was made of this data, and the gate held it back" in again
     assert "0 events came since, fewer than train.sessions.min_new_events (200)" in again
-    assert f"palate releases promote {name} lets it serve" in again
+    assert f"palate releases promote {name} --force lets it serve" in again
 
 
 def test_without_promotion_what_passes_waits_for_a_person(with_events: Settings, promoted) -> None:

@@ -19,7 +19,7 @@ def test_a_plan_is_found_again_until_it_is_done(tmp_path: Path) -> None:
 
     assert plan.under_way(tmp_path) == made
     assert plan.why_dropped(made, "base-0", LATER, ()) is None
-    plan.end(tmp_path, "")
+    plan.end(tmp_path, None)
     assert plan.under_way(tmp_path) is None
 
 
@@ -64,9 +64,12 @@ def test_a_plan_in_another_layout_is_no_plan(tmp_path: Path) -> None:
     assert plan.under_way(tmp_path) is None
 
 
-def ended(folder: Path) -> plan.Ended:
+HELD_BACK = plan.Fate("the gate held it back", judged_by="gate-1")
+
+
+def ended(folder: Path, fate: plan.Fate = HELD_BACK) -> plan.Ended:
     plan.begin(folder, "base-0", UNTIL, NOW_MS, (), "settings-1")
-    plan.end(folder, "the gate held it back")
+    plan.end(folder, fate)
     found = plan.ended_from(folder, "base-0")
     assert found is not None
     return found
@@ -79,6 +82,44 @@ def test_a_run_that_ended_is_not_repeated_on_the_same_data(tmp_path: Path) -> No
     assert plan.under_way(tmp_path) is None
     assert said.startswith(f"{last.plan.release} was made of this data, and the gate held it back")
     assert "3 events came since" in said
+
+
+def test_the_command_that_is_named_lets_the_release_serve(tmp_path: Path) -> None:
+    """What the gate held back is promoted only by --force."""
+    refused = ended(tmp_path)
+    passed = ended(tmp_path, plan.Fate("was not promoted"))
+    said = [plan.why_not_again(one, "settings-1", LATER, 4) or "" for one in (refused, passed)]
+
+    assert f"promote {refused.plan.release} --force lets it serve; with other settings" in said[0]
+    assert f"promote {passed.plan.release} lets it serve; more events" in said[1]
+
+
+def test_only_what_the_gate_held_back_may_pass_by_other_settings_of_the_gate(
+    tmp_path: Path,
+) -> None:
+    refused = ended(tmp_path)
+
+    assert (refused.may_pass("gate-1"), refused.may_pass("gate-2")) == (False, True)
+    assert not ended(tmp_path, plan.Fate("was not promoted")).may_pass("gate-2")
+
+
+def test_a_run_to_be_judged_again_goes_on_from_all_that_the_ended_one_kept(tmp_path: Path) -> None:
+    last = ended(tmp_path).plan
+    run = plan.run_folder(tmp_path, last, "key")
+    for name in (f"{last.release}.answers", "base-0.answers"):
+        (run / "gate").mkdir(parents=True, exist_ok=True)
+        (run / "gate" / name).write_text(name)
+    made = plan.again(tmp_path, last, NOW_MS, {last.release})
+    taken_over = plan.run_folder(tmp_path, made, "key") / "gate"
+
+    assert made.release != last.release
+    assert replace(made, release=last.release) == last
+    assert plan.under_way(tmp_path) == made
+    assert {path.name for path in taken_over.iterdir()} == {
+        f"{made.release}.answers",
+        "base-0.answers",
+    }
+    assert not run.exists()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +140,7 @@ def test_what_makes_another_release_is_no_repetition(
 def ended_beside(folder: Path, parent: str) -> str:
     """A run from `parent` has made a release and ended; its name."""
     made = plan.begin(folder, parent, UNTIL, NOW_MS, (), "settings-1")
-    plan.end(folder, f"went on from {parent}")
+    plan.end(folder, plan.Fate(f"went on from {parent}"))
     return made.release
 
 
@@ -110,7 +151,7 @@ def test_a_run_is_remembered_though_others_from_other_releases_ended_since(tmp_p
     found = plan.ended_from(tmp_path, "r-1")
 
     assert found is not None
-    assert (found.plan.release, found.fate) == (first, "went on from r-1")
+    assert (found.plan.release, found.fate.said) == (first, "went on from r-1")
     assert plan.ended_from(tmp_path, "r-3") is None
 
 
@@ -130,7 +171,7 @@ def test_an_earlier_palates_memory_of_one_ended_run_is_read(tmp_path: Path) -> N
     made = plan.begin(tmp_path, "base-0", UNTIL, NOW_MS)
     kept.write(tmp_path / "ended.json", {"plan": asdict(made), "fate": "was not promoted"})
 
-    assert plan.ended_from(tmp_path, "base-0") == plan.Ended(made, "was not promoted")
+    assert plan.ended_from(tmp_path, "base-0") == plan.Ended(made, plan.Fate("was not promoted"))
 
 
 def test_a_memory_of_ended_runs_in_another_layout_is_left_out(tmp_path: Path) -> None:
@@ -142,7 +183,7 @@ def test_a_memory_of_ended_runs_in_another_layout_is_left_out(tmp_path: Path) ->
 def test_a_run_that_made_nothing_leaves_the_last_one_remembered(tmp_path: Path) -> None:
     last = ended(tmp_path)
     plan.begin(tmp_path, "base-0", LATER, NOW_MS, {last.plan.release})
-    plan.end(tmp_path, "")
+    plan.end(tmp_path, None)
 
     assert plan.ended_from(tmp_path, "base-0") == last
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.settings import Settings
-from trainer.run_key import learning_key
+from trainer.run_key import judging_key, learning_key
 
 
 @pytest.fixture
@@ -76,3 +76,21 @@ def test_a_run_is_another_one_with_other_models_or_windows(settings) -> None:
         key(settings.model_copy(update={"ranking": masked})),
     }
     assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "another"),
+    [
+        ({"train": {"gate": {"margin": 0.01}}}, True),
+        ({"train": {"gate": {"users": 7}}}, True),
+        ({"ranking": {"diversity": 0.5}}, True),
+        ({"index": {"pair_half_life_days": 7}}, True),
+        ({"train": {"sessions": {"horizon": 3}}}, False),
+        ({"ranking": {"tick_s": 1.0}}, False),
+        ({"index": {"linger_s": 1.0}}, False),
+    ],
+)
+def test_a_verdict_may_be_another_where_the_gate_measures_or_judges_otherwise(
+    make_settings, changes: dict[str, Any], another: bool
+) -> None:
+    assert (judging_key(make_settings(**changes)) != judging_key(make_settings())) == another

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.ports import Release
 from models.releases import BASE_RELEASE
+from models.schemas import ProfileEdit
 from models.settings import Settings
-from tests.trainer.small_run import run_once
+from streams.codec import partition_for
+from streams.event_log import SegmentLog
+from tests.streams.logged import record, record_of
+from tests.trainer.small_run import DAY_MS, START_MS, run_once
+from trainer.learning import checkpoints
 from trainer.outcome import Outcome
 
 
@@ -59,3 +65,19 @@ def metrics(settings: Settings) -> dict[str, float]:
 def made(store, outcome: Outcome) -> Release:
     assert outcome.release
     return store.verify(outcome.release)
+
+
+def forget(settings: Settings, user_id: str) -> None:
+    """The wish, logged after all that the user did."""
+    log = SegmentLog(settings.log_dir)
+    partition = partition_for(user_id.encode(), settings.kafka.partitions)
+    wish = ProfileEdit(edit_id="1", user_id=user_id, action="forget", timestamp=START_MS)
+    at = START_MS + 1_000 * DAY_MS
+    record(log, settings, [record_of("profile-edits", partition, 0, wish, at)])
+
+
+def of_another_run(folder: Path) -> None:
+    """The checkpoint there is so from now on."""
+    state = checkpoints.load(folder, checkpoints._read(folder / "checkpoint.pt")["identity"])
+    assert state is not None
+    checkpoints.save(folder, state, "another run")

@@ -12,16 +12,22 @@ import orjson
 import pytest
 
 from models.releases import BASE_RELEASE, FolderReleaseStore, base_release
-from models.schemas import Item, ProfileEdit
+from models.schemas import Item
 from models.settings import Settings
 from models.training_settings import TrainSettings
-from streams.codec import partition_for
 from streams.event_log import SegmentLog
 from tests.conftest import role_environment
 from tests.streams.logged import record, record_of
-from tests.trainer.run.running import Calls, Stopped, metrics, planned, train
-from tests.trainer.small_run import DAY_MS, QUICK, SMALL, START_MS, fill, run_once
-from trainer.learning import checkpoints
+from tests.trainer.run.running import (
+    Calls,
+    Stopped,
+    forget,
+    metrics,
+    of_another_run,
+    planned,
+    train,
+)
+from tests.trainer.small_run import QUICK, SMALL, START_MS, fill, run_once
 from trainer.outcome import load_memory
 from trainer.run_log import RunLog
 
@@ -67,15 +73,6 @@ def test_a_run_that_is_told_to_stop_has_not_failed(quick, store, stop: BaseExcep
     assert planned(quick)
 
 
-def forget(settings: Settings, user_id: str) -> None:
-    """The wish, logged after all that the user did."""
-    log = SegmentLog(settings.log_dir)
-    partition = partition_for(user_id.encode(), settings.kafka.partitions)
-    wish = ProfileEdit(edit_id="1", user_id=user_id, action="forget", timestamp=START_MS)
-    at = START_MS + 1_000 * DAY_MS
-    record(log, settings, [record_of("profile-edits", partition, 0, wish, at)])
-
-
 def test_a_wish_to_be_forgotten_ends_the_run_that_had_read_the_user(quick, store) -> None:
     fill(quick)
     with pytest.raises(Stopped):
@@ -97,9 +94,7 @@ def test_a_checkpoint_of_another_run_is_begun_anew_with_the_reason(quick, store)
     with pytest.raises(Stopped):
         train(quick, Calls(stop_at=f"gate: {BASE_RELEASE}"))
     (kept,) = quick.training_dir.glob("runs/*/warm-start")
-    state = checkpoints.load(kept, checkpoints._read(kept / "checkpoint.pt")["identity"])
-    assert state is not None
-    checkpoints.save(kept, state, "another run")
+    of_another_run(kept)
 
     outcome = train(quick)
 

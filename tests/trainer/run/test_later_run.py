@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,18 @@ import pytest
 from models.errors import ReleaseError, ReleaseNotReady
 from models.ports import Release
 from models.releases import BASE_RELEASE, base_release
+from models.settings import Settings
 from models.training_settings import TrainSettings
-from tests.trainer.run.running import Calls, Stopped, made, metrics, planned, train
+from tests.trainer.run.running import (
+    Calls,
+    Stopped,
+    forget,
+    made,
+    metrics,
+    of_another_run,
+    planned,
+    train,
+)
 from tests.trainer.small_run import QUICK, SMALL, START_MS, fill, run_once
 from trainer.outcome import Memory, load_memory, save_memory
 
@@ -99,6 +110,67 @@ def test_what_was_made_once_is_made_again_only_for_more_events_or_other_settings
 
     fill(quick, days=1, first_day=20)  # 12 events
     assert made(store, train(quick)).id not in (first.id, other.id)
+
+
+def with_margin(settings: Settings, margin: float) -> Settings:
+    gate = settings.train.gate.model_copy(update={"margin": margin})
+    return settings.model_copy(update={"train": settings.train.model_copy(update={"gate": gate})})
+
+
+def test_what_the_gate_held_back_is_judged_again_by_other_settings_and_not_trained_again(
+    quick, store
+) -> None:
+    fill(quick)
+    strict = with_margin(quick, 0.0)  # of an untrained embedder: the bound is not above 0
+    refused = made(store, train(strict))
+    assert train(strict).ending == "skipped"
+    fill(quick, users=2, days=1, first_day=20)  # too little to train on
+    calls, promoted = Calls(), []
+    outcome = train(with_margin(quick, 1.0), calls, promote=promoted.append)
+    release = made(store, outcome)
+
+    assert not refused.metrics["gate"]["passed"]
+    assert outcome.ending == "passed"
+    assert f"{refused.id} is judged again, as {release.id}" in outcome.notes[0]
+    assert promoted == [release] != [refused]
+    assert release.files == refused.files
+    assert release.data_range == refused.data_range
+    assert "warm-start" not in calls.stages
+
+
+def test_what_is_judged_again_is_made_as_before_where_its_run_is_gone(quick, store) -> None:
+    fill(quick)
+    refused = made(store, train(with_margin(quick, 0.0)))
+    shutil.rmtree(quick.training_dir / "runs")
+    fill(quick, users=2, days=1, first_day=20)
+    release = made(store, train(quick))
+
+    assert release.id != refused.id
+    assert release.files == refused.files
+
+
+def test_what_is_judged_again_is_made_anew_where_its_checkpoints_are_of_another_run(
+    quick, store
+) -> None:
+    """As after an update of Palate."""
+    fill(quick)
+    train(with_margin(quick, 0.0))
+    (kept,) = quick.training_dir.glob("runs/*/warm-start")
+    of_another_run(kept)
+    outcome = train(quick)
+
+    assert outcome.ending == "passed"
+    assert "is of another run (another run" in outcome.notes[1]
+
+
+def test_what_learned_of_a_user_who_is_to_be_forgotten_is_not_judged_again(quick, store) -> None:
+    fill(quick)
+    refused = made(store, train(with_margin(quick, 0.0)))
+    forget(quick, "user-1")
+    outcome = train(quick)
+
+    assert outcome.notes == ()
+    assert made(store, outcome).files != refused.files
 
 
 REFRESH = QUICK | {
