@@ -278,7 +278,8 @@ class TrainerMetrics(Metrics):
         super().__init__(registry)
         self.last_success = self._gauge(
             "palate_training_last_success_timestamp_seconds",
-            "When training last ended as it should: with a release, or skipped.",
+            "When training last ended as it should: with a release that passed, or skipped; not "
+            "skipped because the last release was refused or could not be let serve.",
         )
         self.last_run = self._gauge(
             "palate_training_last_run_timestamp_seconds", "When the last run ended, however."
@@ -309,11 +310,13 @@ class TrainerMetrics(Metrics):
             "Events since the serving release's data; absent where the run did not count them.",
         )
         self.gate = self._gauge(
-            "palate_training_gate_passed", "1 if the gate's rule was kept, 0 if not.", "rule"
+            "palate_training_gate_passed",
+            "1 if the release that was judged last kept the gate's rule, 0 if not.",
+            "rule",
         )
         self.gate_found = self._gauge(
             "palate_training_gate_found",
-            "What the gate's rule found; its limit in the log.",
+            "What the gate's rule found in the release that was judged last; its limit in the log.",
             "rule",
         )
 

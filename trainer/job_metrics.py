@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from http.client import HTTPException
 from pathlib import Path
 from typing import get_args
@@ -40,7 +41,10 @@ def _write(path: Path, registry: CollectorRegistry) -> None:
 
 
 def fill(metrics: TrainerMetrics, outcome: Outcome, memory: Memory) -> None:
-    """Set every metric that the outcome knows; others are absent, not 0."""
+    """Set every metric that the outcome knows; others are absent, not 0.
+
+    Of the gate's rules the last verdict is told, of whichever run it is.
+    """
     metrics.last_success.set(memory.last_success_ms / 1000)
     metrics.last_run.set(memory.last_run_ms / 1000)
     metrics.seconds.set(outcome.seconds)
@@ -58,6 +62,7 @@ def fill(metrics: TrainerMetrics, outcome: Outcome, memory: Memory) -> None:
     for when, reward in (("before", outcome.reward_before), ("after", outcome.reward_after)):
         if reward is not None:
             metrics.reward.labels(when=when).set(reward)
-    for check in outcome.verdict.checks if outcome.verdict else ():
-        metrics.gate.labels(rule=check.name).set(check.passed)
-        metrics.gate_found.labels(rule=check.name).set(check.found)
+    for rule, passed in memory.gate_passed.items():
+        metrics.gate.labels(rule=rule).set(passed)
+    for rule, found in memory.gate_found.items():
+        metrics.gate_found.labels(rule=rule).set(-math.inf if found is None else found)

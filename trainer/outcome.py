@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ class Outcome:
     verdict: Verdict | None = None
     notes: Sequence[str] = ()  # what else is to be known: what was begun anew, and why
     seconds: float = 0.0  # wall time of the run
+    unserved: bool = False  # skipped, as what was made of this data may not serve
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -60,16 +62,18 @@ class Memory:
     anchor: str = ""  # the gate's second comparison
     above: str = ""  # the newest release that surely ranks above it: the next anchor, if it serves
     skipped_as: str = ""  # why the last run was skipped, if it was
+    gate_passed: dict[str, bool] = field(default_factory=dict)  # by rule: the last verdict
+    gate_found: dict[str, float | None] = field(default_factory=dict)  # None: the bound of no users
     endings: dict[str, int] = field(default_factory=dict)
 
     def after(self, outcome: Outcome, at_ms: int, serving: str) -> Memory:
         """With one more run beside `serving`. A refused release is no success of the job, nor is
-        a failure.
+        a failure, nor is a run that is skipped because of them.
         """
-        good = outcome.ending in ("passed", "skipped")
+        good = outcome.ending in ("passed", "skipped") and not outcome.unserved
         anchor = self._anchor_after(outcome, serving)
         return replace(
-            self,
+            self._judged_by(outcome.verdict),
             anchor=anchor,
             above=self._above_after(outcome, anchor),
             last_run_ms=at_ms,
@@ -78,6 +82,19 @@ class Memory:
             endings={
                 **self.endings,
                 outcome.ending: self.endings.get(outcome.ending, 0) + 1,
+            },
+        )
+
+    def _judged_by(self, verdict: Verdict | None) -> Memory:
+        """The last verdict stands until there is a newer one."""
+        if verdict is None:
+            return self
+        return replace(
+            self,
+            gate_passed={check.name: check.passed for check in verdict.checks},
+            gate_found={
+                check.name: check.found if math.isfinite(check.found) else None
+                for check in verdict.checks
             },
         )
 

@@ -46,6 +46,7 @@ class Fate:
     """What became of a run's release."""
 
     said: str  # for people, as in "r-1 was made of this data, and …"
+    may_serve: bool = True  # False: the gate held it back, or a role refused it
     judged_by: str = ""  # if the gate held it back: by which settings, see trainer.run_key
 
 

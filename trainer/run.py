@@ -84,13 +84,16 @@ def run(settings: Settings, tools: Tools, serving: str) -> Outcome:
     """
     folder, started = settings.training_dir, time.monotonic()
     with _said_where(folder), alone(folder):
-        memory = load_memory(folder)
+        memory, verdict = load_memory(folder), None
         try:
             release = tools.releases.get(serving)
             memory = _beside(release, memory, tools.releases)
-            outcome = _ended(settings, tools, release, memory)
+            outcome = _Attempt(settings, tools, release, memory).outcome()
+            verdict = outcome.verdict
+            _end(settings, tools, outcome)
         except Exception as error:  # one that is told to stop has not failed: it goes on later
-            failed = Outcome("failed", _said(error), seconds=time.monotonic() - started)
+            seconds = time.monotonic() - started
+            failed = Outcome("failed", _said(error), verdict=verdict, seconds=seconds)
             _remember(settings, memory, failed, serving)
             raise
         outcome = replace(outcome, seconds=time.monotonic() - started)
@@ -132,18 +135,17 @@ def _remember(settings: Settings, memory: Memory, outcome: Outcome, serving: str
     job_metrics.publish(settings, outcome, after)
 
 
-def _ended(settings: Settings, tools: Tools, serving: Release, memory: Memory) -> Outcome:
-    """Train or go on, then promote. The plan stays until there is nothing left to do."""
-    outcome = _Attempt(settings, tools, serving, memory).outcome()
+def _end(settings: Settings, tools: Tools, outcome: Outcome) -> None:
+    """Promote what passed. The plan stays until there is nothing left to do."""
     try:
         fate = _fate(outcome, tools)
     except ReleaseNotReady:
         raise  # the next run tries again
     except ReleaseError as error:
-        plan.end(settings.training_dir, plan.Fate(f"could not be let serve ({error})"))
+        fate = plan.Fate(f"could not be let serve ({error})", may_serve=False)
+        plan.end(settings.training_dir, fate)
         raise
     plan.end(settings.training_dir, fate)
-    return outcome
 
 
 def _fate(outcome: Outcome, tools: Tools) -> plan.Fate | None:
@@ -153,7 +155,7 @@ def _fate(outcome: Outcome, tools: Tools) -> plan.Fate | None:
     release = tools.releases.get(outcome.release)
     if outcome.ending == "refused":
         said = "the gate held it back (palate releases show says why)"
-        return plan.Fate(said, judged_by(release))
+        return plan.Fate(said, may_serve=False, judged_by=judged_by(release))
     if tools.promote is None:
         return plan.Fate("was not promoted (--no-promote)")
     tools.promote(release)
@@ -238,8 +240,8 @@ class _Attempt:
                 f"train.sessions.min_new_events ({least})",
                 new_events=new,
             )
-        if planned is None and (reason := self._made_before(least)):
-            return Outcome("skipped", reason, new_events=new)
+        if planned is None and (skipped := self._made_before(least)):
+            return replace(skipped, new_events=new)
         planned = self._planned(planned, least)
         corpus = Corpus.from_log(self._events, settings, until=planned.until)
         sessions = chosen(corpus.sessions.train, self._start.seen, settings.train.sessions)
@@ -249,12 +251,13 @@ class _Attempt:
         self._note(under_way.set_aside)
         return replace(under_way.outcome(sessions), new_events=new)
 
-    def _made_before(self, least: int) -> str | None:
-        """Why a run now would only make again what one before made, and judge it as then."""
+    def _made_before(self, least: int) -> Outcome | None:
+        """Skipped, if a run would only make again what one before made, and judge it as then."""
         ended = self._ended()
         if ended is None or ended.may_pass(judging_key(self._settings)):
             return None
-        return plan.why_not_again(ended, self._learning, self._logged, least)
+        reason = plan.why_not_again(ended, self._learning, self._logged, least)
+        return Outcome("skipped", reason, unserved=not ended.fate.may_serve) if reason else None
 
     def _ended(self) -> plan.Ended | None:
         """The last run from what serves now, if what it made is still there."""

@@ -28,6 +28,7 @@ from streams.event_log import SegmentLog
 from streams.serving_release import ServingRelease
 from tests.conftest import MakeSettings, role_environment
 from tests.trainer.learning.tiny_models import tiny_llama
+from tests.trainer.run.running import metrics
 from tests.trainer.small_run import fill
 from trainer import plan
 from trainer.gate import Check, Verdict
@@ -162,13 +163,33 @@ def test_a_release_that_the_gate_holds_back_is_exit_code_4_with_the_reason(
     assert f"palate releases promote {name} --force lets it serve" in again
 
 
+def last_success(settings: Settings) -> float:
+    return metrics(settings)["palate_training_last_success_timestamp_seconds"]
+
+
+def test_what_the_gate_held_back_is_told_to_prometheus_until_another_release_is_judged(
+    with_events: Settings, promoted
+) -> None:
+    judged(with_events, passed=False)
+    palate_train()
+    said_of_the_next_run()
+    found = metrics(with_events)
+
+    assert found["palate_training_outcome/skipped"] == 1
+    assert found["palate_training_gate_passed/serving"] == 0
+    assert found["palate_training_gate_found/serving"] == -0.01
+    assert last_success(with_events) == 0
+
+
 def test_without_promotion_what_passes_waits_for_a_person(with_events: Settings, promoted) -> None:
     name = judged(with_events, passed=True)
     done = palate_train("--no-promote")
 
     assert (done.exit_code, promoted) == (0, [])
     assert "palate releases promote lets it serve" in done.output
+    before = last_success(with_events)
     assert f"{name} was made of this data, and was not promoted" in said_of_the_next_run()
+    assert last_success(with_events) > before > 0
     assert promoted == []
 
 
@@ -244,6 +265,8 @@ def test_a_promotion_that_is_refused_is_exit_code_1_and_not_tried_again(
 
     assert exit_code(monkeypatch) == 1
     assert "could not be let serve (refused by profiler/1)" in said_of_the_next_run()
+    assert metrics(with_events)["palate_training_gate_passed/serving"] == 1
+    assert last_success(with_events) == 0
 
 
 @contextmanager

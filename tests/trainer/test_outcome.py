@@ -63,3 +63,11 @@ def test_only_a_release_that_passed_or_a_skipped_run_is_a_success() -> None:
     failed = passed.after(Outcome("failed", "disk full"), 9, "base-0")
 
     assert (failed.last_success_ms, failed.last_run_ms) == (5, 9)
+
+
+def test_a_run_that_is_skipped_because_a_release_may_not_serve_is_no_success() -> None:
+    refused = Memory(last_success_ms=3).after(judged("base-0"), 5, "base-0")
+    again = refused.after(Outcome("skipped", "was made before", unserved=True), 9, "base-0")
+    little = again.after(Outcome("skipped", "little is new"), 11, "base-0")
+
+    assert [one.last_success_ms for one in (refused, again, little)] == [3, 3, 11]
