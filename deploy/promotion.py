@@ -51,7 +51,8 @@ class Progress:
         if not self.engines:
             return "no profiler runs; palate up starts one"
         waiting = len(self.engines - self.ready)
-        return f"{waiting} of {len(self.engines)} profilers load it" if waiting else None
+        which = f"{waiting} of {len(self.engines)} profilers"
+        return f"{which} load it, or wait for their engine" if waiting else None
 
 
 Say = Callable[[Progress], None]

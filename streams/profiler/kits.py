@@ -171,6 +171,7 @@ class Kits:
     async def _proven(self, release: Release, kit: Kit) -> str | None:
         if self._encoder is None or kit.adapter is None:
             return None
+        said = ""
         while True:
             try:
                 await self._prepare(release)
@@ -179,7 +180,9 @@ class Kits:
                     self._shown.add(release.id)
                     await _warm_up(self._encoder, release.canary, kit.adapter)
             except EngineUnavailable as error:
-                log.info("release %s waits for the engine: %s", release.id, error)
+                if str(error) != said:  # once: an engine may be away for days
+                    log.warning("release %s waits for the engine: %s", release.id, error)
+                said = str(error)
                 await asyncio.sleep(AGAIN_S)
             else:
                 return reason

@@ -18,7 +18,6 @@ from streams.serving_release import ServingRelease
 
 log = logging.getLogger(__name__)
 
-PROVEN_WITHIN_S: Final = 600.0  # a busy CPU server needs minutes for a new adapter's first batch
 AGAIN_S: Final = 5.0  # between tries to load the release that serves
 
 
@@ -96,15 +95,34 @@ class Proving:
         self._answered: ReleaseAnnouncement | None = None
 
     async def run(self, producer: AIOKafkaProducer) -> None:
-        """Answer candidates, for ever; one that is published again is proven again."""
+        """Answer candidates, for ever; one that is published again is proven again.
+
+        A proof takes as long as the engine is away: nothing is said until then, and whoever
+        promotes has a limit of their own. It ends without an answer when the candidate changes.
+        """
         while True:
             published = self._publication()
             if published is None or published is self._answered:
                 await self._releases.change()
                 continue
-            reason = await self._reason_against(published.release)
-            await self._answer(producer, published.release, reason)
-            self._answered = published
+            proof = asyncio.create_task(self._reason_against(published.release))
+            if await self._done_in_time(proof, published):
+                await self._answer(producer, published.release, proof.result())
+                self._answered = published
+
+    async def _done_in_time(
+        self, proof: asyncio.Task[str | None], published: ReleaseAnnouncement
+    ) -> bool:
+        """Wait for the proof, at most until another candidate takes the place of `published`."""
+        changed = self._releases.until(lambda _: self._publication() is not published)
+        gone = asyncio.create_task(changed)
+        try:
+            await asyncio.wait({proof, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return not gone.done()
+        finally:
+            proof.cancel()
+            gone.cancel()
+            await asyncio.gather(proof, gone, return_exceptions=True)
 
     def _publication(self) -> ReleaseAnnouncement | None:
         """The candidate's `published` step."""
@@ -115,10 +133,7 @@ class Proving:
     async def _reason_against(self, release: str) -> str | None:
         log.info("proving release %s", release)
         try:
-            async with asyncio.timeout(PROVEN_WITHIN_S):
-                return await self._kits.prove(release)
-        except TimeoutError:
-            return f"it could not be proven within {PROVEN_WITHIN_S:.0f} s; is the engine well?"
+            return await self._kits.prove(release)
         except PalateError as error:
             return str(error)
 
