@@ -139,7 +139,9 @@ class ProfileSettings(Group):
     api_key: SecretStr | None = Field(None, description="Key for that server.")
     served_model: str | None = Field(None, description="Model or LoRA name to ask the server for.")
     max_tokens: int = Field(256, ge=16, le=256, description="Most tokens of a profile.")
-    max_new_tokens: int = Field(96, ge=8, description="Most tokens the model may write.")
+    max_new_tokens: int = Field(
+        96, ge=8, description="Most tokens that the model may write, served or in training."
+    )
     max_prompt_tokens: int = Field(1024, ge=128, description="Most tokens of a prompt.")
     in_flight: int = Field(32, ge=1, description="Requests worked on at once.")
     batch: int = Field(8, ge=1, description="Prompts per batch of the embedded model.")

@@ -43,7 +43,6 @@ class PolicySettings(Group):
     rank: int = Field(8, ge=1, description="LoRA rank, on all linear layers.")
     alpha: int = Field(16, ge=1, description="LoRA alpha.")
     max_prompt_tokens: int = Field(768, ge=64, description="Longer prompts are left out.")
-    max_new_tokens: int = Field(96, ge=8, description="Most tokens of a rollout or target.")
 
 
 class WarmStartSettings(Group):

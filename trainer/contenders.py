@@ -17,7 +17,7 @@ from trainer.corpus import Corpus, newest_of_each, sample_users
 from trainer.evaluation.context import Context
 from trainer.gate import Measured
 from trainer.judging import Answer, checked
-from trainer.learning.policy import Policy
+from trainer.learning.policy import Policy, policy_options
 from trainer.learning.writing import write_answers
 from trainer.measuring import Contender, Write, measure
 from trainer.sessions import Key, Session, request_of
@@ -63,7 +63,7 @@ class Gauge:
 
     def measure(self, name: str, adapter: Path | None, embedder: Path | None) -> Measured:
         """A release by its folders; None: what the settings name."""
-        policy = Policy.load(self._base, self._settings.train.policy, adapter=adapter)
+        policy = Policy.load(self._base, policy_options(self._settings), adapter=adapter)
         source = embedder or self._embedder
         context = Context(
             self._corpus,
@@ -89,13 +89,14 @@ def profiles_of(
     policy: Policy,
     corpus: Corpus,
     sessions: Sequence[Session],
+    max_tokens: int,
     kept: Path,
     advance: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> dict[Key, Composed]:
     """Profiles as the live system would write them; sessions of too long prompts are absent.
 
-    `kept`: answers made before a kill, of this policy alone. `advance` is told how many answers
-    there are, and of how many.
+    `max_tokens`: of a profile. `kept`: answers made before a kill, of this policy alone. `advance`
+    is told how many answers there are, and of how many.
     """
 
     def request(session: Session) -> ProfileRequest:  # a megabyte each: never all at once
@@ -106,7 +107,7 @@ def profiles_of(
     readable = [(one, prompt) for one, prompt in asked if policy.fits(prompt)]
     prompts = [prompt for _, prompt in readable]
     answers = write_answers(policy, prompts, kept, lambda done: advance(done, len(prompts)))
-    compose = checked(policy.count_tokens)
+    compose = checked(policy.count_tokens, max_tokens)
     return {
         one.key: compose(request(one), answer.text)
         for (one, _), answer in zip(readable, answers, strict=True)

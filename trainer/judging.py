@@ -28,9 +28,16 @@ from trainer.rewards import Rewards, ndcg, rewards
 Compose = Callable[[ProfileRequest, str], Composed]  # request, answer → checked profile
 
 
-def checked(count_tokens: Callable[[str], int], *, stand_ins: bool = True) -> Compose:
-    """The profiler's own way from an answer to a profile; `stand_ins` as in `compose`."""
-    return lambda request, answer: compose(request, answer, count_tokens, stand_ins=stand_ins)
+def checked(
+    count_tokens: Callable[[str], int], max_tokens: int, *, stand_ins: bool = True
+) -> Compose:
+    """The profiler's own way from an answer to a profile.
+
+    `max_tokens`: `profile.max_tokens`, as served; `stand_ins` as in `compose`.
+    """
+    return lambda request, answer: compose(
+        request, answer, count_tokens, max_tokens, stand_ins=stand_ins
+    )
 
 
 @dataclass(frozen=True, slots=True)

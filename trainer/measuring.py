@@ -52,10 +52,10 @@ def measure(
     settings: Settings,
 ) -> Measured:
     """Let a release write a profile for each case (one per user) and rank with it."""
-    context = contender.context
+    context, longest = contender.context, settings.profile.max_tokens
     answers = contender.write([one.prompt for one in asked])
-    served = _profiles(asked, answers, checked(count_tokens))
-    own_words = _profiles(asked, answers, checked(count_tokens, stand_ins=False))
+    served = _profiles(asked, answers, checked(count_tokens, longest))
+    own_words = _profiles(asked, answers, checked(count_tokens, longest, stand_ins=False))
     own = _vectors(context, own_words)
     return Measured(
         release=contender.release,

@@ -34,8 +34,9 @@ from trainer.choosing import chosen
 from trainer.contenders import Advance, Gauge, OpenEmbedder
 from trainer.corpus import Corpus
 from trainer.gate import Measured, Verdict, Window, judge
-from trainer.learning.policy import Policy
+from trainer.learning.policy import Policy, policy_options
 from trainer.learning.stages import Learned, Models, Stages
+from trainer.learning.writing import served_otherwise
 from trainer.log_source import forgotten_since, logged_since, logged_until
 from trainer.outcome import Memory, Outcome, load_memory, save_memory
 from trainer.releasing import (
@@ -174,7 +175,8 @@ class _Attempt:
         self._start = start_from(tools.releases, serving, settings, hash_)
         self._anchor = anchor_of(tools.releases, memory.anchor, self._start, settings, hash_)
         self._learning = learning_key(settings, hash_, tools.embedder)
-        for reason in dict.fromkeys((self._start.reason, self._anchor.reason)):
+        sampled = served_otherwise(settings.profile)
+        for reason in dict.fromkeys((self._start.reason, self._anchor.reason, sampled)):
             self._note(reason)
 
     def outcome(self) -> Outcome:
@@ -361,7 +363,7 @@ class _Run:
         """Measure, then write what was measured into the manifest: a release says what it is."""
         adapter = self._adapter_of(models)
         verdict, measured = self._judged(models)
-        policy = Policy.load(self._tools.model, self._settings.train.policy, adapter=adapter)
+        policy = Policy.load(self._tools.model, policy_options(self._settings), adapter=adapter)
         prompts = canary_prompts(self._corpus, self._settings.train.gate.seed)
         release = release_of(
             self._plan,

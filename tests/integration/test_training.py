@@ -30,7 +30,6 @@ TRAIN_WITHIN_S = 600.0
 # As little of everything as shows the way through; the gate lets all pass that was measured.
 TRAIN = {
     "sessions": {"min_new_events": 100, "validation": 0.15, "test": 0.25},
-    "policy": {"max_new_tokens": 24},
     # steep, so that the canary can tell the adapter from the base after so few steps
     "warm_start": {"steps": 6, "batch": 2, "micro_batch": 2, "learning_rate": 3e-3},
     # Without a validation the last step is kept: the release brings an embedder of its own, and

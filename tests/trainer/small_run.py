@@ -27,7 +27,7 @@ START_MS, DAY_MS = 1_300_000_000_000, 86_400_000
 THEMES = ("tea cup", "cat mug", "lace ribbon", "felt bird", "soap dish")
 SMALL = {
     "sessions": {"min_history": 2, "min_new_events": 10, "validation": 0.2, "test": 0.2},
-    "policy": {"max_new_tokens": 160, "max_prompt_tokens": 1_600, "rank": 2},
+    "policy": {"max_prompt_tokens": 1_600, "rank": 2},
     "warm_start": {"steps": 2, "batch": 2, "micro_batch": 2, "checkpoint_every": 1},
     "contrastive": {"steps": 2, "users": 6, "validation_users": 4, "batch": 4},
     "rlso": {"rounds": 1, "samples": 2, "prompts": 2, "batch": 2, "validation_users": 4},

@@ -36,7 +36,7 @@ def judge_of(
     judge = Judge(
         embedder,
         embedder.embed(list(TEXTS.values())),
-        checked(lambda text: len(text.split()), stand_ins=stand_ins),
+        checked(lambda text: len(text.split()), 256, stand_ins=stand_ins),
         SETTINGS,
     )
     given = [[Answer(text, len(text.split()), True) for text in group] for group in answers]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from models.fakes import HashEmbedder
+from models.ports import Vectors
 from models.schemas import Item
 from models.settings import Settings
 from tests.trainer.corpora import bought, corpus_of, items
@@ -122,6 +123,31 @@ def test_only_what_the_model_writes_is_put_to_the_shuffled_control(
     assert len(found) == len(themes)
     assert measured.ranking.mean() > 0.3  # as served, either way
     assert shuffled_control(measured, settings).passed == passed
+
+
+def test_profiles_are_measured_at_the_length_that_they_are_served_with(
+    make_settings, tmp_path: Path
+) -> None:
+    class Reading(HashEmbedder):
+        def embed(self, texts: Sequence[str]) -> Vectors:
+            read.extend(texts)
+            return super().embed(texts)
+
+    read: list[str] = []
+    train = {"sessions": {"min_history": 2, "test": 0.3}}
+    settings = make_settings(train=train, profile={"max_tokens": 64})
+    names = [f"tea {n}" for n in range(12)]
+    corpus = corpus_of(
+        [bought("ann", one, n) for n, one in enumerate(names)], items(*names), settings
+    )
+    found = cases(corpus.sessions.test, corpus.row_of, corpus.spec, mask_seen=False)
+    asked = [prompted(one, corpus.spec, corpus.text_of) for one in found]
+    context = Context(corpus, settings, Reading, "hash", tmp_path)
+    measure(Contender("new", faithful, context), found, asked, len, settings)
+
+    profiles = [text for text in read if text not in corpus.embedding_texts()[1]]
+    assert profiles
+    assert all(len(text) <= 64 for text in profiles)  # a token each, by `len`
 
 
 def shuffled_control(measured: Measured, settings: Settings) -> Check:

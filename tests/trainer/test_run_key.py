@@ -65,17 +65,20 @@ def test_a_run_is_another_one_when_it_learns_otherwise(
     assert key(with_train(settings, group, **changes)) != key(settings)
 
 
-def test_a_run_is_another_one_with_other_models_or_windows(settings) -> None:
+def test_a_run_is_another_one_with_other_models_windows_or_lengths(settings) -> None:
     windows = settings.windows.model_copy(update={"medium_days": 3})
     masked = settings.ranking.model_copy(update={"exclude_seen": not settings.ranking.exclude_seen})
+    shorter = {"max_tokens": 64}, {"max_new_tokens": 64}
+    profiles = [settings.profile.model_copy(update=one) for one in shorter]
     found = {
         key(settings),
+        *(key(settings.model_copy(update={"profile": one})) for one in profiles),
         learning_key(settings, "others", "owner/embedder"),
         learning_key(settings, "weights", "owner/another"),
         key(settings.model_copy(update={"windows": windows})),
         key(settings.model_copy(update={"ranking": masked})),
     }
-    assert len(found) == 5
+    assert len(found) == 7
 
 
 @pytest.mark.parametrize(

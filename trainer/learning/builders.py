@@ -173,10 +173,10 @@ def raw_history(corpus: Corpus, settings: Settings) -> TextOf:
 
 def extractive_profile_of(corpus: Corpus, settings: Settings) -> Callable[[Session], Composed]:
     """Session → its extractive profile."""
-    count_tokens = token_counter(language_model(settings))
+    compose_with = token_counter(language_model(settings)), settings.profile.max_tokens
 
     def profile_of(session: Session) -> Composed:
-        return compose(request_of(session, corpus.spec, corpus.text_of), None, count_tokens)
+        return compose(request_of(session, corpus.spec, corpus.text_of), None, *compose_with)
 
     return profile_of
 

@@ -30,16 +30,29 @@ from models.encoders.attention import write_word_by_word
 from models.encoders.transformers_encoder import END_OF_TURN, stop_tokens
 from models.errors import TrainingError
 from models.model_files import ModelSource, is_local
+from models.settings import Settings
 from models.training_settings import PolicySettings
 from trainer.learning.packing import Rollout, chosen_log_probs, pack
 from trainer.learning.sampling import draw
 
-__all__ = ["Policy", "Rollout"]
+__all__ = ["Policy", "PolicyOptions", "Rollout", "policy_options"]
 
 ROWS: Final = 64  # completions written at once; more need more memory and are not faster
 
 _LEARNING: Final = "default"  # PEFT's name of the adapter that learns
 _REFERENCE: Final = "reference"
+
+
+class PolicyOptions(PolicySettings):
+    """What a policy is made with: its settings, and how much it writes where it serves."""
+
+    max_new_tokens: int  # of an answer, a rollout or a target
+
+
+def policy_options(settings: Settings) -> PolicyOptions:
+    """A policy that writes as much as it may in service."""
+    written = settings.profile.max_new_tokens
+    return PolicyOptions(**settings.train.policy.model_dump(), max_new_tokens=written)
 
 
 class Policy:
@@ -49,7 +62,7 @@ class Policy:
         self,
         network: PeftModel,
         tokenizer: PreTrainedTokenizerBase,
-        settings: PolicySettings,
+        settings: PolicyOptions,
         name: str,
     ) -> None:
         self.name = name
@@ -63,7 +76,7 @@ class Policy:
     def load(
         cls,
         source: ModelSource,
-        settings: PolicySettings,
+        settings: PolicyOptions,
         *,
         adapter: Path | None = None,
         reference: Path | None = None,

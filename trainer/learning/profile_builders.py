@@ -11,6 +11,7 @@ Answers are kept under data_dir/learned, so the control and a second run write n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from trainer.contenders import profiles_of
 from trainer.evaluation.context import Context
 from trainer.evaluation.systems import System
 from trainer.learning.builders import another_users, extractive_profile_of, with_sasrec
-from trainer.learning.policy import Policy
+from trainer.learning.policy import Policy, policy_options
 from trainer.learning.profile_systems import (
     EmbeddedTextSystem,
     ProfilesOf,
@@ -34,12 +35,14 @@ from trainer.learning.profile_systems import (
     texts_of,
 )
 from trainer.learning.text_tower import TextTower
-from trainer.learning.writing import answers_file
+from trainer.learning.writing import answers_file, served_otherwise
 from trainer.sessions import Session
 from trainer.vectors import cached_vectors
 
 SHUFFLED: Final = "+shuffled"
 SASREC: Final = "+sasrec"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +88,19 @@ def written_profiles(context: Context, learned: Learned) -> ProfilesOf:
     """Profiles as the live system would write them; extractive where a prompt is too long."""
     corpus, settings = context.corpus, context.settings
     source = language_model(settings)
-    policy = Policy.load(source, settings.train.policy, adapter=learned.adapter)
+    policy = Policy.load(source, policy_options(settings), adapter=learned.adapter)
     kept = answers_file(
         settings.data_dir / "learned",
         source,
         learned.adapter,
-        settings.train.policy.max_new_tokens,
+        settings.profile.max_new_tokens,
     )
     extractive = extractive_profile_of(corpus, settings)
+    if sampled := served_otherwise(settings.profile):
+        logger.warning("%s", sampled)
 
     def written(sessions: Sequence[Session]) -> list[Composed]:
-        found = profiles_of(policy, corpus, sessions, kept)
+        found = profiles_of(policy, corpus, sessions, settings.profile.max_tokens, kept)
         return [found.get(one.key) or extractive(one) for one in sessions]
 
     return written

@@ -12,11 +12,12 @@ import httpx
 from models.identity import digest
 from models.model_files import files_hash
 from models.ports import TextEmbedder, Vectors
+from models.profiles import MAX_TOKENS
 from models.training_settings import TrainSettings
 from trainer.cases import Case, Prompted, cases, prompted
 from trainer.corpus import Corpus, newest_of_each, sample_users
 from trainer.judging import Judge, checked
-from trainer.learning.policy import Policy
+from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.rlso import Rlso, RlsoResult
 from trainer.learning.rollouts import LocalRollouts, RolloutSource
 from trainer.learning.rollouts_vllm import VllmRollouts
@@ -38,6 +39,7 @@ def run_rlso(
     start: Path | None,
     embedder_name: str,
     mask_seen: bool,
+    max_tokens: int,
     items: Vectors | None = None,
     training: Sequence[Session] | None = None,
     advance: Callable[[int], None] = lambda _: None,
@@ -46,17 +48,16 @@ def run_rlso(
 
     `start`: folder of the adapter that `policy` begins with; `embedder_name` changes with the
     embedder's weights. `mask_seen`: whether what a user had is left out of the ranking that is
-    rewarded, as `ranking.exclude_seen` leaves it out where releases serve. `items`: the catalogue
-    under `embedder` in the order of `corpus.item_ids`, made here if not given. `training`: fewer
-    sessions than all. `advance` is told of rounds done. Goes on from the checkpoint in `folder` if
-    there is one. Raises as Rlso.train does.
+    rewarded, as `ranking.exclude_seen` leaves it out where releases serve. `max_tokens`: of a
+    profile, as `profile.max_tokens` there. `items`: the catalogue under `embedder` in the order of
+    `corpus.item_ids`, made here if not given. `training`: fewer sessions than all. `advance` is
+    told of rounds done. Goes on from the checkpoint in `folder` if there is one. Raises as
+    Rlso.train does.
     """
     chosen = settings.rlso
     vectors = embedder.embed(corpus.embedding_texts()[1]) if items is None else items
-    judge, served = (
-        Judge(embedder, vectors, checked(policy.count_tokens, stand_ins=stand_ins), chosen)
-        for stand_ins in (False, True)
-    )
+    composed = (checked(policy.count_tokens, max_tokens, stand_ins=some) for some in (False, True))
+    judge, served = (Judge(embedder, vectors, compose, chosen) for compose in composed)
 
     def read(case: Case) -> Prompted | None:
         asked = prompted(case, corpus.spec, corpus.text_of)
@@ -68,7 +69,16 @@ def run_rlso(
         cases(some, corpus.row_of, corpus.spec, mask_seen=mask_seen)
         for some in (sessions, newest_of_each(held_out))
     )
-    identity = identity_of(corpus, policy.name, start, embedder_name, settings, mask_seen=mask_seen)
+    identity = identity_of(
+        corpus,
+        policy.name,
+        start,
+        embedder_name,
+        settings,
+        policy.settings,
+        max_tokens,
+        mask_seen=mask_seen,
+    )
     with rollouts_of(policy, settings, folder) as source:
         run = Rlso(policy, source, judge, served, read, chosen, folder, identity, advance)
         return run.train(*both)
@@ -80,7 +90,7 @@ def rollouts_of(policy: Policy, settings: TrainSettings, folder: Path) -> Iterat
 
     A server gets the adapters from below `folder`, which it must see under the same path.
     """
-    length = settings.policy.max_new_tokens
+    length = policy.settings.max_new_tokens
     if not settings.rlso.vllm_url:
         yield LocalRollouts(policy, length)
         return
@@ -97,10 +107,13 @@ def identity_of(
     start: Path | None,
     embedder: str,
     settings: TrainSettings,
+    policy: PolicyOptions,
+    max_tokens: int,
     *,
     mask_seen: bool,
 ) -> str:
     """Name of what a run depends on: data, models and settings. `start`: its first adapter."""
+    shorter = [] if max_tokens == MAX_TOKENS else [max_tokens]  # older runs had the longest alone
     return digest(
         corpus.name,
         dict(sorted(corpus.counts.items())),
@@ -108,7 +121,8 @@ def identity_of(
         files_hash(start) if start else "",
         embedder,
         settings.rlso.model_dump(mode="json", exclude=FREE_TO_CHANGE),
-        settings.policy.model_dump(mode="json"),
+        policy.model_dump(mode="json"),
         settings.sessions.model_dump(mode="json"),
         mask_seen,
+        *shorter,
     )

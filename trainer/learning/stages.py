@@ -22,7 +22,7 @@ from trainer.evaluation.evaluate import rankable
 from trainer.learning.builders import ranking_validation
 from trainer.learning.contrastive import train_embedder
 from trainer.learning.pairs import pairs_of
-from trainer.learning.policy import Policy
+from trainer.learning.policy import Policy, policy_options
 from trainer.learning.rlso_phase import run_rlso
 from trainer.learning.warm_start import train as warm_start
 from trainer.learning.writing import answers_file
@@ -114,12 +114,13 @@ class Stages:
         held_out = sample_users(corpus.sessions.validation, wanted.validation_users, wanted.seed)
         judged = rankable(corpus, newest_of_each(held_out), mask_seen)
         adapter = learned.models.adapter
-        length = self._train.policy.max_new_tokens
+        profile = self._settings.profile
         profiles = profiles_of(
             self._policy(adapter),
             corpus,
             [*told, *judged],
-            answers_file(folder, self._model, adapter, length),
+            profile.max_tokens,
+            answers_file(folder, self._model, adapter, profile.max_new_tokens),
             partial(self._advance, f"{name}-profiles"),
         )
 
@@ -173,6 +174,7 @@ class Stages:
             start=start,
             embedder_name=identity,
             mask_seen=self._settings.ranking.exclude_seen,
+            max_tokens=self._settings.profile.max_tokens,
             items=self._items(embedder, identity),
             training=self._sessions,
             advance=lambda done: self._advance(name, done, rounds),
@@ -184,9 +186,8 @@ class Stages:
         self._note(learned, name, started, result.steps, result.loss)
 
     def _policy(self, adapter: Path | None, seed: int = 0, reference: Path | None = None) -> Policy:
-        return Policy.load(
-            self._model, self._train.policy, adapter=adapter, reference=reference, seed=seed
-        )
+        options = policy_options(self._settings)
+        return Policy.load(self._model, options, adapter=adapter, reference=reference, seed=seed)
 
     def _items(self, embedder: TextEmbedder, identity: str) -> Vectors:
         texts = self._corpus.embedding_texts()[1]

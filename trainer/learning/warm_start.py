@@ -80,7 +80,7 @@ def _fitting(policy: Policy, examples: Sequence[Example], least: int = 1) -> lis
     if len(kept) < least:
         raise TrainingError(
             f"none of {len(examples)} examples fits train.policy.max_prompt_tokens and"
-            " max_new_tokens: import more events, or raise them"
+            " profile.max_new_tokens: import more events, or raise them"
         )
     return kept
 

@@ -14,6 +14,7 @@ import torch
 from models.identity import digest
 from models.model_files import ModelSource, files_hash
 from models.ports import CanaryLine
+from models.settings import ProfileSettings
 from trainer.judging import Answer
 from trainer.learning.policy import Policy, Rollout
 
@@ -46,6 +47,26 @@ def write_answers(
                 file.write(orjson.dumps({"prompt": digest(prompt), **asdict(answer)}) + b"\n")
         on_answers(sum(name in known for name in names))
     return [known[name] for name in names]
+
+
+def served_otherwise(profile: ProfileSettings) -> str | None:
+    """How served profiles are sampled, for people, where that is not how they are written here."""
+    here = ProfileSettings(temperature=0.0, repetition_penalty=1.0)
+    names = [
+        name
+        for name in ("temperature", "repetition_penalty")
+        if getattr(profile, name) != getattr(here, name)
+    ]
+    if not names:
+        return None
+    served, asked = (
+        " and ".join(f"profile.{name} {getattr(one, name):g}" for name in names)
+        for one in (profile, here)
+    )
+    return (
+        f"profiles are served with {served}, and written for training and measuring with {asked}: "
+        "what was measured may not be what is served"
+    )
 
 
 def answers_file(

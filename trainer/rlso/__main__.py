@@ -20,7 +20,7 @@ from models.ports import Vectors
 from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
 from trainer.corpus import Corpus
-from trainer.learning.policy import Policy
+from trainer.learning.policy import Policy, policy_options
 from trainer.learning.profile_builders import Learned
 from trainer.learning.rlso import LOG_FILE
 from trainer.learning.rlso_phase import run_rlso
@@ -79,7 +79,7 @@ def _opened(settings: Settings, options: argparse.Namespace) -> _Opened:
     texts = corpus.embedding_texts()[1]
     policy = Policy.load(
         language_model(settings),
-        train.policy,
+        policy_options(settings),
         adapter=begun.adapter,
         reference=begun.adapter,
         seed=train.rlso.seed,
@@ -99,6 +99,7 @@ def _run(settings: Settings, options: argparse.Namespace) -> Path:
         start=made.adapter,
         embedder_name=made.embedder_name,
         mask_seen=settings.ranking.exclude_seen,
+        max_tokens=settings.profile.max_tokens,
         items=made.items,
     ).adapter
 
@@ -113,6 +114,7 @@ def _signal(settings: Settings, options: argparse.Namespace) -> Path:
         settings.train.rlso,
         options.signal,
         mask_seen=settings.ranking.exclude_seen,
+        max_tokens=settings.profile.max_tokens,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(found + "\n")

@@ -34,10 +34,11 @@ def diagnose(
     prompts: int,
     *,
     mask_seen: bool,
+    max_tokens: int,
 ) -> str:
     """Markdown: the rewards' signal and the texts' worth, over at most so many training users.
 
-    Raises TrainingError if none of them can be asked about.
+    `max_tokens`: of a profile. Raises TrainingError if none of them can be asked about.
     """
     asked = asked_of(corpus, policy, prompts, settings.seed, mask_seen=mask_seen)
     if not asked:
@@ -46,12 +47,13 @@ def diagnose(
             "train.policy.max_prompt_tokens; name other data or raise the setting"
         )
     answers = _answers(policy, asked, settings)
-    judge = Judge(embedder, items, checked(policy.count_tokens, stand_ins=False), settings)
+    own_words = checked(policy.count_tokens, max_tokens, stand_ins=False)
+    judge = Judge(embedder, items, own_words, settings)
     judged = judge.judge(asked, answers)
     scores = (judged.vectors @ items.T).astype(np.float64)
     by_prompt = scores.reshape(len(asked), settings.samples, -1)
     targets = [prompt.target for prompt in asked]
-    texts = {"its own words": judged.profiles} | other_texts(asked, answers, policy)
+    texts = {"its own words": judged.profiles} | other_texts(asked, answers, policy, max_tokens)
     return "\n\n".join(
         (
             table_of(signals(by_prompt, targets, rewards_of(settings), settings.seed)),
@@ -107,18 +109,18 @@ def _answers(
 
 
 def other_texts(
-    asked: Sequence[Prompted], answers: Sequence[Sequence[Answer]], policy: Policy
+    asked: Sequence[Prompted], answers: Sequence[Sequence[Answer]], policy: Policy, max_tokens: int
 ) -> dict[str, list[str]]:
     """Texts of the same users, by what they are: one or several for each prompt, in their order."""
-    count = policy.count_tokens
+    limits = policy.count_tokens, max_tokens
     return {
         "as served": [
-            compose(prompt.request, answer.text, count).text
+            compose(prompt.request, answer.text, *limits).text
             for prompt, group in zip(asked, answers, strict=True)
             for answer in group
         ],
         "the list in the prompt": [list_of(prompt.request) for prompt in asked],
-        "extractive profile": [compose(prompt.request, None, count).text for prompt in asked],
+        "extractive profile": [compose(prompt.request, None, *limits).text for prompt in asked],
     }
 
 

@@ -19,7 +19,7 @@ from models.schemas import to_rfc3339
 from models.starter_release import ADAPTER_FILES
 from trainer.grounded_share import Answered, GroundedShare, grounded_share, judged
 from trainer.judging import Answer
-from trainer.learning.policy import Policy
+from trainer.learning.policy import Policy, policy_options
 from trainer.learning.warm_start import WarmStart, train
 from trainer.learning.writing import canary_lines, write_answers
 from trainer.starter.card import model_card
@@ -36,9 +36,8 @@ logger = logging.getLogger(__name__)
 def make_starter(material: Material, work: Path, out: Path) -> Release:
     """Make the release in `out`, with `work` for checkpoint, logs and answers."""
     trained = _train(material, work)
-    policy = Policy.load(
-        language_model(material.settings), material.settings.train.policy, adapter=work / ADAPTER
-    )
+    options = policy_options(material.settings)
+    policy = Policy.load(language_model(material.settings), options, adapter=work / ADAPTER)
     prompts = [render(request) for request in material.measured]
     after = write_answers(policy, prompts, work / "after.jsonl", _progress("after", prompts))
     with policy.reference():
@@ -54,8 +53,8 @@ def make_starter(material: Material, work: Path, out: Path) -> Release:
 
 
 def _train(material: Material, work: Path) -> WarmStart:
-    settings = material.settings.train
-    policy = Policy.load(language_model(material.settings), settings.policy, seed=SEED)
+    settings, options = material.settings.train, policy_options(material.settings)
+    policy = Policy.load(language_model(material.settings), options, seed=SEED)
     trained = train(
         policy,
         material.training,

@@ -6,8 +6,8 @@ import torch
 
 from deploy.bench.contestants import rollout_work as work
 from models.threads import wait_without_spinning
-from models.training_settings import PolicySettings, RlsoSettings
-from trainer.learning.policy import Policy
+from models.training_settings import RlsoSettings
+from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.policy_steps import Group, learn
 
 SETTINGS = RlsoSettings(
@@ -26,7 +26,8 @@ def main() -> None:
     """One round that does not count, then those that do."""
     wait_without_spinning()
     model, prompts, rounds, out = work.arguments()
-    policy = Policy.load(model, PolicySettings(), seed=work.SEED)
+    options = PolicyOptions(max_new_tokens=work.NEW_TOKENS)
+    policy = Policy.load(model, options, seed=work.SEED)
     optimiser = torch.optim.AdamW(policy.parameters(), lr=SETTINGS.learning_rate)
     lot = torch.Generator().manual_seed(work.SEED)
     one_round(policy, optimiser, lot, prompts[: work.PROMPTS], work.Work())
@@ -46,9 +47,7 @@ def one_round(
 ) -> None:
     """Rollouts, then all optimiser steps on them."""
     with done.rolling_out():
-        sampled = policy.sample(
-            prompts, work.SAMPLES, max_new_tokens=work.NEW_TOKENS, seed=done.rounds
-        )
+        sampled = policy.sample(prompts, work.SAMPLES, seed=done.rounds)
     with done.learning():
         groups = [Group(one, torch.rand(work.SAMPLES, generator=lot)) for one in sampled]
         done.steps += sum(1 for _ in learn(policy, optimiser, groups, SETTINGS, seed=done.rounds))

@@ -17,12 +17,12 @@ from models.ports import Vectors
 from models.profiles import Composed
 from models.schemas import ProfileRequest, Sections, SentenceCounts
 from models.settings import WindowSettings
-from models.training_settings import PolicySettings, RlsoSettings
+from models.training_settings import RlsoSettings
 from tests.trainer.learning.tiny_models import random_llama
 from tests.trainer.users import session
 from trainer.cases import Case, Prompted, cases
 from trainer.judging import Judge
-from trainer.learning.policy import Policy
+from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.rlso import Rlso
 from trainer.learning.rollouts import LocalRollouts
 from trainer.sessions import request_of
@@ -31,7 +31,7 @@ TASTES = ("tea", "cats", "lace", "tins", "felt", "soap")
 SPECIAL = ("<|endoftext|>", "<|im_end|>", "likes", "?")
 ITEMS = {f"{taste}-{n}": taste for taste in TASTES for n in range(3)}
 ROWS = {item: row for row, item in enumerate(ITEMS)}
-POLICY = PolicySettings(rank=8, alpha=16, max_prompt_tokens=64, max_new_tokens=8)
+POLICY = PolicyOptions(rank=8, alpha=16, max_prompt_tokens=64, max_new_tokens=8)
 ANSWER_TOKENS = 4
 RLSO = RlsoSettings(
     samples=4,

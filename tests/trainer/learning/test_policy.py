@@ -12,11 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from models.encoders.tokens import token_counter
 from models.errors import TrainingError
-from models.training_settings import PolicySettings
 from tests.trainer.learning.tiny_models import tiny_llama
-from trainer.learning.policy import Policy, Rollout
+from trainer.learning.policy import Policy, PolicyOptions, Rollout
 
-SETTINGS = PolicySettings(rank=2, alpha=4, max_prompt_tokens=64, max_new_tokens=12)
+SETTINGS = PolicyOptions(rank=2, alpha=4, max_prompt_tokens=64, max_new_tokens=12)
 PROMPTS = ["Now: red mug\nNow:", "Stable: lunch bag; flying ducks\nStable:", "Now:"]
 
 
@@ -259,7 +258,7 @@ def test_an_adapter_that_was_cut_short_is_refused_with_its_folder(
     weights.write_bytes(weights.read_bytes()[:40])
 
     with pytest.raises(TrainingError, match=rf"adapter {tmp_path}.*cut short.*restore it"):
-        Policy.load(base, PolicySettings(), adapter=tmp_path)
+        Policy.load(base, PolicyOptions(max_new_tokens=12), adapter=tmp_path)
 
 
 @pytest.mark.parametrize(

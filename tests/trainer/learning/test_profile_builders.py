@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.embedder import SentenceEmbedder
+from models.encoders.tokens import token_counter
 from models.errors import TrainingError
 from models.settings import EmbedderSettings, load_settings
 from tests.trainer.corpora import bought, corpus_of, items
@@ -16,7 +17,8 @@ from tests.trainer.learning.tiny_embedder import tiny_embedder
 from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.evaluation.context import Context
 from trainer.evaluation.registry import build_systems
-from trainer.learning.policy import Policy
+from trainer.learning.builders import extractive_profile_of
+from trainer.learning.policy import Policy, policy_options
 from trainer.learning.profile_builders import Learned, written_profiles
 from trainer.learning.profile_systems import texts_of
 from trainer.learning.writing import answers_file
@@ -30,10 +32,10 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
     embedder = tiny_embedder(folder, ("thing", "Now", "buys", *GOODS))
     settings = load_settings(
         data_dir=folder / "data",
-        profile={"model": str(tiny_llama(folder / "llama"))},
+        profile={"model": str(tiny_llama(folder / "llama")), "max_new_tokens": 8},
         embedder={"model": str(embedder)},
         train={
-            "policy": {"rank": 2, "max_new_tokens": 8, "max_prompt_tokens": 2000},
+            "policy": {"rank": 2, "max_prompt_tokens": 2000},
             "sasrec": {"width": 8, "heads": 1, "layers": 1, "epochs": 2},
         },
     )
@@ -105,9 +107,38 @@ def test_sessions_of_one_time_have_profiles_of_their_own(context: Context) -> No
     assert len(set(texts)) == len(texts)
 
 
+def test_profiles_are_as_long_as_served(context: Context) -> None:
+    profile = context.settings.profile.model_copy(update={"max_tokens": 16})
+    settings = context.settings.model_copy(update={"profile": profile})
+    count, sessions = token_counter(Path(profile.model)), context.corpus.sessions.test
+
+    longest, short, extractive = (
+        max(count(text) for text in texts)
+        for texts in (
+            texts_of(written_profiles(context, Learned()))(sessions),
+            texts_of(written_profiles(replace(context, settings=settings), Learned()))(sessions),
+            [extractive_profile_of(context.corpus, settings)(one).text for one in sessions],
+        )
+    )
+
+    assert longest > 16 >= max(short, extractive)
+
+
+def test_what_is_sampled_otherwise_in_service_is_said(
+    context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    profile = context.settings.profile.model_copy(update={"temperature": 0.7})
+    settings = context.settings.model_copy(update={"profile": profile})
+
+    written_profiles(context, Learned())
+    assert caplog.text == ""
+    written_profiles(replace(context, settings=settings), Learned())
+    assert "served with profile.temperature 0.7" in caplog.text
+
+
 def test_a_folder_brings_its_adapter_and_embedder(context: Context, tmp_path: Path) -> None:
     model = Path(context.settings.profile.model)
-    Policy.load(model, context.settings.train.policy).save(tmp_path / "adapter")
+    Policy.load(model, policy_options(context.settings)).save(tmp_path / "adapter")
     other = tiny_embedder(tmp_path, ("thing", *GOODS), seed=5)
 
     learned = Learned.of(tmp_path)

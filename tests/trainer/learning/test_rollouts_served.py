@@ -13,11 +13,10 @@ import torch
 from models.model_files import language_model
 from models.prompts import render
 from models.settings import Settings
-from models.training_settings import PolicySettings
 from tests.conftest import MakeSettings
 from tests.streams.profiler.requests import request
 from tests.vllm import Served
-from trainer.learning.policy import Policy, Rollout
+from trainer.learning.policy import Policy, PolicyOptions, Rollout
 from trainer.learning.rollouts_vllm import VllmRollouts
 
 pytestmark = [pytest.mark.service, pytest.mark.vllm]
@@ -29,7 +28,7 @@ PROMPT = render(request())
 def policy(make_settings: MakeSettings) -> Policy:
     """An adapter that changes much."""
     settings: Settings = make_settings()
-    made = Policy.load(language_model(settings), PolicySettings())
+    made = Policy.load(language_model(settings), PolicyOptions(max_new_tokens=12))
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in made.parameters():

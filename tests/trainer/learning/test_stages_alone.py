@@ -16,7 +16,7 @@ pytestmark = pytest.mark.service  # half a minute of small training runs
 
 SAMPLE = Path(__file__).parents[3] / "data" / "sample"
 SMALL = {
-    "policy": {"max_new_tokens": 16, "max_prompt_tokens": 1_600, "rank": 2},
+    "policy": {"max_prompt_tokens": 1_600, "rank": 2},
     "warm_start": {"steps": 1, "batch": 2, "micro_batch": 2},
     "contrastive": {"steps": 2, "users": 6, "validation_users": 4, "batch": 4},
     "rlso": {"rounds": 1, "samples": 2, "prompts": 2, "batch": 2, "validation_users": 4},
@@ -35,7 +35,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 @pytest.fixture
 def settings(make_settings, models) -> Settings:
     language, embedder = models
-    return make_settings(train=SMALL, profile={"model": language}, embedder={"model": embedder})
+    profile = {"model": language, "max_new_tokens": 16}
+    return make_settings(train=SMALL, profile=profile, embedder={"model": embedder})
 
 
 def weights(run: Path) -> bytes:
@@ -59,7 +60,8 @@ def test_what_was_learned_stands_in_one_folder_and_can_be_gone_on_from(
     language, embedder = models
     unjudged = SMALL["contrastive"] | {"validation_users": 0}
     only_cl = SMALL | {"rlso": {"rounds": 0}, "contrastive": unjudged}
-    fewer = make_settings(train=only_cl, profile={"model": language}, embedder={"model": embedder})
+    profile = {"model": language, "max_new_tokens": 16}
+    fewer = make_settings(train=only_cl, profile=profile, embedder={"model": embedder})
     learned = learn(fewer, SAMPLE, folder, tmp_path / "second")
 
     assert [stage.name for stage in learned.stages] == ["contrastive-1"]  # 0 rounds: left out

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from models.errors import TrainingError
-from models.training_settings import PolicySettings, WarmStartSettings
+from models.training_settings import WarmStartSettings
 from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.learning import warm_start
-from trainer.learning.policy import Policy
+from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.warm_start import LOG, train
 from trainer.run_log import RunLog
 from trainer.warm_examples import Example
 
-POLICY = PolicySettings(rank=4, alpha=8, max_prompt_tokens=64, max_new_tokens=12)
+POLICY = PolicyOptions(rank=4, alpha=8, max_prompt_tokens=64, max_new_tokens=12)
 SETTINGS = WarmStartSettings(
     learning_rate=0.02, batch=4, micro_batch=4, steps=6, decay=6, checkpoint_every=2, seed=3
 )

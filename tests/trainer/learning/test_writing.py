@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.training_settings import PolicySettings
+from models.settings import ProfileSettings
 from tests.trainer.learning.tiny_models import tiny_llama
-from trainer.learning.policy import Policy
-from trainer.learning.writing import canary_lines, write_answers
+from trainer.learning.policy import Policy, PolicyOptions
+from trainer.learning.writing import canary_lines, served_otherwise, write_answers
 
-SETTINGS = PolicySettings(rank=2, alpha=4, max_prompt_tokens=64, max_new_tokens=8)
+SETTINGS = PolicyOptions(rank=2, alpha=4, max_prompt_tokens=64, max_new_tokens=8)
 PROMPTS = ["Now: red mug\nNow:", "Stable:", "Now: red mug\nNow:"]
 
 
@@ -72,3 +72,12 @@ def test_the_canary_tells_adapter_from_base(policy: Policy) -> None:
     assert line.logprob == pytest.approx(own, abs=1e-4)
     assert line.base_logprob == pytest.approx(base, abs=1e-4)
     assert line.logprob != pytest.approx(line.base_logprob, abs=0.01)
+
+
+def test_greedy_answers_are_as_served_unless_profiles_are_sampled() -> None:
+    assert served_otherwise(ProfileSettings()) is None
+    assert served_otherwise(ProfileSettings(temperature=0.5, repetition_penalty=1.2)) == (
+        "profiles are served with profile.temperature 0.5 and profile.repetition_penalty 1.2, and "
+        "written for training and measuring with profile.temperature 0 and "
+        "profile.repetition_penalty 1: what was measured may not be what is served"
+    )

@@ -11,10 +11,10 @@ import pytest
 from models.errors import TrainingError
 from models.fakes import HashEmbedder
 from models.settings import Settings
-from models.training_settings import PolicySettings, RlsoSettings
+from models.training_settings import RlsoSettings
 from tests.trainer.learning import planted
 from trainer.corpus import Corpus
-from trainer.learning.policy import Policy
+from trainer.learning.policy import Policy, PolicyOptions
 from trainer.rewards import Target, log_lift, ndcg
 from trainer.rlso.diagnosis import asked_of, diagnose, rewards_of, worth_of
 
@@ -30,7 +30,7 @@ def corpus() -> Corpus:
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
     source = planted.model(tmp_path_factory.mktemp("planted"), positions=1_024)
-    return Policy.load(source, PolicySettings(max_new_tokens=8), device="cpu")
+    return Policy.load(source, PolicyOptions(max_new_tokens=8), device="cpu")
 
 
 def test_rewards_and_texts_are_measured_and_measured_again_the_same(
@@ -40,7 +40,8 @@ def test_rewards_and_texts_are_measured_and_measured_again_the_same(
     items = embedder.embed(corpus.embedding_texts()[1])
 
     first, again = (
-        diagnose(corpus, policy, embedder, items, RLSO, 6, mask_seen=False) for _ in range(2)
+        diagnose(corpus, policy, embedder, items, RLSO, 6, mask_seen=False, max_tokens=256)
+        for _ in range(2)
     )
 
     named = [line.split(" | ")[0].removeprefix("| ") for line in first.splitlines()]
@@ -63,7 +64,7 @@ def test_nobody_to_ask_about_is_a_clear_error(corpus: Corpus, policy: Policy) ->
     items = np.zeros((len(corpus.item_ids), HashEmbedder().dimension), np.float32)
 
     with pytest.raises(TrainingError, match="no training user has a next item and a prompt"):
-        diagnose(corpus, policy, HashEmbedder(), items, RLSO, 0, mask_seen=False)
+        diagnose(corpus, policy, HashEmbedder(), items, RLSO, 0, mask_seen=False, max_tokens=256)
 
 
 def test_no_more_users_are_asked_than_wanted_and_none_twice(corpus: Corpus, policy: Policy) -> None:

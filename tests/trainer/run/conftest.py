@@ -20,7 +20,8 @@ def models(tmp_path_factory) -> tuple[Path, Path]:
 @pytest.fixture
 def settings(make_settings, models) -> Settings:
     language, embedder = map(str, models)
-    return make_settings(train=SMALL, profile={"model": language}, embedder={"model": embedder})
+    profile = {"model": language, "max_new_tokens": 160}
+    return make_settings(train=SMALL, profile=profile, embedder={"model": embedder})
 
 
 @pytest.fixture

@@ -176,7 +176,6 @@ def test_what_learned_of_a_user_who_is_to_be_forgotten_is_not_judged_again(quick
 REFRESH = QUICK | {
     "passes": 0.1,
     "sessions": SMALL["sessions"] | {"replay": 0.25, "horizon": 1},
-    "policy": SMALL["policy"] | {"max_new_tokens": 100},
     "rlso": SMALL["rlso"] | {"rounds": 99, "validation_users": 1},
 }
 
@@ -184,7 +183,9 @@ REFRESH = QUICK | {
 def test_a_refresh_goes_on_from_the_serving_release_at_the_cost_of_what_is_new(
     settings, store
 ) -> None:
-    settings = settings.model_copy(update={"train": TrainSettings.model_validate(REFRESH)})
+    short = settings.profile.model_copy(update={"max_new_tokens": 100})
+    train = TrainSettings.model_validate(REFRESH)
+    settings = settings.model_copy(update={"train": train, "profile": short})
     of: dict[str, int] = {}
 
     def advance(stage: str, _done: int, most: int) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 
+from models.encoders.tokens import token_counter
+from models.model_files import language_model
+from models.profiles import Composed, compose
 from models.releases import BASE_RELEASE, adapter_folder
 from streams.event_log import SegmentLog
 from tests.trainer.run.running import Stopped, made, metrics, train
 from tests.trainer.small_run import fill, run_once
+from trainer import judging
 from trainer.canary_prompts import canary_prompts
 from trainer.corpus import Corpus
 from trainer.learning.policy import Policy
@@ -47,6 +52,36 @@ def test_a_run_leaves_a_release_that_says_all_about_itself(settings, store) -> N
     assert told["palate_training_optimiser_steps/warm-start"] == 2
     assert told["palate_training_new_events"] == 240
     assert told["palate_training_seconds"] == outcome.seconds > 0
+
+
+def test_profiles_are_learned_from_and_judged_at_the_length_that_they_are_served_with(
+    settings, store, monkeypatch
+) -> None:
+    made: list[str] = []
+
+    def remembering(*args: Any, **options: Any) -> Composed:
+        composed = compose(*args, **options)
+        made.append(composed.text)
+        return composed
+
+    def longest(max_tokens: int) -> int:
+        made.clear()
+        profile = settings.profile.model_copy(update={"max_tokens": max_tokens})
+        outcome = train(settings.model_copy(update={"profile": profile}))
+        assert [one.name for one in outcome.stages] == ["warm-start", "contrastive-1", "rlso-1"]
+        return max(map(count, made))
+
+    fill(settings)
+    count = token_counter(language_model(settings))
+    monkeypatch.setattr(judging, "compose", remembering)
+    assert longest(256) > 64 >= longest(64)
+
+
+def test_a_run_notes_that_profiles_are_served_with_another_temperature(quick, store) -> None:
+    fill(quick)
+    profile = quick.profile.model_copy(update={"temperature": 0.7})
+    (note,) = train(quick.model_copy(update={"profile": profile})).notes
+    assert note.startswith("profiles are served with profile.temperature 0.7, and written")
 
 
 def policies() -> set[Policy]:

@@ -29,14 +29,15 @@ def whole() -> Material:
 def material(whole: Material, tmp_path_factory: pytest.TempPathFactory) -> Material:
     """A few examples, and a model that writes nonsense."""
     base = tiny_llama(tmp_path_factory.mktemp("tiny"))
+    profile = ProfileSettings(model=str(base), max_new_tokens=160)
     train = TrainSettings(
-        policy=PolicySettings(rank=2, alpha=4, max_prompt_tokens=1_200, max_new_tokens=160),
+        policy=PolicySettings(rank=2, alpha=4, max_prompt_tokens=1_200),
         warm_start=WarmStartSettings(steps=2, batch=2, micro_batch=2),
     )
     short = [one for one in whole.training if len(one.answer) < 150]
     return replace(
         whole,
-        settings=Settings(profile=ProfileSettings(model=str(base)), train=train),
+        settings=Settings(profile=profile, train=train),
         training=short[:6],
         validation=[],
         measured=whole.measured[:3],
