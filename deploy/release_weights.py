@@ -45,7 +45,9 @@ def merged_weights(settings: Settings, release: Release) -> Path:
     """
     adapter = adapter_of(settings, release)
     if adapter is None:
-        raise ReleaseError(f"release {release.id!r} has no adapter; palate vllm serves its model")
+        raise ReleaseError(
+            f"release {release.id!r} has no adapter; palate vllm without --merge serves it"
+        )
     target = settings.models_dir / f"merged-{release.id}"
     settings.models_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(settings.models_dir / f".{target.name}.lock"):

@@ -32,19 +32,21 @@ def release_of(
     corpus: Corpus,
     settings: Settings,
     *,
+    adapter: str | None,
     embedder: str,
     canary: Sequence[CanaryLine],
     metrics: Mapping[str, Any],
     begun_with: Seen,
 ) -> Release:
-    """The manifest; `embedder` is EMBEDDER for one of its own, else a name as in the settings.
+    """The manifest; `adapter` is ADAPTER, or None for the language model as it is.
 
-    `begun_with`: what the models that training went on from had learned from.
+    `embedder` is EMBEDDER for one of its own, else a name as in the settings. `begun_with`: what
+    the models that training went on from had learned from.
     """
     return Release(
         id=plan.release,
         base_model=settings.profile.model,
-        adapter=ADAPTER,
+        adapter=adapter,
         embedder=embedder,
         prompt_version=PROMPT_VERSION,
         window_spec=settings.windows.model_dump(mode="json"),
@@ -72,12 +74,12 @@ def _data_range(plan: Plan, corpus: Corpus, begun_with: Seen) -> dict[str, Any]:
     }
 
 
-def publish(store: ReleaseStore, release: Release, adapter: Path, embedder: Path | None) -> Release:
+def publish(
+    store: ReleaseStore, release: Release, adapter: Path | None, embedder: Path | None
+) -> Release:
     """Write the folder. Raises ReleaseError; then nothing of it is there."""
-    files = {ADAPTER: adapter}
-    if embedder is not None:
-        files[EMBEDDER] = embedder
-    return store.publish(release, files)
+    found = {ADAPTER: adapter, EMBEDDER: embedder}
+    return store.publish(release, {name: path for name, path in found.items() if path})
 
 
 def canary(policy: Policy, prompts: Sequence[str], kept: Path) -> tuple[CanaryLine, ...]:

@@ -25,7 +25,7 @@ from models.errors import (
 )
 from models.identity import digest
 from models.model_files import ModelSource, base_model_hash
-from models.ports import Release, ReleaseStore
+from models.ports import CanaryLine, Release, ReleaseStore
 from models.settings import Settings
 from streams.event_log import SegmentLog
 from trainer import job_metrics, plan
@@ -35,11 +35,12 @@ from trainer.contenders import Advance, Gauge, OpenEmbedder
 from trainer.corpus import Corpus
 from trainer.gate import Measured, Verdict, Window, judge
 from trainer.learning.policy import Policy, policy_options
-from trainer.learning.stages import Learned, Models, Stages
+from trainer.learning.stages import Learned, Models, Stages, require_a_stage
 from trainer.learning.writing import served_otherwise
 from trainer.log_source import forgotten_since, logged_since, logged_until
 from trainer.outcome import Memory, Outcome, load_memory, save_memory
 from trainer.releasing import (
+    ADAPTER,
     EMBEDDER,
     canary,
     judged_by,
@@ -244,6 +245,7 @@ class _Attempt:
             )
         if planned is None and (skipped := self._made_before(least)):
             return replace(skipped, new_events=new)
+        require_a_stage(settings.train, self._start.models)
         planned = self._planned(planned, least)
         corpus = Corpus.from_log(self._events, settings, until=planned.until)
         sessions = chosen(corpus.sessions.train, self._start.seen, settings.train.sessions)
@@ -361,30 +363,28 @@ class _Run:
 
     def _released(self, models: Models) -> Release:
         """Measure, then write what was measured into the manifest: a release says what it is."""
-        adapter = self._adapter_of(models)
         verdict, measured = self._judged(models)
-        policy = Policy.load(self._tools.model, policy_options(self._settings), adapter=adapter)
-        prompts = canary_prompts(self._corpus, self._settings.train.gate.seed)
         release = release_of(
             self._plan,
             self._corpus,
             self._settings,
+            adapter=ADAPTER if models.adapter else None,
             embedder=EMBEDDER if models.embedder else self._settings.embedder.model,
-            canary=canary(policy, prompts, self._folder / "canary.jsonl"),
+            canary=self._canary(models.adapter),
             metrics=metrics_of(
                 measured, verdict, self._settings.train.gate, judging_key(self._settings)
             ),
             begun_with=self._start.seen,
         )
-        return publish(self._tools.releases, release, adapter, models.embedder)
+        return publish(self._tools.releases, release, models.adapter, models.embedder)
 
-    def _adapter_of(self, models: Models) -> Path:
-        if models.adapter is None:
-            raise TrainingError(
-                f"{self._start.release.id} has no adapter to go on from and nothing was trained; "
-                "raise train.warm_start.steps or train.rlso.rounds"
-            )
-        return models.adapter
+    def _canary(self, adapter: Path | None) -> tuple[CanaryLine, ...]:
+        """Without an adapter there is nothing to show."""
+        if adapter is None:
+            return ()
+        policy = Policy.load(self._tools.model, policy_options(self._settings), adapter=adapter)
+        prompts = canary_prompts(self._corpus, self._settings.train.gate.seed)
+        return canary(policy, prompts, self._folder / "canary.jsonl")
 
     def _judged(self, models: Models) -> tuple[Verdict, Measured]:
         """The candidate against the serving release and the anchor, on the same users."""

@@ -28,6 +28,7 @@ def released(settings: Settings, begun_with: Seen) -> Release:
         plan,
         corpus(settings),
         settings,
+        adapter=None,
         embedder="e",
         canary=(),
         metrics={},

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from models.errors import TrainingError
 from models.model_files import ModelSource, files_hash
 from models.ports import TextEmbedder, Vectors
 from models.settings import Settings
+from models.training_settings import TrainSettings
 from trainer.choosing import steps_for
 from trainer.contenders import OpenEmbedder, profiles_of
 from trainer.corpus import Corpus, newest_of_each, sample_users
@@ -51,6 +53,16 @@ class Learned:
     stages: list[Stage] = field(default_factory=list)
     reward_before: float | None = None
     reward_after: float | None = None
+
+
+def require_a_stage(train: TrainSettings, start: Models) -> None:
+    """Raises TrainingError where every stage would be left out."""
+    warm_start = train.warm_start.steps if start.adapter is None else 0
+    if not (warm_start or train.contrastive.steps or train.rlso.rounds):
+        raise TrainingError(
+            "nothing would be trained: every stage is left out. Raise train.contrastive.steps, "
+            "train.rlso.rounds or, where there is no adapter yet, train.warm_start.steps"
+        )
 
 
 class Stages:

@@ -64,15 +64,16 @@ def test_an_adapter_for_another_model_is_not_gone_on_from(quick, store, tmp_path
     assert second.metrics["gate"]["against"] == [first.id, BASE_RELEASE]
 
 
-def test_nothing_to_learn_with_is_said_before_anything_is_measured(quick, store) -> None:
+def test_nothing_to_learn_with_is_said_before_the_log_is_read(quick, store) -> None:
     nothing = QUICK | {"warm_start": {"steps": 0}}
     settings = quick.model_copy(update={"train": TrainSettings.model_validate(nothing)})
     fill(settings)
     calls = Calls()
 
-    with pytest.raises(TrainingError, match=r"nothing was trained; raise train\.warm_start\.steps"):
+    with pytest.raises(TrainingError, match=r"nothing would be trained.*train\.warm_start\.steps"):
         train(settings, calls)
     assert calls.stages == []
+    assert not (settings.training_dir / "plan.json").exists()
 
 
 def test_old_history_is_learned_from_and_no_ground_to_compare_a_later_release_on(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import Any
 
 import pytest
 
+from models.embedder import SentenceEmbedder
 from models.encoders.tokens import token_counter
+from models.fakes import FakeEncoder, HashEmbedder
 from models.model_files import language_model
+from models.ports import Release
 from models.profiles import Composed, compose
-from models.releases import BASE_RELEASE, adapter_folder
+from models.release_fit import unfit
+from models.releases import BASE_RELEASE, adapter_folder, embedder_folder, embedder_hash
+from models.training_settings import TrainSettings
 from streams.event_log import SegmentLog
+from streams.profiler.kits import Kits, Sources
 from tests.trainer.run.running import Stopped, made, metrics, train
-from tests.trainer.small_run import fill, run_once
+from tests.trainer.small_run import QUICK, SMALL, fill, run_once
 from trainer import judging
 from trainer.canary_prompts import canary_prompts
 from trainer.corpus import Corpus
@@ -52,6 +59,51 @@ def test_a_run_leaves_a_release_that_says_all_about_itself(settings, store) -> N
     assert told["palate_training_optimiser_steps/warm-start"] == 2
     assert told["palate_training_new_events"] == 240
     assert told["palate_training_seconds"] == outcome.seconds > 0
+
+
+ALONE = {
+    "warm-start": {},
+    "contrastive-1": {"contrastive": SMALL["contrastive"] | {"validation_users": 0}},
+    "rlso-1": {"rlso": SMALL["rlso"]},
+}
+
+
+@pytest.mark.parametrize("stage", ALONE)
+def test_each_stage_alone_makes_a_release_that_can_serve(quick, store, stage: str) -> None:
+    others = {} if stage == "warm-start" else {"warm_start": {"steps": 0}}
+    alone = TrainSettings.model_validate(QUICK | others | ALONE[stage])
+    settings = quick.model_copy(update={"train": alone})
+    promoted: list[Release] = []
+    fill(settings)
+    outcome = train(settings, promote=promoted.append)
+    release = made(store, outcome)
+
+    assert [one.name for one in outcome.stages] == [stage]
+    assert promoted == [release]
+    assert unfit(release, settings, release.base_model_hash) is None
+    learned_words, learned_vectors = stage != "contrastive-1", stage == "contrastive-1"
+    assert bool(adapter_folder(store, release)) == bool(release.canary) == learned_words
+    assert bool(embedder_folder(store, release)) == learned_vectors
+
+
+def test_an_embedder_that_was_trained_alone_is_proven_and_gone_on_from(quick, store) -> None:
+    """Without an adapter there is no canary to show; the next run has a warm start to make up."""
+    only_cl = QUICK | {"warm_start": {"steps": 0}} | ALONE["contrastive-1"]
+    fill(quick)
+    first = made(
+        store,
+        train(quick.model_copy(update={"train": TrainSettings.model_validate(only_cl)})),
+    )
+    sources = Sources(store, lambda folder: SentenceEmbedder(folder, quick.embedder))
+    kits = Kits(quick, FakeEncoder(), HashEmbedder(), sources)
+    assert asyncio.run(kits.prove(first.id)) is None
+
+    fill(quick, first_day=20, days=4)
+    outcome = train(quick, serving=first.id)
+    second = made(store, outcome)
+    assert [one.name for one in outcome.stages] == ["warm-start"]
+    assert adapter_folder(store, second)
+    assert embedder_hash(second) == embedder_hash(first)
 
 
 def test_profiles_are_learned_from_and_judged_at_the_length_that_they_are_served_with(
