@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from models.ports import Release
     from trainer.outcome import Outcome
-    from trainer.run import Tools
+    from trainer.under_way import Tools
 
 REFUSED = 4  # exit code: a release was made, and the gate held it back
 
@@ -104,7 +104,7 @@ def _tools(settings: Settings, bars: _Bars, promote: Callable[[Release], None] |
     from models.embedder import SentenceEmbedder
     from models.model_files import embedder_model, language_model
     from models.releases import FolderReleaseStore
-    from trainer.run import Tools
+    from trainer.under_way import Tools
 
     return Tools(
         releases=FolderReleaseStore(settings.releases_dir),

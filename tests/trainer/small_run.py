@@ -21,7 +21,8 @@ from tests.trainer.learning.tiny_embedder import tiny_embedder
 from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.contenders import Advance
 from trainer.outcome import Outcome
-from trainer.run import Tools, run
+from trainer.run import run
+from trainer.under_way import Tools
 
 START_MS, DAY_MS = 1_300_000_000_000, 86_400_000
 THEMES = ("tea cup", "cat mug", "lace ribbon", "felt bird", "soap dish")
