@@ -84,10 +84,10 @@ def test_every_path_of_the_layout_exists_and_every_folder_is_in_it() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"PALATE_[A-Z_]+[A-Z]", README))))
 def test_every_variable_of_the_readme_is_a_setting(name: str) -> None:
-    group, _, field = name.removeprefix("PALATE_").lower().partition("__")
-    assert group in Settings.model_fields
-    if field:
-        assert field in Settings.model_fields[group].annotation.model_fields  # type: ignore[union-attr]
+    group: Any = Settings
+    for field in name.removeprefix("PALATE_").lower().split("__"):
+        assert field in group.model_fields
+        group = group.model_fields[field].annotation
 
 
 def test_the_readmes_quick_commands_run() -> None:
