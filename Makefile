@@ -27,10 +27,10 @@ java:
 demo: $(READY) java  ## real purchases through Kafka, profiles and recommendations (about 5 minutes)
 	@$(BIN)/palate demo
 
-test: $(READY) java test-fast  ## all tests: real Kafka, language model, vLLM (about 25 minutes on 2 cores)
+test: $(READY) java test-fast  ## all tests: real Kafka, language model, vLLM (about 28 minutes on 2 cores)
 	@$(BIN)/python -m pytest -m "service or vllm"
 
-test-fast: $(READY)  ## tests that need no service (about 100 seconds)
+test-fast: $(READY)  ## tests that need no service (under 2 minutes)
 	@$(BIN)/python -m pytest -q -n 2 -m "not service and not vllm"
 
 check: $(READY)  ## format, lint, types, import contracts
