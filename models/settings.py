@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -327,12 +327,14 @@ class Settings(BaseSettings):
         """All settings with secrets masked, for the log line at start."""
         return self.model_dump(mode="json")
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, without: Collection[str] = ()) -> dict[str, str]:
         """The environment that gives these settings: variable → value, secrets masked.
 
-        What was not set, or set to its default, is left out.
+        What was not set, or set to its default, is left out, and so are the groups `without`.
         """
-        changed = self.model_dump(mode="json", exclude_unset=True, exclude_defaults=True)
+        changed = self.model_dump(
+            mode="json", exclude=set(without), exclude_unset=True, exclude_defaults=True
+        )
         return dict(_variables("PALATE_", self, changed))
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from trainer.evaluation.evaluate import Report
     from trainer.evaluation.systems import System
     from trainer.sessions import Session
+
+_NOT_READ: Final = ("kafka", "trigger", "metrics", "log_level", "log_format", "workers")
 
 
 class Protocol(StrEnum):
@@ -219,7 +221,8 @@ def _about(settings: Settings, took_s: float) -> dict[str, Any]:
 
 def _set(settings: Settings) -> list[str]:
     """What has to stand before the command to get the same figures."""
-    return [f"{name}={shlex.quote(value)}" for name, value in settings.environment().items()]
+    told = settings.environment(without=_NOT_READ)
+    return [f"{name}={shlex.quote(value)}" for name, value in told.items()]
 
 
 def _show(found: Report, written: list[Path]) -> None:

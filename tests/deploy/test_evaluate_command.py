@@ -147,6 +147,7 @@ def test_the_command_told_beside_the_table_has_the_settings_it_ran_with(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PALATE_TRAIN__EVALUATION__AGAINST", '["popularity"]')
+    monkeypatch.setenv("PALATE_KAFKA__PREFIX", "shop.")  # moves no figure
     found = orjson.loads(
         palate("--data", data, "--system", "popularity", "--out", tmp_path, "--json")
     )

@@ -30,8 +30,8 @@ class ByAge:
     """A metric of each system by the age of what it knew."""
 
     metric: str
-    labels: tuple[str, ...]  # ages with their number of sessions
-    curves: Mapping[str, tuple[Interval, ...]]  # system → one interval per label
+    sessions: Mapping[str, int]  # age → how many were ranked at it
+    curves: Mapping[str, tuple[Interval, ...]]  # system → one interval per age
 
 
 def by_age(
@@ -53,7 +53,7 @@ def by_age(
     masks = {label: mask for label, mask in _masks(ages).items() if mask.any()}
     return ByAge(
         metric,
-        tuple(f"{label}\n({int(mask.sum())})" for label, mask in masks.items()),
+        {label: int(mask.sum()) for label, mask in masks.items()},
         {
             system.name: tuple(
                 report.interval(system.name, metric, mask) for mask in masks.values()

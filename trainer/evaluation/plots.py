@@ -42,7 +42,8 @@ def draw_slices(report: Report, folder: Path) -> list[Path]:
 
 def metric_by_age(aged: ByAge, path: Path) -> Path:
     """A metric of each system by the age of what it knew."""
-    return _curves(aged.curves, aged.labels, "age of what is known (sessions)", aged.metric, path)
+    labels = [f"{label}\n({count})" for label, count in aged.sessions.items()]
+    return _curves(aged.curves, labels, "age of what is known (sessions)", aged.metric, path)
 
 
 def _curves(

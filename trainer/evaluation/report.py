@@ -197,7 +197,7 @@ def write(report: Report, folder: Path, about: About) -> list[Path]:
 
 def write_ages(aged: ByAge, folder: Path) -> Path:
     """ages.md: the metric of every system by the age of what it knew."""
-    head = (aged.metric, *(f"{label} sessions)" for label in map(_on_one_line, aged.labels)))
+    head = (aged.metric, *(f"{age} ({count} sessions)" for age, count in aged.sessions.items()))
     rows = ((name, *map(_said, curve)) for name, curve in aged.curves.items())
     lines = [
         "# By age",
@@ -209,10 +209,6 @@ def write_ages(aged: ByAge, folder: Path) -> Path:
         "",
     ]
     return _written(folder / "ages.md", "\n".join(lines).encode())
-
-
-def _on_one_line(label: str) -> str:
-    return label.replace("\n", " ").removesuffix(")")
 
 
 def _written(path: Path, content: bytes) -> Path:

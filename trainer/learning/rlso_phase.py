@@ -12,7 +12,6 @@ import httpx
 from models.identity import digest
 from models.model_files import files_hash
 from models.ports import TextEmbedder, Vectors
-from models.profiles import MAX_TOKENS
 from models.training_settings import TrainSettings
 from trainer.cases import Case, Prompted, cases, prompted
 from trainer.corpus import Corpus, newest_of_each, sample_users
@@ -113,7 +112,6 @@ def identity_of(
     mask_seen: bool,
 ) -> str:
     """Name of what a run depends on: data, models and settings. `start`: its first adapter."""
-    shorter = [] if max_tokens == MAX_TOKENS else [max_tokens]  # older runs had the longest alone
     return digest(
         corpus.name,
         dict(sorted(corpus.counts.items())),
@@ -124,5 +122,5 @@ def identity_of(
         policy.model_dump(mode="json"),
         settings.sessions.model_dump(mode="json"),
         mask_seen,
-        *shorter,
+        max_tokens,
     )

@@ -37,5 +37,5 @@ def test_what_was_known_too_early_does_not_know_the_newest_item(corpus: Corpus) 
 
     found = by_age(corpus, [system], corpus.sessions.test, EvaluationSettings(ks=(1,)), "recall@1")
 
-    assert found.labels == ("0–1 days\n(1)", "1–30 days\n(2)", "30–90 days\n(5)")
+    assert found.sessions == {"0–1 days": 1, "1–30 days": 2, "30–90 days": 5}
     assert [interval.mean for interval in found.curves["had-before"]] == [1, 0, 0]
