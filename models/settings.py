@@ -68,6 +68,12 @@ class KafkaSettings(Group):
     session_timeout_s: float = Field(
         6.0, description="A dead consumer's partitions move on after this."
     )
+    transaction_timeout_s: float = Field(
+        20.0,
+        gt=0,
+        description="Kafka ends a tracker's transaction that is open for longer; until then a "
+        "tracker that stopped in the middle of one holds up the readers of what it sends.",
+    )
     heartbeat_s: float = Field(2.0, description="Consumer heartbeat; a third of the timeout.")
     broker_heap_mb: int = Field(512, description="Java heap of the embedded broker, MiB.")
     broker_min_free_mb: int = Field(

@@ -5,30 +5,28 @@ Only while no tracker runs may it be written: `refuse_if_running` asks the broke
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable
-from typing import Final
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import chain, islice
+from typing import Final, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 
 from models.errors import TopicError
 from models.settings import Settings
 from streams.event_log import SegmentLog
-from streams.kafka import client_options, consumer, group_id
+from streams.kafka import client_options, consumer, group_id, partition_producer, start_client
 from streams.reach import start_within
 from streams.rebuild import RebuiltPartition
+from streams.topics import changelog_topic
 
-TABLE: Final = "histories"
 READ: Final = ("interactions", "profile-edits", "profiles")  # what the tracker reads in its group
 _IDLE: Final = ("Empty", "Dead")
 _POLL_MS: Final = 500
-_AT_ONCE: Final = 1_000  # records sent before waiting for their acknowledgements
-
-
-def changelog_topic(settings: Settings) -> str:
-    """Its full name, as Faust makes it of app and table."""
-    return f"{group_id(settings, 'tracker')}-{TABLE}-changelog"
+_AT_ONCE: Final = 1_000  # records of a transaction
+T = TypeVar("T")
 
 
 async def refuse_if_running(admin: AIOKafkaAdminClient, settings: Settings) -> None:
@@ -93,56 +91,42 @@ async def _changes(
         await reader.stop()
 
 
-async def write_state(
-    settings: Settings, producer: AIOKafkaProducer, rebuilt: RebuiltPartition
-) -> tuple[int, int]:
+async def write_state(settings: Settings, rebuilt: RebuiltPartition) -> tuple[int, int]:
     """Make the changelog of one partition say what `rebuilt` says.
 
-    Writes what differs, deletes what is not in it, and awaits the acknowledgements. Returns
-    (records written, records deleted). May be repeated after a crash.
+    Writes what differs and deletes what is not in it. A tracker that had owned the partition and
+    was suspended writes nothing from now on. Returns (records written, records deleted). May be
+    repeated after a crash.
     """
-    known = await read_changelog(settings, rebuilt.partition)
-    topic, written = changelog_topic(settings), 0
-    sending = _Sending(producer, topic, rebuilt.partition)
-    for key, value in rebuilt.records():
-        if known.pop(key, None) != value:
-            await sending.send(key, value)
-            written += 1
-    for key in known:
-        await sending.send(key, None)
-    await sending.finish()
-    return written, len(known)
+    partition = rebuilt.partition
+    owner = await start_client(lambda: partition_producer(settings, partition))
+    try:
+        known = await read_changelog(settings, partition)
+        written = [
+            (key, value) for key, value in rebuilt.records() if known.pop(key, None) != value
+        ]
+        for changes in _batches(chain(written, ((key, None) for key in known))):
+            await _commit(owner, changelog_topic(settings), partition, changes)
+    finally:
+        await owner.stop()
+    return len(written), len(known)
 
 
-class _Sending:
-    """Sends records of one partition in order, waiting now and then."""
-
-    def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
-        self._producer, self._topic, self._partition = producer, topic, partition
-        self._waiting: list[Awaitable[object]] = []
-
-    async def send(self, key: bytes, value: bytes | None) -> None:
-        sent = await self._producer.send(self._topic, value, key, partition=self._partition)
-        self._waiting.append(sent)
-        if len(self._waiting) >= _AT_ONCE:
-            await self.finish()
-
-    async def finish(self) -> None:
-        for sent in self._waiting:
-            await sent
-        self._waiting.clear()
+def _batches(records: Iterable[T]) -> Iterator[list[T]]:
+    remaining = iter(records)
+    while batch := list(islice(remaining, _AT_ONCE)):
+        yield batch
 
 
-async def ensure_changelog(admin: AIOKafkaAdminClient, settings: Settings) -> None:
-    """Create the changelog if no tracker ever has."""
-    topic = changelog_topic(settings)
-    if topic in await admin.list_topics():
-        return
-    kafka = settings.kafka
-    config = {"cleanup.policy": "compact"}
-    await admin.create_topics(
-        [NewTopic(topic, kafka.partitions, kafka.replication, topic_configs=config)]
-    )
+async def _commit(
+    owner: AIOKafkaProducer,
+    topic: str,
+    partition: int,
+    changes: Iterable[tuple[bytes, bytes | None]],
+) -> None:
+    async with owner.transaction():
+        sent = [await owner.send(topic, value, key, partition=partition) for key, value in changes]
+        await asyncio.gather(*sent)
 
 
 async def admin_client(settings: Settings, within_s: float | None = None) -> AIOKafkaAdminClient:

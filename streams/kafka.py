@@ -78,6 +78,11 @@ def group_id(settings: Settings, role: str) -> str:
     return f"{settings.kafka.prefix}palate-{role}"
 
 
+def transactional_id(settings: Settings, partition: int) -> str:
+    """Under which the tracker that owns a partition writes; Kafka fences former owners by it."""
+    return f"{group_id(settings, 'tracker')}-{partition}"
+
+
 def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
     """A producer, not started: acknowledged by all replicas, idempotent, murmur2 of the key."""
     return AIOKafkaProducer(
@@ -90,6 +95,16 @@ def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
             "max_batch_size": 128 * 1024,
         }
         | options,
+    )
+
+
+def partition_producer(settings: Settings, partition: int) -> AIOKafkaProducer:
+    """The transactional producer of a partition's owner; starting it fences the owners before."""
+    return producer(
+        settings,
+        transactional_id=transactional_id(settings, partition),
+        transaction_timeout_ms=int(settings.kafka.transaction_timeout_s * 1000),
+        linger_ms=0,  # a transaction is a batch
     )
 
 
@@ -108,6 +123,7 @@ def consumer(
             "group_id": group,
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
+            "isolation_level": "read_committed",
             "session_timeout_ms": int(kafka.session_timeout_s * 1000),
             "heartbeat_interval_ms": int(kafka.heartbeat_s * 1000),
         }

@@ -147,6 +147,15 @@ class TrackerMetrics(RoleMetrics):
         self.changelog_bytes = self._counter(
             "palate_changelog_bytes_total", "Bytes of state written to the changelog."
         )
+        self.transactions = self._counter(
+            "palate_transactions_total", "Committed transactions, of state and what goes with it."
+        )
+        self.partitions_lost = self._counter(
+            "palate_partitions_lost_total",
+            "Partitions given up and taken over again: fenced by another tracker, kafka, refused, "
+            "local state damaged or disk full.",
+            "reason",
+        )
 
 
 class ProfilerMetrics(RoleMetrics):

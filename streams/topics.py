@@ -21,10 +21,12 @@ from streams.kafka import (
     RETRY_S,
     client_options,
     consumer,
+    group_id,
     start_client,
     until_answered,
 )
 from streams.reach import answers_within, check_reachable
+from streams.topic_ids import topic_ids
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +112,28 @@ async def ensure_topics(settings: Settings, names: Iterable[str] = tuple(TOPICS)
     for name, spec in wanted.items():
         check_topic(name, spec, found[name].partitions, found[name].config, settings)
     return created
+
+
+def changelog_topic(settings: Settings) -> str:
+    """Full name of the topic that holds the trackers' state."""
+    return f"{group_id(settings, 'tracker')}-histories-changelog"
+
+
+async def ensure_changelog(settings: Settings) -> str:
+    """Create the changelog if no tracker ever has; returns Kafka's id of the topic.
+
+    Raises TopicError as `ensure_topics`.
+    """
+    topic, spec = changelog_topic(settings), TopicSpec("compact")
+    admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
+    try:
+        if topic not in await admin.list_topics():
+            await _create(admin, settings, {topic: spec})
+        [(_, found)] = (await _describe(admin, [topic])).items()
+        check_topic(topic, spec, found.partitions, found.config, settings)
+        return (await until_answered(topic, lambda: topic_ids(admin, [topic])))[topic]
+    finally:
+        await admin.close()
 
 
 async def ensure_topics_within(settings: Settings, within_s: float) -> list[str]:

@@ -110,27 +110,23 @@ async def _compare(log: SegmentLog, settings: Settings) -> dict[str, Any]:
 
 async def _write(log: SegmentLog, settings: Settings) -> dict[str, Any]:
     from streams import changelog
-    from streams.kafka import producer, start_client
+    from streams.topics import ensure_changelog
 
     admin = await changelog.admin_client(settings, KAFKA_WITHIN_S)
     try:
         await changelog.refuse_if_running(admin, settings)
         await changelog.refuse_if_behind(admin, settings, log)
-        await changelog.ensure_changelog(admin, settings)
     finally:
         await admin.close()
+    await ensure_changelog(settings)
     counts = {"users": 0, "written": 0, "deleted": 0}
-    sender = await start_client(lambda: producer(settings))
-    try:
-        # 1. forget the local copies  2. the changelog says what the log says, acknowledged
-        changelog.reset_local_state(settings)
-        for rebuilt in _rebuilt(log, settings):
-            written, deleted = await changelog.write_state(settings, sender, rebuilt)
-            counts["users"] += len(rebuilt.users)
-            counts["written"] += written
-            counts["deleted"] += deleted
-    finally:
-        await sender.stop()
+    # 1. forget the local copies  2. the changelog says what the log says, committed
+    changelog.reset_local_state(settings)
+    for rebuilt in _rebuilt(log, settings):
+        written, deleted = await changelog.write_state(settings, rebuilt)
+        counts["users"] += len(rebuilt.users)
+        counts["written"] += written
+        counts["deleted"] += deleted
     return counts
 
 

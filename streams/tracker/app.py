@@ -1,4 +1,8 @@
-"""The Faust side of the tracker: app, topics, table, and batches straight from a channel."""
+"""The Faust side of the tracker: app, topics, assignment, and batches straight from a channel.
+
+Faust shares the partitions out and delivers records. State is not in its tables: what its workers
+write after their session has ended is not fenced, and its recovery takes that for its own.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,6 @@ from faust.types import TP, EventT, StreamT
 
 from models.settings import Settings
 from streams.kafka import client_options
-from streams.tracker.table import StateTable
 
 BATCH: Final = 2_000  # records taken from a channel at once
 BEHIND: Final = 500  # records of a partition, from which on batches are let fill up
@@ -47,7 +50,6 @@ def create_app(settings: Settings, worker: int) -> faust.App:
         broker_commit_interval=COMMIT_S,
         consumer_auto_offset_reset="earliest",
         datadir=str(datadir.resolve()),
-        store="rocksdb://",
         topic_allow_declare=True,
         topic_disable_leader=True,
         topic_partitions=kafka.partitions,
@@ -85,20 +87,6 @@ def raw_topic(app: faust.App, settings: Settings, name: str) -> Any:
         allow_empty=True,
         internal=False,
     )
-
-
-def state_table(app: faust.App, settings: Settings) -> StateTable:
-    """The table `histories`."""
-    table = StateTable(
-        app,
-        name="histories",
-        key_type=bytes,
-        value_type=bytes,
-        partitions=settings.kafka.partitions,
-        options={"write_buffer_size": 16 << 20, "block_cache_size": 64 << 20},
-    )
-    app.tables.add(table)
-    return table
 
 
 async def batches(app: faust.App, stream: StreamT) -> AsyncIterator[list[EventT]]:
@@ -153,13 +141,26 @@ def read_again_from_commits(app: faust.App) -> None:
 
     async def seek() -> Mapping[TP, int]:
         offsets: Mapping[TP, int] = await seek_to_committed()
-        own = [tp for tp in offsets if tp.topic not in app.tables.changelog_topics]
-        uncommitted = [tp for tp in own if not offsets[tp]]
+        uncommitted = [tp for tp in offsets if not offsets[tp]]
         if uncommitted:
             await consumer._thread.seek_to_beginning(*uncommitted)  # Faust has no public door
         return offsets
 
     consumer.seek_to_committed = seek
+
+
+def leave_stuck_streams_to_readiness(app: faust.App) -> None:
+    """Switch off Faust's own search for stuck streams.
+
+    It asserts that every partition has a position, which ends a healthy worker in the middle of a
+    rebalance. Whether offsets move is what the role's readiness says.
+    """
+    app.consumer.verify_event_path = lambda *_: None
+
+
+def assigned_partitions(app: faust.App, topic: str) -> set[int]:
+    """The partitions of one topic (full name) that this worker has now."""
+    return {tp.partition for tp in app.consumer.assignment() if tp.topic == topic}
 
 
 def _is_current(app: faust.App, event: EventT) -> bool:

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-
-from aiokafka import AIOKafkaProducer
 
 from models.identity import request_id
 from models.schemas import ProfileRequest
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.tracker.owed import DueUsers
+from streams.tracker.partitions import Partitions
 from streams.tracker.state import User
+from streams.tracker.transactions import Output
 from streams.tracker.users import Place, Users
 from streams.triggers import Due, PartitionClock, TokenBucket
 from streams.windows import to_windows, views, windows_hash
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request on its way, and what its acknowledgement will mark."""
-
-    place: Place
-    request: ProfileRequest
-    evidence: float
 
 
 class Asker:
@@ -39,31 +28,31 @@ class Asker:
         self,
         settings: Settings,
         users: Users,
+        partitions: Partitions,
         due: DueUsers,
-        producer: AIOKafkaProducer,
         text_of: Callable[[str], str],
         metrics: TrackerMetrics,
     ) -> None:
         self._settings, self._users, self._due = settings, users, due
-        self._producer, self._text_of, self._metrics = producer, text_of, metrics
+        self._partitions, self._text_of, self._metrics = partitions, text_of, metrics
         per_second = settings.trigger.calls_per_minute / 60
         self._bucket = TokenBucket.full(per_second, settings.trigger.burst_calls, time.monotonic())
         self._asked_at: dict[Place, float] = {}  # monotonic seconds
 
     async def ask(self, clocks: dict[int, PartitionClock]) -> int:
-        """Send the requests that the budget allows now; returns how many."""
+        """Send the requests that the budget allows now; returns how many.
+
+        A request and its mark are committed together. Raises PartitionLost.
+        """
         self._share_budget(len(clocks))
         asked = [
-            self._request(place, due, clocks[place[0]])
+            self._ask(place, due, clocks[place[0]])
             for place, due in self._affordable()
             if place[0] in clocks
         ]
-        waiting = [await self._send(one.request) for one in asked]  # 1. produce
-        await asyncio.gather(*waiting)  # 2. the broker acknowledges
-        for one in asked:
-            self._metrics.requests.labels(rule=one.request.rule).inc()
-            if one.place[0] in clocks:  # 3. mark, where the partition is still ours
-                self._mark(one)
+        await self._partitions.committed(request.partition for request in asked)
+        for request in asked:
+            self._metrics.requests.labels(rule=request.rule).inc()
         return len(asked)
 
     def wake_silent(self, clocks: dict[int, PartitionClock]) -> None:
@@ -94,7 +83,7 @@ class Asker:
         self._asked_at = {place: at for place, at in self._asked_at.items() if at > rested}
         return ready[:calls]
 
-    def _request(self, place: Place, due: Due, clock: PartitionClock) -> Asked:
+    def _ask(self, place: Place, due: Due, clock: PartitionClock) -> ProfileRequest:
         partition, user_id = place
         user, wall = self._users.get(partition, user_id), _wall_ms()
         request = build_request(
@@ -102,24 +91,20 @@ class Asker:
         )
         self._bucket.spend(1)
         self._asked_at[place] = time.monotonic()
-        return Asked(place, request, user.head.evidence)
-
-    async def _send(self, request: ProfileRequest) -> asyncio.Future[object]:
         topic = self._settings.topic("profile-requests")
-        return await self._producer.send(
-            topic, request.to_json(), request.user_id.encode(), partition=request.partition
-        )
+        message = Output(topic, user_id.encode(), request.to_json(), partition)
+        self._partitions.send(partition, message)
+        self._mark(user, request)
+        return request
 
-    def _mark(self, asked: Asked) -> None:
-        (partition, user_id), request = asked.place, asked.request
-        user = self._users.get(partition, user_id)
+    def _mark(self, user: User, request: ProfileRequest) -> None:
         head = user.head
         head.requested, head.requested_edits = request.applied_offset, request.edits_offset
-        head.requested_as_of, head.requested_evidence = request.as_of, asked.evidence
+        head.requested_as_of, head.requested_evidence = request.as_of, head.evidence
         head.requests = request.number
-        self._users.save(partition, user)
-        self._due.settle(asked.place)
-        self._due.look_at(partition, user, request.as_of)
+        self._users.save(request.partition, user)
+        self._due.settle((request.partition, user.user_id))
+        self._due.look_at(request.partition, user, request.as_of)
 
 
 def build_request(

@@ -2,10 +2,13 @@
 
 An agent never waits for retrieval or for a model. What an agent does with a batch:
 
-    1. apply it to the states and write them to RocksDB (no await between read and write)
-    2. produce: changelog, dead letters, events sent on
-    3. wait for the broker's acknowledgement
+    1. apply it to the states (no await between reading and writing one)
+    2. put the changes, dead letters and events sent on into one transaction per partition
+    3. wait until it is committed; then the local store has it too
     4. acknowledge the batch, so that its offsets may be committed
+
+If a partition is lost on the way, none of that has happened there: what is left of the batch is
+worked again when the partition is ours again, or by its new owner.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import groupby
 from typing import TypeVar
 
 import faust
@@ -22,32 +26,34 @@ from aiokafka.errors import KafkaError
 from faust.types import TP, EventT, StreamT
 from prometheus_client import CollectorRegistry
 
-from models.errors import VectorIndexError
+from models.errors import TopicError, VectorIndexError
 from models.ports import VectorIndex
 from models.schemas import Interaction, Profile, ProfileEdit
 from models.settings import Settings
 from streams.codec import (
     Misrouted,
     Rejected,
+    dead_letter,
     decode_for_user,
     decode_interaction,
     forwarded_headers,
     id_of,
 )
-from streams.kafka import RETRY_S, dead_letter_send, deliver, producer, start_client
+from streams.kafka import RETRY_S
 from streams.metrics import TrackerMetrics
 from streams.service import HealthServer, spare_the_collector
 from streams.topic_follower import TopicFollower
-from streams.topics import ensure_topics
+from streams.topics import ensure_changelog, ensure_topics
 from streams.tracker.app import (
     Row,
     acknowledge,
+    assigned_partitions,
     batches,
     create_app,
+    leave_stuck_streams_to_readiness,
     raw_topic,
     read_again_from_commits,
     row_of,
-    state_table,
 )
 from streams.tracker.applying import Arrival, apply_edit, apply_interactions
 from streams.tracker.asking import Asker
@@ -56,14 +62,18 @@ from streams.tracker.derived import Derived
 from streams.tracker.gaps import GapReader
 from streams.tracker.moving import TICK_S, Moving
 from streams.tracker.owed import DueUsers, WaitingUsers
+from streams.tracker.partitions import Partitions
 from streams.tracker.serving import Server
 from streams.tracker.state import CLOCK_KEY, ProfileRecord, decode_clock, encode_clock
+from streams.tracker.transactions import Output, OutputsRefused, PartitionLost
 from streams.tracker.users import Users
 from streams.triggers import NEVER, PartitionClock
 
 log = logging.getLogger(__name__)
 
+INTERACTIONS, EDITS = 0, 1  # places in `next_offsets`
 M = TypeVar("M", Profile, ProfileEdit)
+Work = Callable[[list[Row]], Awaitable[None]]
 
 
 class TrackerRole:
@@ -80,7 +90,7 @@ class TrackerRole:
     ) -> None:
         self.settings, self.metrics = settings, metrics
         self.app = create_app(settings, worker)
-        self.table = state_table(self.app, settings)
+        self.partitions = Partitions(settings, worker, metrics, self._on_acquired, self._on_lost)
         self.derived = Derived(settings, index, metrics)
         self.clocks: dict[int, PartitionClock] = {}  # of the partitions that are ours now
         self.next_offsets: dict[int, list[int]] = {}  # partition → [interactions, edits]
@@ -90,11 +100,17 @@ class TrackerRole:
         self.gaps = GapReader(settings)
         self.waiting = WaitingUsers(settings.ranking.interval_s)
         self.due = DueUsers(settings.trigger, settings.windows)
-        self.users = Users(self.table, settings.windows.history_cap)
+        self.users = Users(self.partitions, settings.windows.history_cap)
         self.moving = Moving(
             settings, self.users, self.waiting, self.derived, index, self.clocks, metrics
         )
+        shared, text_of = (settings, self.users, self.partitions), self.derived.texts.text_of
+        self.asker = Asker(*shared, self.due, text_of, metrics)
+        self.server = Server(*shared, self.waiting, self.derived, metrics)
         self.followers = self._followers()
+        self.assigned: int | None = None  # generation of the assignment; None between two
+        # Dead letters that Kafka has refused, by topic, partition and offset of their record.
+        self.lost_letters: set[tuple[str, int, int]] = set()
         self.lags: dict[int, int] = {}  # records behind, by partition of interactions
         port = settings.metrics.tracker_port + worker
         self.health = HealthServer(settings.metrics.host, port, registry, self._not_ready)
@@ -103,16 +119,16 @@ class TrackerRole:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then drain."""
         await ensure_topics(self.settings)
-        self.producer = await start_client(lambda: producer(self.settings))
-        self.table.connect(self.producer, self.metrics, self._on_assigned)
-        self._compose()
+        self.partitions.start(await ensure_changelog(self.settings))
         await self.health.start()
         for follower in self.followers:
             await follower.start()
             await follower.caught_up()
         self.app.finalize()
         read_again_from_commits(self.app)
+        leave_stuck_streams_to_readiness(self.app)
         self.app.on_partitions_revoked.connect(self._on_revoked)
+        self.app.on_rebalance_complete.connect(self._on_assigned)
         await self.app.start()
         spare_the_collector()
         try:
@@ -123,14 +139,8 @@ class TrackerRole:
         finally:
             await self._drain()
 
-    def _compose(self) -> None:
-        shared = (self.settings, self.users)
-        text_of = self.derived.texts.text_of
-        self.asker = Asker(*shared, self.due, self.producer, text_of, self.metrics)
-        self.server = Server(*shared, self.waiting, self.derived, self.producer, self.metrics)
-
     def _not_ready(self) -> str | None:
-        if not self.app.tables.actives_ready:
+        if not self.assigned or not self.partitions.complete:
             return "state is being recovered"
         if self.derived.shelf is None:
             return "no release is serving yet"
@@ -151,6 +161,7 @@ class TrackerRole:
             self._every(self.settings.trigger.silent_check_s, self._look_for_silent),
             self.derived.keep_fresh(),
             *(follower.failed() for follower in self.followers),
+            self.partitions.failed(),
             self.app.wait_until_stopped(),
             stop.wait(),
         ]
@@ -165,12 +176,12 @@ class TrackerRole:
             raise self.app.crash_reason
 
     async def _drain(self) -> None:
-        await self.table.flushed()
+        await self.partitions.leave()
         await self.app.stop()
+        await self.partitions.stop()
         await self.gaps.stop()
         for follower in self.followers:
             await follower.stop()
-        await self.producer.stop()
         await self.health.stop()
 
     @staticmethod
@@ -178,6 +189,8 @@ class TrackerRole:
         while True:
             try:
                 await work()
+            except PartitionLost as lost:  # what was owed is read from the state again
+                log.debug("%s", lost)
             except KafkaError as error:  # what was owed still is
                 log.warning("Kafka does not take what is owed now (%r); trying on", error)
                 await asyncio.sleep(RETRY_S)
@@ -197,58 +210,93 @@ class TrackerRole:
         for name, work in topics.items():
             self._declare_agent(name, work)
 
-    def _declare_agent(self, name: str, work: Callable[[list[Row]], Awaitable[None]]) -> None:
+    def _declare_agent(self, name: str, work: Work) -> None:
         async def agent(stream: StreamT) -> None:
             async for events in batches(self.app, stream):
-                await self._guarded(work, events)
-                acknowledge(events)  # 4.
+                acknowledge(await self._guarded(work, events))  # 4.
 
         self.app.agent(raw_topic(self.app, self.settings, name), name=name)(agent)
 
-    async def _guarded(
-        self, work: Callable[[list[Row]], Awaitable[None]], events: list[EventT]
-    ) -> None:
-        """An exception that left an agent would acknowledge its events: stop the worker instead."""
+    async def _guarded(self, work: Work, events: list[EventT]) -> list[EventT]:
+        """Work a batch; returns the events that are done.
+
+        An exception that left an agent would acknowledge its events: stop the worker instead.
+        """
         try:
-            await work([row_of(event) for event in events])
+            return await self._work(work, events)
         except Exception as error:  # noqa: BLE001 (whatever it is, the worker ends with it)
             await self.app.crash(error)
             await asyncio.Event().wait()
+            return []
+
+    async def _work(self, work: Work, events: list[EventT]) -> list[EventT]:
+        while events:
+            await self.partitions.owned({event.message.partition for event in events})
+            events = [event for event in events if self._is_ours(event)]
+            try:
+                await work([row_of(event) for event in events])
+            except PartitionLost as lost:
+                log.info("a batch is worked again: %s", lost)
+            else:
+                break
+        return events
+
+    def _is_ours(self, event: EventT) -> bool:
+        message = event.message
+        return message.generation_id == self.assigned and message.partition in self.clocks
 
     async def _on_interactions(self, delivered: list[Row]) -> None:
-        due = {partition: offsets[0] for partition, offsets in self.next_offsets.items()}
-        rows = await self.gaps.complete(delivered, due)
+        rows = await self._complete(delivered, INTERACTIONS)
+        for _, part in groupby(rows, key=lambda row: row.partition):
+            self._take_interactions(list(part))  # 1. and 2.
+        await self.partitions.committed(row.partition for row in rows)  # 3.
+
+    async def _complete(self, delivered: list[Row], kind: int) -> list[Row]:
+        """What of a batch is not applied yet, and what was passed over before it, by partition.
+
+        Raises PartitionLost if a partition is lost meanwhile, also when it is ours again.
+        """
+        before = dict(self.next_offsets)
+        due = {partition: offsets[kind] for partition, offsets in before.items()}
+        new = [row for row in delivered if row.offset >= due[row.partition]]
+        rows = await self.gaps.complete(new, due) if new else []
+        self._check_unchanged(rows, before)
+        return sorted(rows, key=lambda row: (row.partition, row.offset))
+
+    def _check_unchanged(self, rows: list[Row], before: Mapping[int, list[int]]) -> None:
+        """`next_offsets` has a new list for a partition whenever it was acquired."""
+        for partition in {row.partition for row in rows}:
+            if self.next_offsets.get(partition) is not before[partition]:
+                raise PartitionLost(partition, None)
+
+    def _take_interactions(self, rows: list[Row]) -> None:
+        """Rows of one partition."""
         arrivals, refused = self._decode(rows)
-        with self.table.together():
-            self._apply(arrivals, rows)  # 1.
-        for row, problem in refused:  # 2.
-            await self._refuse(row, problem)
-        await self.table.flushed()  # 3.
+        self._apply(arrivals, rows)
+        for row, problem in refused:
+            self._refuse(row, problem)
 
     def _decode(
         self, rows: list[Row]
-    ) -> tuple[dict[tuple[int, str], list[Arrival]], list[tuple[Row, Misrouted | Rejected]]]:
+    ) -> tuple[dict[str, list[Arrival]], list[tuple[Row, Misrouted | Rejected]]]:
         partitions = self.settings.kafka.partitions
         tolerance = int(self.settings.windows.future_tolerance_s * 1000)
-        arrivals: dict[tuple[int, str], list[Arrival]] = defaultdict(list)
+        arrivals: dict[str, list[Arrival]] = defaultdict(list)
         refused: list[tuple[Row, Misrouted | Rejected]] = []
         for row in rows:
             found = decode_interaction(row, partitions, tolerance)
             if isinstance(found, Interaction):
-                arrival = Arrival(found, row.offset, row.timestamp)
-                arrivals[row.partition, found.user_id].append(arrival)
+                arrivals[found.user_id].append(Arrival(found, row.offset, row.timestamp))
             else:
                 refused.append((row, found))
         return arrivals, refused
 
-    def _apply(self, arrivals: dict[tuple[int, str], list[Arrival]], rows: list[Row]) -> None:
-        wall = time.time_ns() // 1_000_000
+    def _apply(self, arrivals: dict[str, list[Arrival]], rows: list[Row]) -> None:
+        wall, partition = time.time_ns() // 1_000_000, rows[0].partition
         outcomes: Counter[tuple[str, str]] = Counter()
-        self._move_clocks(arrivals, rows, wall)
-        for (partition, user_id), events in arrivals.items():
+        self._move_clock(arrivals, rows, wall)
+        for user_id, events in arrivals.items():
             user = self.users.get(partition, user_id)
-            if events[0].offset <= user.head.applied:  # delivered again
-                self.users.save_whole(partition, user)
             inserted = apply_interactions(user, events, self.settings.windows, outcomes)
             if inserted:
                 self.users.save(partition, user, inserted)
@@ -259,62 +307,64 @@ class TrackerRole:
             self.metrics.events.labels(type=kind, outcome=outcome).inc(count)
         self._measure_lag(rows)
 
-    def _move_clocks(
-        self, arrivals: dict[tuple[int, str], list[Arrival]], rows: list[Row], wall: int
-    ) -> None:
-        for (partition, _), events in arrivals.items():
-            newest = max(event.interaction.timestamp for event in events)
+    def _move_clock(self, arrivals: dict[str, list[Arrival]], rows: list[Row], wall: int) -> None:
+        partition = rows[0].partition
+        times = (one.interaction.timestamp for events in arrivals.values() for one in events)
+        newest = max(times, default=None)
+        if newest is not None:
             self.clocks[partition] = self.clocks[partition].see(newest, wall)
-        for row in rows:
-            self.next_offsets[row.partition][0] = row.offset + 1
-        for partition in {row.partition for row in rows}:
-            self._save_clock(partition)
+        self.next_offsets[partition][INTERACTIONS] = rows[-1].offset + 1
+        self._save_clock(partition)
 
     def _save_clock(self, partition: int) -> None:
         value = encode_clock(self.clocks[partition], *self.next_offsets[partition])
-        self.table.write(partition, [(CLOCK_KEY, value)])
+        self.partitions.write(partition, [(CLOCK_KEY, value)])
 
-    async def _refuse(self, row: Row, problem: Misrouted | Rejected) -> None:
+    def _refuse(self, row: Row, problem: Misrouted | Rejected) -> None:
         if isinstance(problem, Rejected):
             self.metrics.events.labels(type="unknown", outcome=problem.reason).inc()
-            await self._dead_letter(row, problem)
+            self._dead_letter(row, problem)
             return
         self.metrics.events.labels(type=problem.interaction.type.value, outcome="forwarded").inc()
-        await deliver(
-            self.producer,
+        message = Output(
             self.settings.topic("interactions"),
+            problem.interaction.user_id.encode(),
             row.value,
-            key=problem.interaction.user_id.encode(),
-            partition=problem.partition,
-            headers=forwarded_headers(row.headers),
+            problem.partition,
+            forwarded_headers(row.headers),
         )
+        self.partitions.send(row.partition, message)
 
-    async def _dead_letter(self, row: Row, why: Rejected) -> None:
-        await dead_letter_send(self.producer, self.settings, row, why, self.metrics)
+    def _dead_letter(self, row: Row, why: Rejected) -> None:
+        key, value, headers = dead_letter(row, why)
+        topic = self.settings.topic("dead-letters")
+        message = Output(topic, key, value, headers=tuple(headers))
+        if (row.topic, row.partition, row.offset) not in self.lost_letters:
+            self.partitions.send(row.partition, message)
 
     def _read(self, row: Row, schema: type[M]) -> M | Rejected:
         return decode_for_user(row, schema, self.settings.kafka.partitions)
 
     async def _on_profiles(self, delivered: list[Row]) -> None:
+        before = dict(self.next_offsets)
         rows = await self.gaps.complete(delivered, self.next_profiles)
+        self._check_unchanged(rows, before)
         self.next_profiles.update({row.partition: row.offset + 1 for row in rows})
         for row in rows:
             found = self._read(row, Profile) if row.value is not None else id_of(row.key)
             if isinstance(found, Rejected):
-                await self._dead_letter(row, found)
+                self._dead_letter(row, found)
             elif isinstance(found, Profile):
                 self._take_profile(row, found)
             else:  # a tombstone
                 user = self.users.get(row.partition, found)
                 self.users.save_profile(row.partition, user, None)
-        await self.table.flushed()
+        await self.partitions.committed(row.partition for row in rows)
 
     def _take_profile(self, row: Row, profile: Profile) -> None:
         user = self.users.get(row.partition, profile.user_id)
         record = ProfileRecord.of(profile)
         if user.profile is not None and user.profile.newness() >= record.newness():
-            if user.profile.newness() == record.newness():  # perhaps delivered again
-                self.users.save_profile(row.partition, user, user.profile)
             self.metrics.profiles_taken.labels(outcome="older").inc()
             return
         self.users.save_profile(row.partition, user, record)
@@ -325,23 +375,23 @@ class TrackerRole:
         self.moving.look_at((row.partition, profile.user_id), user.head, record)
 
     async def _on_edits(self, delivered: list[Row]) -> None:
-        wall = time.time_ns() // 1_000_000
-        due = {partition: offsets[1] for partition, offsets in self.next_offsets.items()}
-        for row in await self.gaps.complete(delivered, due):
+        rows, wall = await self._complete(delivered, EDITS), time.time_ns() // 1_000_000
+        for row in rows:
             edit = self._read(row, ProfileEdit)
             if isinstance(edit, Rejected):
-                await self._dead_letter(row, edit)
-                continue
-            user = self.users.get(row.partition, edit.user_id)
-            if apply_edit(user, edit, row.offset):
-                self.users.save(row.partition, user)
-                self.due.look_at(row.partition, user, self.clocks[row.partition].now(wall))
-                self.waiting.add((row.partition, edit.user_id))
-            else:  # delivered again
-                self.users.save_whole(row.partition, user)
-            self.next_offsets[row.partition][1] = row.offset + 1
+                self._dead_letter(row, edit)
+            else:
+                self._take_edit(row, edit, wall)
+            self.next_offsets[row.partition][EDITS] = row.offset + 1
             self._save_clock(row.partition)
-        await self.table.flushed()
+        await self.partitions.committed(row.partition for row in rows)
+
+    def _take_edit(self, row: Row, edit: ProfileEdit, wall: int) -> None:
+        user = self.users.get(row.partition, edit.user_id)
+        if apply_edit(user, edit, row.offset):
+            self.users.save(row.partition, user)
+            self.due.look_at(row.partition, user, self.clocks[row.partition].now(wall))
+            self.waiting.add((row.partition, edit.user_id))
 
     # -- loops ----------------------------------------------------------------------------
 
@@ -364,38 +414,79 @@ class TrackerRole:
 
     def _catching_up(self) -> bool:
         behind = sum(self.lags.values())
-        return not self.app.tables.actives_ready or behind > self.settings.trigger.catch_up_lag
+        return not self.partitions.complete or behind > self.settings.trigger.catch_up_lag
 
     def _measure_lag(self, rows: list[Row]) -> None:
-        positions = {row.partition: row.offset + 1 for row in rows}
-        topic = rows[0].topic
-        for partition, position in positions.items():
-            end = self.app.consumer.highwater(TP(topic, partition)) or position
-            self.lags[partition] = max(0, end - position)
-            self.metrics.lag.labels(topic=topic, partition=str(partition)).set(end - position)
+        topic, partition, position = rows[-1].topic, rows[-1].partition, rows[-1].offset + 1
+        end = self.app.consumer.highwater(TP(topic, partition)) or position
+        self.lags[partition] = max(0, end - position)
+        self.metrics.lag.labels(topic=topic, partition=str(partition)).set(end - position)
 
     # -- assignment -----------------------------------------------------------------------
 
     async def _on_revoked(self, _app: faust.App, *_: object, **__: object) -> None:
-        """Write out what was applied before another worker takes over."""
-        await self.table.flushed()
-        self.clocks.clear()
+        """Commit what was applied before another worker takes over."""
+        self.assigned = None
+        await self.partitions.leave()
+        self._drop_partitions_except(set())
 
-    async def _on_assigned(self, partitions: set[int]) -> None:
-        """Faust has given us `partitions`, and their state is complete: read what is owed."""
-        self.users.forget_cached()
-        for partition in self.next_profiles.keys() - partitions:
-            del self.next_profiles[partition]
-        self.lags.clear()
-        self.waiting.drop_partitions_except(set())
-        self.due.drop_partitions_except(set())
-        self.clocks.clear()
-        self.moving.begin(self.derived.release_of_lists)
-        for partition in sorted(partitions):
-            await self._read_partition(partition)
+    async def _on_assigned(self, app: faust.App, *_: object, **__: object) -> None:
+        """Faust has given us partitions and waits for their state before it delivers."""
+        try:
+            topic = self.settings.topic("interactions")
+            partitions = assigned_partitions(app, topic)
+            self._drop_partitions_except(set())
+            for partition in self.next_profiles.keys() - partitions:
+                del self.next_profiles[partition]
+            self.moving.begin(self.derived.release_of_lists)
+            self.assigned = app.consumer_generation_id
+            await self.partitions.acquire(partitions)
+        except Exception as error:  # noqa: BLE001 (Faust would only log it)
+            await app.crash(error)
+
+    def _on_lost(self, partition: int, error: Exception) -> None:
+        """Forget what is known of a partition; it is read again when it is ours again."""
+        self._drop_partitions_except(self.clocks.keys() - {partition})
+        if isinstance(error, OutputsRefused):
+            self._note_refused(error)
+
+    def _drop_partitions_except(self, partitions: set[int]) -> None:
+        for partition in self.clocks.keys() - partitions:
+            del self.clocks[partition]
+            self.users.forget_cached(partition)
+            del self.next_offsets[partition]
+            self.lags.pop(partition, None)
+        self.waiting.drop_partitions_except(partitions)
+        self.due.drop_partitions_except(partitions)
+
+    def _note_refused(self, refused: OutputsRefused) -> None:
+        """Give up dead letters that Kafka refuses for good; anything else ends the role."""
+        for output in refused.outputs:
+            told = {name: value.decode() for name, value in output.headers}
+            if output.topic != self.settings.topic("dead-letters"):
+                where = f"topic {output.topic}, key {output.key!r:.80}"
+                error = TopicError(
+                    f"{where}: Kafka refuses the message ({refused.error!r}); are the topic's "
+                    "max.message.bytes and the rights of this user as they were?"
+                )
+                self.partitions.fail(error)
+                return
+            self.lost_letters.add(
+                (told["palate-topic"], int(told["palate-partition"]), int(told["palate-offset"]))
+            )
+            self.metrics.dead_letters_lost.labels(reason=told["palate-reason"]).inc()
+            log.error(
+                "the dead letter of %s/%s@%s (%s: %s) is lost, Kafka refuses it: %r",
+                *(told["palate-topic"], told["palate-partition"], told["palate-offset"]),
+                *(told["palate-reason"], told["palate-detail"], refused.error),
+            )
+
+    async def _on_acquired(self, partition: int) -> None:
+        """The partition is ours and its state complete: read what is owed."""
+        await self._read_partition(partition)
 
     async def _read_partition(self, partition: int) -> None:
-        clock, *offsets = decode_clock(self.table.read(partition, CLOCK_KEY))
+        clock, *offsets = decode_clock(self.partitions.get(partition, CLOCK_KEY))
         await self._check_continuity(partition, offsets[0])
         self.next_offsets[partition] = offsets
         self.clocks[partition] = clock

@@ -7,9 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
-
 from models.errors import VectorIndexError
 from models.identity import recommendation_id
 from models.queries import Query
@@ -20,7 +17,9 @@ from streams.metrics import TrackerMetrics
 from streams.queries import query_of
 from streams.tracker.derived import Derived, Shelf
 from streams.tracker.owed import Trigger, WaitingUsers, recommendation_trigger
+from streams.tracker.partitions import Partitions
 from streams.tracker.state import User
+from streams.tracker.transactions import Output, PartitionLost
 from streams.tracker.users import Place, Users
 from streams.triggers import PartitionClock, staleness
 
@@ -48,16 +47,20 @@ class Server:
         self,
         settings: Settings,
         users: Users,
+        partitions: Partitions,
         waiting: WaitingUsers,
         derived: Derived,
-        producer: AIOKafkaProducer,
         metrics: TrackerMetrics,
     ) -> None:
         self._settings, self._users, self._waiting = settings, users, waiting
-        self._derived, self._producer, self._metrics = derived, producer, metrics
+        self._partitions, self._derived, self._metrics = partitions, derived, metrics
 
     async def serve(self, clocks: dict[int, PartitionClock]) -> int:
-        """Serve one batch of waiting users; returns how many lists were sent."""
+        """Serve one batch of waiting users; returns how many lists were sent.
+
+        A list and its mark are committed together. Raises PartitionLost; who is owed a list then
+        is found when the partition's state is read again.
+        """
         shelf = self._derived.shelf
         if shelf is None or not len(shelf.catalogue):  # an empty list would count as served
             return 0
@@ -70,10 +73,26 @@ class Server:
             self._recommendation(order, items, shelf)
             for order, items in zip(orders, ranked, strict=True)
         ]
-        await self._deliver(orders, made)  # 1. produce, 2. the broker acknowledges
-        for order, one in zip(orders, made, strict=True):  # 3. mark
-            self._mark(order, one, clocks)
-        return len(orders)
+        served = [
+            (order, one)
+            for order, one in zip(orders, made, strict=True)
+            if order.place[0] in clocks  # else the partition was lost meanwhile
+        ]
+        await self._commit(served, clocks)
+        for order, one in served:
+            self._observe(order, one)
+        return len(served)
+
+    async def _commit(
+        self, served: list[tuple[Order, Recommendation]], clocks: dict[int, PartitionClock]
+    ) -> None:
+        try:
+            for order, one in served:
+                self._send(order, one)
+            await self._partitions.committed(order.place[0] for order, _ in served)
+        except PartitionLost:
+            self._owe_again([order for order, _ in served if order.place[0] in clocks])
+            raise
 
     def _order(self, place: Place, clocks: dict[int, PartitionClock], shelf: Shelf) -> Order | None:
         partition, user_id = place
@@ -141,32 +160,19 @@ class Server:
             event_received_at=order.applied_time or None,
         )
 
-    async def _deliver(self, orders: list[Order], made: list[Recommendation]) -> None:
-        try:
-            sent = [
-                await self._send(one, order.place[0])
-                for one, order in zip(made, orders, strict=True)
-            ]
-            await asyncio.gather(*sent)
-        except KafkaError:
-            self._owe_again(orders)
-            raise
-
     def _owe_again(self, orders: list[Order]) -> None:
         for order in orders:
             self._waiting.add(order.place, at_once=True)
 
-    async def _send(self, made: Recommendation, partition: int) -> asyncio.Future[object]:
-        topic = self._settings.topic("recommendations")
-        return await self._producer.send(
-            topic, made.to_json(), made.user_id.encode(), partition=partition
-        )
-
-    def _mark(self, order: Order, made: Recommendation, clocks: dict[int, PartitionClock]) -> None:
+    def _send(self, order: Order, made: Recommendation) -> None:
         partition, user_id = order.place
-        self._observe(order, made)
-        if partition not in clocks:  # the partition is another worker's now
-            return
+        topic = self._settings.topic("recommendations")
+        message = Output(topic, user_id.encode(), made.to_json(), partition)
+        self._partitions.send(partition, message)
+        self._mark(order, made)
+
+    def _mark(self, order: Order, made: Recommendation) -> None:
+        partition, user_id = order.place
         user = self._users.get(partition, user_id)
         user.head.recommended = order.applied
         user.head.recommended_profile = order.profile_id or ""

@@ -1,4 +1,4 @@
-"""Users' states in memory while they are busy, in the table always.
+"""Users' states: decoded in memory while they are busy, always in the partition's state.
 
 Every change is written before the next await, so that no two tasks can hold different states of
 one user.
@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from streams.tracker.partitions import Partitions
 from streams.tracker.state import (
     HEAD,
     PROFILE,
@@ -24,7 +25,6 @@ from streams.tracker.state import (
     profile_key,
     store,
 )
-from streams.tracker.table import StateTable
 
 CACHED_ENTRIES: Final = 400_000  # history entries kept decoded, about 100 MB
 Place = tuple[int, str]  # (partition, user id)
@@ -33,8 +33,8 @@ Place = tuple[int, str]  # (partition, user id)
 class Users:
     """Reads and writes states, the busiest from memory."""
 
-    def __init__(self, table: StateTable, history_cap: int) -> None:
-        self._table, self._cap = table, history_cap
+    def __init__(self, partitions: Partitions, history_cap: int) -> None:
+        self._partitions, self._cap = partitions, history_cap
         self._cache: OrderedDict[Place, User] = OrderedDict()
         self._entries = 0
 
@@ -43,7 +43,7 @@ class Users:
         place = partition, user_id
         user = self._cache.get(place)
         if user is None:
-            user = load(user_id, lambda key: self._table.read(partition, key), self._cap)
+            user = load(user_id, lambda key: self._partitions.get(partition, key), self._cap)
             self._cache[place] = user
             self._entries += len(user.history) + 1
             self._shrink()
@@ -54,42 +54,33 @@ class Users:
     def save(self, partition: int, user: User, inserted: Sequence[Key] = ()) -> None:
         """Write the user's head, and the chunks that `inserted` keys fell into."""
         self._entries += len(inserted)
-        self._table.write(partition, store(user, inserted))
-
-    def save_whole(self, partition: int, user: User) -> None:
-        """Write head and history again.
-
-        A worker that died may have written them to RocksDB and not yet to the changelog. What led
-        to them is then delivered again, and changes nothing: without this the changelog would
-        never get them, and another machine not the history.
-        """
-        self._table.write(partition, store(user, [entry.key for entry in user.history]))
+        self._partitions.write(partition, store(user, inserted))
 
     def save_profile(self, partition: int, user: User, record: ProfileRecord | None) -> None:
         """Write (None: delete) the user's newest profile."""
         user.profile = record
         value = None if record is None else encode_profile(record)
-        self._table.write(partition, [(profile_key(user.user_id), value)])
+        self._partitions.write(partition, [(profile_key(user.user_id), value)])
 
     def heads(self, partition: int, after: str = "") -> Iterator[tuple[str, Head]]:
         """All users of a partition in order of their ids' bytes, from behind `after` on."""
-        for key, value in self._table.scan(partition, HEAD, after.encode()):
+        for key, value in self._partitions.scan(partition, HEAD, after.encode()):
             yield key[1:].decode(), decode_head(value)
 
     def profile(self, partition: int, user_id: str) -> ProfileRecord | None:
         """The user's newest profile, read without the history."""
-        value = self._table.read(partition, profile_key(user_id))
+        value = self._partitions.get(partition, profile_key(user_id))
         return None if value is None else decode_profile(value)
 
     def profiles(self, partition: int) -> Iterator[tuple[str, ProfileRecord]]:
         """All stored profiles of a partition."""
-        for key, value in self._table.scan(partition, PROFILE):
+        for key, value in self._partitions.scan(partition, PROFILE):
             yield key[1:].decode(), decode_profile(value)
 
-    def forget_cached(self) -> None:
-        """Empty the memory, after other workers may have written."""
-        self._cache.clear()
-        self._entries = 0
+    def forget_cached(self, partition: int) -> None:
+        """Empty the memory of a partition's users, after other workers may have written."""
+        for place in [place for place in self._cache if place[0] == partition]:
+            self._entries -= len(self._cache.pop(place).history) + 1
 
     def _shrink(self) -> None:
         while self._entries > CACHED_ENTRIES and len(self._cache) > 1:

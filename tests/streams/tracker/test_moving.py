@@ -24,13 +24,13 @@ from streams.triggers import PartitionClock
 NOW = 1_300_000_000_000
 
 
-class Table:
-    """The state table in a dictionary."""
+class States:
+    """The partitions' states in a dictionary."""
 
     def __init__(self):
         self.records = {}
 
-    def read(self, partition, key):
+    def get(self, partition, key):
         return self.records.get((partition, key))
 
     def write(self, partition, records):
@@ -59,7 +59,7 @@ class World:
 
     def __init__(self, index=None, refresh_s=1e-9, batch=4):
         self.settings = Settings(ranking={"refresh_s": refresh_s, "batch": batch})
-        self.users = Users(Table(), 500)
+        self.users = Users(States(), 500)
         self.waiting = WaitingUsers(0.0)
         self.derived = SimpleNamespace(shelf=SimpleNamespace(release="old"))
         self.index = index or MemoryIndex()
@@ -86,7 +86,7 @@ class World:
         self.users.save(partition, user)
         if profile:
             self.users.save_profile(partition, user, profile)
-        self.users.forget_cached()
+        self.users.forget_cached(partition)
 
     def profile(self, user_id: str, partition: int = 0) -> ProfileRecord:
         return self.users.get(partition, user_id).profile
@@ -129,7 +129,7 @@ def test_all_users_move_with_the_vectors_of_the_new_release():
     assert sorted(world.until_taken(2)) == [(0, "ada"), (1, "bob")]
     assert world.profile("ada").vector_release == "new"
     assert world.profile("ada").unit_vector().tolist() == [0.0, 1.0]
-    world.users.forget_cached()
+    world.users.forget_cached(0)
     assert world.profile("ada").vector_release == "new"  # it is in the table
 
 

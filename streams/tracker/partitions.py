@@ -1,0 +1,283 @@
+"""The partitions of this worker: taken over in an order that no former owner can disturb.
+
+    1. fence: start the partition's transactional producer; former owners write nothing from now on
+    2. recover: read into the local store what the changelog holds beyond it
+    3. tell the role, which reads from the state what is owed
+
+A partition is lost when another worker has taken it over, when a transaction fails or when the
+local store is damaged. As long as the assignment lasts it is then taken over again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from aiokafka import TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+
+from models.settings import Settings
+from streams.kafka import RETRY_S, partition_producer, start_client, until_answered
+from streams.metrics import TrackerMetrics
+from streams.rereader import Rereader
+from streams.topics import changelog_topic
+from streams.tracker.local_store import LocalStore, StoreDamaged, no_room, remove
+from streams.tracker.transactions import (
+    Output,
+    OutputsRefused,
+    PartitionLost,
+    PartitionWriter,
+    Records,
+    stop_producer,
+)
+
+log = logging.getLogger(__name__)
+
+_POLL_MS: Final = 500
+_FENCED: Final = (ProducerFenced, InvalidProducerEpoch)
+LEAVE_WITHIN_S: Final = 2.0  # to commit what is applied when partitions are revoked
+
+
+class Partitions:
+    """Keeps state and transactions of the partitions that are ours now."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        worker: int,
+        metrics: TrackerMetrics,
+        on_acquired: Callable[[int], Awaitable[None]],
+        on_lost: Callable[[int, Exception], None],
+    ) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._on_acquired, self._on_lost = on_acquired, on_lost
+        self._changelog, self._topic_id = changelog_topic(settings), ""
+        self._folder = settings.data_dir / "state" / f"worker-{worker}" / "histories"
+        self._reader = Rereader(settings)
+        self._reading = asyncio.Lock()
+        self._writers: dict[int, PartitionWriter] = {}
+        self._ready: set[int] = set()  # those whose state the role has read
+        self._taking_over = asyncio.Lock()  # one at a time: two would open one folder
+        self._acquired = asyncio.Condition()  # notified whenever one is acquired or all are left
+        self._assigned: frozenset[int] = frozenset()
+        self._assignment = 0  # grows with every assignment, so that work for an old one ends
+        self._again: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None]
+
+    # -- reading and writing ---------------------------------------------------------------
+
+    def __contains__(self, partition: int) -> bool:
+        return partition in self._writers
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that is assigned is acquired."""
+        return self._assigned <= self._ready
+
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        """The value under `key`, or None. Raises PartitionLost."""
+        writer = self._writer(partition)
+        try:
+            return writer.get(key)
+        except StoreDamaged as error:
+            writer.lose(error)
+            raise PartitionLost(partition, error) from error
+
+    def scan(
+        self, partition: int, prefix: bytes, after: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """All (key, value) committed under `prefix` (behind `after`), in order of key.
+
+        Raises PartitionLost.
+        """
+        writer = self._writer(partition)
+        try:
+            yield from writer.store.scan(prefix, after)
+        except StoreDamaged as error:
+            writer.lose(error)
+            raise PartitionLost(partition, error) from error
+
+    def write(self, partition: int, records: Records) -> None:
+        """Put changes into the partition's next transaction. Raises PartitionLost."""
+        self._writer(partition).write(records)
+
+    def send(self, partition: int, output: Output) -> None:
+        """Put a message into the partition's next transaction. Raises PartitionLost."""
+        self._writer(partition).send(output)
+
+    async def committed(self, partitions: Iterable[int]) -> None:
+        """Wait until what was put before this call is committed. Raises PartitionLost.
+
+        All are waited for, also where one of them is lost.
+        """
+        waiting = [self._writer(partition).committed() for partition in set(partitions)]
+        for answer in await asyncio.gather(*waiting, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+
+    def _writer(self, partition: int) -> PartitionWriter:
+        writer = self._writers.get(partition)
+        if writer is None:
+            raise PartitionLost(partition, None)
+        return writer
+
+    # -- taking over and leaving -----------------------------------------------------------
+
+    def start(self, topic_id: str) -> None:
+        """`topic_id`: Kafka's id of the changelog topic, by which local state is known as its."""
+        self._topic_id = topic_id
+        self._failed = asyncio.get_running_loop().create_future()
+
+    async def acquire(self, partitions: Iterable[int]) -> None:
+        """Take over exactly these partitions; returns when all are ours, or assigned anew.
+
+        Raises StackError if local state cannot be kept, and what the role raises.
+        """
+        await self.leave()
+        self._assigned, assignment = frozenset(partitions), self._assignment
+        for partition in sorted(self._assigned):
+            await self._acquire(partition, assignment)
+
+    async def _acquire(self, partition: int, assignment: int) -> None:
+        async with self._taking_over:
+            while assignment == self._assignment:
+                writer = await self._take_over(partition, assignment)
+                if writer is not None:
+                    break
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+            self._writers[partition] = writer
+            with suppress(PartitionLost):  # then it is being taken over again already
+                await self._on_acquired(partition)  # 3.
+            if self._writers.get(partition) is writer:
+                self._ready.add(partition)
+        async with self._acquired:
+            self._acquired.notify_all()
+
+    async def _take_over(self, partition: int, assignment: int) -> PartitionWriter | None:
+        """None if that did not succeed this time."""
+        fenced = await start_client(lambda: partition_producer(self._settings, partition))  # 1.
+        store: LocalStore | None = None
+        try:
+            store = LocalStore.open(self._folder_of(partition), self._topic_id)
+            await self._recover(store, partition, assignment)  # 2.
+        except BaseException as error:
+            if store is not None:
+                store.close()
+            await stop_producer(fenced)
+            if not isinstance(error, StoreDamaged):
+                raise
+            self._heal(partition, error)
+            return None
+        return PartitionWriter(partition, self._changelog, fenced, store, self._metrics, self._lose)
+
+    def _heal(self, partition: int, error: StoreDamaged) -> None:
+        """Remove local state that cannot be read or written; the changelog has all of it."""
+        if no_room(error):
+            log.warning("%s; make room, it is tried again all the time", error)
+        else:
+            log.warning("%s; it is read from the changelog again", error)
+            remove(self._folder_of(partition))
+
+    def _folder_of(self, partition: int) -> Path:
+        return self._folder / str(partition)
+
+    async def _recover(self, store: LocalStore, partition: int, assignment: int) -> None:
+        """Bring the store up to the end of the changelog. Raises StoreDamaged."""
+        place, first = TopicPartition(self._changelog, partition), store.position.next_offset
+        async with self._reading:
+            reader = await self._reader.at(place, first)
+            end = (await until_answered("changelog", lambda: reader.end_offsets([place])))[place]
+            if first > end:
+                raise StoreDamaged(
+                    f"local state of partition {partition} is ahead of its changelog"
+                )
+            while store.position.next_offset < end and assignment == self._assignment:
+                batch = await reader.getmany(place, timeout_ms=_POLL_MS)
+                changes = {record.key: record.value for record in batch.get(place, ())}
+                position = await reader.position(place)  # also behind marks of transactions
+                if position > store.position.next_offset:
+                    store.apply(changes, position)
+        if end > first:
+            log.info("partition %d: changelog read from %d to %d", partition, first, end)
+
+    def _lose(self, partition: int, error: Exception) -> None:
+        """Called by the partition's writer."""
+        writer = self._writers.pop(partition)
+        self._ready.discard(partition)
+        reason = _reason(error)
+        self._metrics.partitions_lost.labels(reason=reason).inc()
+        log.warning("partition %d is given up (%s): %s", partition, reason, error)
+        self._on_lost(partition, error)
+        task = asyncio.get_running_loop().create_task(
+            self._acquire_again(writer, error, self._assignment)
+        )
+        self._again.add(task)
+        task.add_done_callback(self._note_failure)
+
+    async def _acquire_again(
+        self, writer: PartitionWriter, error: Exception, assignment: int
+    ) -> None:
+        await writer.close()
+        if isinstance(error, StoreDamaged):
+            self._heal(writer.partition, error)
+        # Who was fenced may have been out of the group without knowing it. Taking the partition
+        # back at once would fence its owner; after a session timeout we have heard of it.
+        fenced = isinstance(error, _FENCED)
+        await asyncio.sleep(self._settings.kafka.session_timeout_s if fenced else RETRY_S)
+        await self._acquire(writer.partition, assignment)
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
+        self._again.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """End the role with this error: trying again would not help."""
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def failed(self) -> None:
+        """Wait for the first error that trying again does not mend, and raise it."""
+        await asyncio.shield(self._failed)
+
+    async def owned(self, partitions: Iterable[int]) -> None:
+        """Wait until those of `partitions` that are still assigned are ours."""
+        wanted = frozenset(partitions)
+        async with self._acquired:
+            await self._acquired.wait_for(lambda: (wanted & self._assigned) <= self._ready)
+
+    async def leave(self) -> None:
+        """Commit what is applied, as far as that goes quickly, and give all partitions back."""
+        writers = list(self._writers.values())
+        with suppress(TimeoutError, PartitionLost):
+            async with asyncio.timeout(LEAVE_WITHIN_S):
+                await asyncio.gather(*(writer.committed() for writer in writers))
+        self._assignment += 1
+        self._assigned = frozenset()
+        self._writers.clear()
+        self._ready.clear()
+        for task in list(self._again):
+            task.cancel()
+        await asyncio.gather(*self._again, *(w.close() for w in writers), return_exceptions=True)
+        async with self._acquired:
+            self._acquired.notify_all()
+
+    async def stop(self) -> None:
+        """As `leave`, for good."""
+        await self.leave()
+        await self._reader.stop()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, _FENCED):
+        return "fenced"
+    if isinstance(error, StoreDamaged):
+        return "disk full" if no_room(error) else "local state damaged"
+    return "refused" if isinstance(error, OutputsRefused) else "kafka"
