@@ -124,11 +124,11 @@ def tracker_state(settings: Settings) -> TrackerState:
 
 def state_on_disk(settings: Settings) -> TrackerState:
     """The state as worker 0 has it in RocksDB; it must not be running."""
-    tables = settings.data_dir / "state" / "worker-0" / "v1" / "tables"
+    folder = settings.data_dir / "state" / "worker-0" / "histories"
 
     def table(partition: int) -> dict[bytes, bytes]:
         with Rdict(
-            str(tables / f"histories-{partition}.db"),
+            str(folder / str(partition)),
             options=Options(raw_mode=True),
             access_type=AccessType.read_only(),
         ) as database:

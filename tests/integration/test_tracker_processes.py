@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import orjson
 import pytest
 
 from deploy.observe import Sample, scrape, total
@@ -35,10 +37,11 @@ NOW = 1_300_000_000_000
 ITEMS = ("tea", "teapot", "spoon")
 USERS = [f"u{number}" for number in range(24)]
 
-WITHOUT_CHANGELOG = """
+NEVER_COMMITTING = """
 import asyncio
-from streams.tracker import outbox, __main__
-outbox.Outbox._send = lambda self, queue: asyncio.Event().wait()
+from aiokafka import AIOKafkaProducer
+from streams.tracker import __main__
+AIOKafkaProducer.commit_transaction = lambda self: asyncio.Event().wait()
 __main__.main()
 """
 
@@ -168,24 +171,82 @@ def ready(settings: Settings, number: int) -> bool:
     return total(samples(settings, number), "palate_table_version") > 0
 
 
-def served(settings: Settings, number: int) -> bool:
-    """Whether a list and a request have been sent, and nothing is owed."""
-    found = samples(settings, number)
-    sent = ("palate_recommendations_total", "palate_profile_requests_total")
-    owed = ("palate_waiting_users", "palate_profiles_due")
-    return all(total(found, name) > 0 for name in sent) and not any(
-        total(found, name) for name in owed
-    )
-
-
-def test_what_the_changelog_missed_when_the_worker_died_is_in_it_later(settings: Settings) -> None:
-    with worker(settings, 0, ("-c", WITHOUT_CHANGELOG)):
+def test_what_was_not_committed_when_the_worker_died_is_done_once(settings: Settings) -> None:
+    with worker(settings, 0, ("-c", NEVER_COMMITTING)):
         buy(settings, 0, ["ada"])
-        until(lambda: served(settings, 0), "applied, asked, served and marked so in RocksDB")
+        until(lambda: count(settings, 0, "applied") == 1, "applied, and never committed")
+        assert lists(settings) == {}
     assert event_ids(settings) == {}
     with worker(settings, 0):
-        until(lambda: count(settings, 0, "duplicate") == 1, "the event is delivered again")
-        until(lambda: event_ids(settings) == {"ada": ["ada-0"]}, "the state is in the changelog")
+        until(lambda: event_ids(settings) == {"ada": ["ada-0"]}, "the event is applied again")
+        until(lambda: lists(settings).keys() == {"ada"}, "and a list is sent")
+        assert count(settings, 0, "applied") == 1
+
+
+class Flow:
+    """Rounds of purchases of all users, one after the other until it is left."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.rounds = 0
+        self._settings, self._over = settings, threading.Event()
+        self._thread = threading.Thread(target=self._buy)
+
+    def __enter__(self) -> Flow:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _buy(self) -> None:
+        while not self._over.is_set():
+            buy(self._settings, self.rounds, USERS)
+            self.rounds += 1
+
+    def until_applied(self) -> None:
+        """Wait until all users have what was sent before this call, and two rounds more."""
+        due = self.rounds + 2
+        until(lambda: rounds_applied(self._settings) >= due, lambda: f"round {due} applied")
+
+
+def rounds_applied(settings: Settings) -> int:
+    """How many rounds all users have in their histories."""
+    return min((len(ids) for ids in event_ids(settings).values()), default=0)
+
+
+@pytest.mark.parametrize("survivor_dies", [False, True])
+def test_a_worker_suspended_in_the_middle_of_its_work_spoils_nothing(
+    settings: Settings, survivor_dies: bool
+) -> None:
+    with worker(settings, 1) as survivor, worker(settings, 0) as suspended:
+        until(lambda: ready(settings, 0) and ready(settings, 1), "both workers ready")
+        with Flow(settings) as flow:
+            until(lambda: count(settings, 0, "applied") > 0, "work for the one to be suspended")
+            suspended.send_signal(signal.SIGSTOP)
+            flow.until_applied()
+            suspended.send_signal(signal.SIGCONT)
+            until(lambda: bool(samples(settings, 0)), "the worker is awake")
+            if survivor_dies:
+                survivor.kill()
+            flow.until_applied()
+        expected = {user: [f"{user}-{n}" for n in range(flow.rounds)] for user in USERS}
+        until(lambda: event_ids(settings) == expected, lambda: f"applied: {event_ids(settings)}")
+        applied = {n: u.head.applied for n, u in tracker_state(settings).users.items()}
+        until(lambda: lists(settings) == applied, "all users served")
+    for topic, number in (("recommendations", "recommendation_id"), ("profile-requests", "number")):
+        assert_never_goes_back(settings, topic)
+        sent = [(one.key, orjson.loads(one.value)[number]) for one in records(settings, topic)]
+        assert len(sent) == len(set(sent)), f"{topic}: one was sent twice"
+
+
+def assert_never_goes_back(settings: Settings, topic: str) -> None:
+    """What a later record of a user knows is never less than what an earlier one knew."""
+    known: dict[bytes, int] = {}
+    for record in records(settings, topic):  # by partition and offset
+        applied = orjson.loads(record.value)["applied_offset"]
+        assert applied >= known.get(record.key, -1), f"{topic}: {record.key!r} goes back"
+        known[record.key] = applied
 
 
 def test_a_suspended_worker_that_wakes_up_takes_nothing_back(settings: Settings) -> None:
