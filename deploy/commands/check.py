@@ -36,7 +36,7 @@ def parity(as_json: JsonOption = False) -> None:
     from streams.parity import check_parity
 
     settings = load_settings()
-    log = SegmentLog(settings.log_dir)
+    log = SegmentLog.of(settings)
     if not log.partitions("profile-requests") and not log.partitions("interactions"):
         raise not_found(f"no event log in {settings.log_dir}; is the recorder running?")
     report = check_parity(log, settings)
