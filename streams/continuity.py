@@ -25,6 +25,25 @@ log = logging.getLogger(__name__)
 WATCH_S: Final = 5.0  # between two looks at the ids of the topics
 GONE_S: Final = 10.0  # a topic that is unknown for longer was deleted; brokers learn of one late
 
+_LOG_ANEW: Final = (
+    "To record the new topic, keep the log of the old one: set log.dir (PALATE_LOG__DIR) to a new "
+    "folder and start again; then `palate rebuild` makes the histories from it"
+)
+_LOG_EXPIRED: Final = (
+    "If they are known to be lost, start the recorder once with log.accept_gap "
+    "(PALATE_LOG__ACCEPT_GAP=true): the log keeps what it holds and goes on from there. "
+    "Retention (kafka.retention_days) must outlast a recorder's outage"
+)
+_STATE_ANEW: Final = (
+    "To go on with the new topic, let the recorder write it to a new folder (PALATE_LOG__DIR) and "
+    "then run `palate rebuild`, which makes the histories from there; the log of the old topic "
+    "stays as it is"
+)
+_STATE_EXPIRED: Final = (
+    "If the event log has them, run `palate rebuild`; retention (kafka.retention_days) must "
+    "outlast an outage"
+)
+
 
 class Kept(NamedTuple):
     """What a reader has kept of a partition."""
@@ -41,6 +60,17 @@ class Kept(NamedTuple):
     def where(self) -> str:
         """The partition, for messages."""
         return f"topic {self.topic} partition {self.partition}"
+
+    @classmethod
+    def by_log(cls, topic: str, partition: int, upto: int, topic_id: str | None) -> Kept:
+        """What the event log holds before offset `upto`."""
+        return cls("the event log", topic, partition, upto, topic_id, _LOG_ANEW, _LOG_EXPIRED)
+
+    @classmethod
+    def by_tracker(cls, topic: str, partition: int, upto: int, topic_id: str | None) -> Kept:
+        """What the tracker's state holds before offset `upto`."""
+        place = topic, partition, upto, topic_id
+        return cls("the tracker's state", *place, _STATE_ANEW, _STATE_EXPIRED)
 
 
 class Present(NamedTuple):

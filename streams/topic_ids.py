@@ -109,7 +109,9 @@ class _MetadataRequest(Request[_MetadataRequestStruct]):
     API_KEY = _KEY
 
     def __init__(self, topics: Iterable[str]) -> None:
-        self._topics: list[tuple[Any, ...]] = [(_NO_ID, topic, {}) for topic in topics]
+        self._topics: list[tuple[UUID, str, dict[int, bytes]]] = [
+            (_NO_ID, topic, {}) for topic in topics
+        ]
 
     def build(self, request_struct_class: type[_MetadataRequestStruct]) -> _MetadataRequestStruct:
         return request_struct_class(self._topics, False, False, False, {})

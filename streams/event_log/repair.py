@@ -46,6 +46,7 @@ from streams.event_log.segment_file import (
 log = logging.getLogger(__name__)
 
 APART: Final = "apart"
+_SHOWN: Final = 5
 Span = tuple[int, int]  # first and last offset, inclusive
 
 
@@ -154,7 +155,9 @@ def _with_found(folder: Path, manifest: Manifest, done: list[str]) -> Manifest:
     ours = [one for one in found if not _is_foreign(one, topic_id)]
     made = (_made_whole(folder, piece) for piece in pieces(manifest.segments, ours))
     taken = [segment for segment in made if segment is not None]
-    done += [f"{folder / segment.file} was taken into the log" for segment in taken]
+    if taken:
+        spans = ", ".join(f"{one.first_offset}..{one.last_offset}" for one in taken[:_SHOWN])
+        done.append(f"{folder}: {len(taken)} segments were taken into the log ({spans} …)")
     names = {segment.file for segment in taken}
     grown = replace(
         manifest.with_segments(taken),

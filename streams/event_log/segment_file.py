@@ -176,7 +176,7 @@ def read_segment(
         names = opened.schema_arrow.names
         wanted = names if columns is None else [name for name in columns if name in names]
         asked = wanted if "offset" in wanted else ["offset", *wanted]
-        groups = _row_groups(opened.metadata, first, last)
+        groups = _row_groups(folder, file, opened.metadata, first, last)
         for batch in opened.iter_batches(BATCH_ROWS, row_groups=groups, columns=asked):
             offsets = offsets_of(batch)
             low, high = np.searchsorted(offsets, first), np.searchsorted(offsets, last, "right")
@@ -184,15 +184,17 @@ def read_segment(
                 yield batch.slice(low, high - low).select(wanted)
 
 
-def _row_groups(metadata: Any, first: int, last: int) -> list[int]:
-    """Row groups whose offsets may lie in first..last, by their statistics."""
+def _row_groups(folder: Path, file: str, metadata: Any, first: int, last: int) -> list[int]:
+    """Row groups whose offsets lie in first..last, by their statistics, which must make sense."""
     column = metadata.schema.names.index("offset")
-    found = []
-    for group in range(metadata.num_row_groups):
-        range_ = metadata.row_group(group).column(column).statistics
-        if range_ is None or (range_.max >= first and range_.min <= last):
-            found.append(group)
-    return found
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    ranges = [group.column(column).statistics for group in groups]
+    if not all(range_ is not None and range_.has_min_max for range_ in ranges):
+        return list(range(len(groups)))
+    ends = [end for range_ in ranges for end in (range_.min, range_.max)]
+    if ends != sorted(ends) or (ends[0], ends[-1]) != span_of(file):
+        raise damaged(folder, file, "its footer tells other offsets")
+    return [n for n, range_ in enumerate(ranges) if range_.max >= first and range_.min <= last]
 
 
 def offsets_of(table: pa.Table | pa.RecordBatch) -> np.ndarray:

@@ -31,15 +31,6 @@ log = logging.getLogger(__name__)
 POLL_MS: Final = 200
 SLICE: Final = 500  # records decoded between two turns of the event loop: heartbeats go on
 ANSWER_WITHIN_S: Final = 5.0  # a broker that is away must not keep the role from stopping
-ANEW: Final = (
-    "To record the new topic, keep the log of the old one: set log.dir (PALATE_LOG__DIR) to a new "
-    "folder and start again; then `palate rebuild` makes the histories from it"
-)
-EXPIRED: Final = (
-    "If they are known to be lost, start the recorder once with log.accept_gap "
-    "(PALATE_LOG__ACCEPT_GAP=true): the log keeps what it holds and goes on from there. "
-    "Retention (kafka.retention_days) must outlast a recorder's outage"
-)
 Batches = dict[TopicPartition, list[ConsumerRecord]]
 
 
@@ -152,8 +143,7 @@ class Recorder(ConsumerRebalanceListener):
         return buffer
 
     def _kept(self, partition: TopicPartition, upto: int, topic_id: str | None) -> Kept:
-        place = partition.topic, partition.partition
-        return Kept("the event log", *place, upto, topic_id, ANEW, EXPIRED)
+        return Kept.by_log(partition.topic, partition.partition, upto, topic_id)
 
     async def _check_last_record(self, kept: Kept, manifest: Manifest, present: Present) -> None:
         """Where ids do not tell, the last logged record must stand in the topic as it was."""

@@ -34,6 +34,7 @@ from streams.codec import (
     forwarded_headers,
     id_of,
 )
+from streams.continuity import Kept, Present, TopicWatch, check_continuity
 from streams.kafka import RETRY_S, dead_letter_send, deliver, producer, start_client
 from streams.metrics import TrackerMetrics
 from streams.service import HealthServer, spare_the_collector
@@ -51,19 +52,25 @@ from streams.tracker.app import (
 )
 from streams.tracker.applying import Arrival, apply_edit, apply_interactions
 from streams.tracker.asking import Asker
-from streams.tracker.continuity import check_continuity
 from streams.tracker.derived import Derived
 from streams.tracker.gaps import GapReader
 from streams.tracker.moving import TICK_S, Moving
 from streams.tracker.owed import DueUsers, WaitingUsers
 from streams.tracker.serving import Server
-from streams.tracker.state import CLOCK_KEY, ProfileRecord, decode_clock, encode_clock
+from streams.tracker.state import (
+    CLOCK_KEY,
+    ProfileRecord,
+    decode_clock,
+    encode_clock,
+    source_key,
+)
 from streams.tracker.users import Users
 from streams.triggers import NEVER, PartitionClock
 
 log = logging.getLogger(__name__)
 
 M = TypeVar("M", Profile, ProfileEdit)
+READ = ("interactions", "profile-edits", "profiles", "items", "releases")  # topics
 
 
 class TrackerRole:
@@ -88,6 +95,7 @@ class TrackerRole:
         # newer profile takes the place of one that was missed.
         self.next_profiles: dict[int, int] = {}
         self.gaps = GapReader(settings)
+        self.watch = TopicWatch(settings, READ)
         self.waiting = WaitingUsers(settings.ranking.interval_s)
         self.due = DueUsers(settings.trigger, settings.windows)
         self.users = Users(self.table, settings.windows.history_cap)
@@ -151,6 +159,7 @@ class TrackerRole:
             self._every(self.settings.trigger.silent_check_s, self._look_for_silent),
             self.derived.keep_fresh(),
             *(follower.failed() for follower in self.followers),
+            self.watch.failed(),
             self.app.wait_until_stopped(),
             stop.wait(),
         ]
@@ -168,6 +177,7 @@ class TrackerRole:
         await self.table.flushed()
         await self.app.stop()
         await self.gaps.stop()
+        await self.watch.stop()
         for follower in self.followers:
             await follower.stop()
         await self.producer.stop()
@@ -396,7 +406,8 @@ class TrackerRole:
 
     async def _read_partition(self, partition: int) -> None:
         clock, *offsets = decode_clock(self.table.read(partition, CLOCK_KEY))
-        await self._check_continuity(partition, offsets[0])
+        await self._check_continuity(partition, "interactions", offsets[0])
+        await self._check_continuity(partition, "profile-edits", offsets[1])
         self.next_offsets[partition] = offsets
         self.clocks[partition] = clock
         now = clock.now(time.time_ns() // 1_000_000)
@@ -407,9 +418,15 @@ class TrackerRole:
             self.due.look_at_head(place, head, newest, now)
             self.moving.look_at(place, head, profiles.get(user_id))
 
-    async def _check_continuity(self, partition: int, applied: int) -> None:
-        topic = self.settings.topic("interactions")
+    async def _check_continuity(self, partition: int, name: str, applied: int) -> None:
+        topic, key = self.settings.topic(name), source_key(name)
         tp = TP(topic, partition)
         beginnings = await self.app.consumer.earliest_offsets(tp)
         ends = await self.app.consumer.highwaters(tp)
-        check_continuity(topic, partition, applied, beginnings[tp] or 0, ends[tp] or 0)
+        found = (await self.watch.ids()).get(topic, "")
+        known = (self.table.read(partition, key) or b"").decode()
+        kept = Kept.by_tracker(topic, partition, applied, known)
+        present = Present(found, beginnings[tp] or 0, ends[tp] or 0)
+        check_continuity(kept, present, accept_gap=applied == 0)
+        if found and found != known:
+            self.table.write(partition, [(key, found.encode())])
