@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -20,13 +21,13 @@ from models.errors import EventLogError
 from models.ports import SegmentInfo
 from streams.event_log.columns import SCHEMAS
 from streams.event_log.disk import exclusive
-from streams.event_log.manifest import load_manifest, save_manifest
-from streams.event_log.repair import sweep
+from streams.event_log.manifest import Manifest, load_manifest, save_manifest
+from streams.event_log.repair import repair, sweep
 from streams.event_log.segment_file import (
-    Origin,
     conformed,
     damaged,
     opened_segment,
+    origin_of,
     write_segment,
 )
 from streams.event_log.segments import SegmentLog
@@ -50,13 +51,31 @@ def compact(
     folder = log.partition_folder(topic, partition)
     if not folder.is_dir():
         return 0
-    merged = 0
-    while run := due(log.segments(topic, partition), below_rows):
+    merged, manifest = 0, repair(folder)
+    while run := _next_run(manifest, below_rows):
         if not _merge(folder, run):
             break
-        merged += 1
+        merged, manifest = merged + 1, load_manifest(folder)
     sweep(folder, grace_s)
     return merged
+
+
+def _next_run(manifest: Manifest, below_rows: int) -> tuple[SegmentInfo, ...]:
+    """What is due between two holes: a segment that spans one would hide it."""
+    return next(filter(None, (due(part, below_rows) for part in unbroken(manifest))), ())
+
+
+def unbroken(manifest: Manifest) -> list[tuple[SegmentInfo, ...]]:
+    """The segments, parted where something is missing between two of them."""
+    parts: list[list[SegmentInfo]] = []
+    for segment in manifest.segments:
+        between = parts and (parts[-1][-1].last_offset + 1, segment.first_offset - 1)
+        if between and between[0] <= between[1] and manifest.missing_within(*between):
+            parts.append([])
+        if not parts:
+            parts.append([])
+        parts[-1].append(segment)
+    return [tuple(part) for part in parts]
 
 
 def due(segments: Sequence[SegmentInfo], below_rows: int) -> tuple[SegmentInfo, ...]:
@@ -110,10 +129,10 @@ def _merge(folder: Path, run: Sequence[SegmentInfo]) -> bool:
 
 
 def _merged(folder: Path, run: Sequence[SegmentInfo]) -> SegmentInfo:
-    schema, manifest = SCHEMAS[folder.parent.name], load_manifest(folder)
-    before = manifest.segments[: manifest.index_of(run[0].first_offset)]
-    start = before[-1].last_offset + 1 if before else 0
-    of = Origin(folder.parent.name, int(folder.name), start, manifest.topic_id)
+    schema = SCHEMAS[folder.parent.name]
+    with opened_segment(folder, run[0].file) as opened:
+        of = origin_of(opened, folder)
+    of = replace(of, topic_id=load_manifest(folder).topic_id)
     span = run[0].first_offset, run[-1].last_offset
     return write_segment(folder, _row_groups(folder, run, schema), schema, span, of)
 

@@ -167,7 +167,7 @@ def _with_found(folder: Path, manifest: Manifest, done: list[str]) -> Manifest:
     )
     if manifest.segments or manifest.missing:
         return grown
-    return replace(grown, missing=tuple(_lost(grown.segments, ours, broken)))
+    return replace(grown, missing=tuple(_lost(folder, grown.segments, ours, broken)))
 
 
 def as_found(folder: Path) -> Manifest:
@@ -185,14 +185,29 @@ def as_found(folder: Path) -> Manifest:
             "recorder (palate up) or run `palate check log`, which make it again from them"
         )
     grown = Manifest(topic_id=topic_id).with_segments([piece.found.info for piece in chosen])
-    return replace(grown, missing=tuple(_lost(grown.segments, ours, broken)))
+    return replace(grown, missing=tuple(_lost(folder, grown.segments, ours, broken)))
 
 
 def _lost(
-    segments: Sequence[SegmentInfo], found: Iterable[Found], broken: Iterable[SegmentDamaged]
+    folder: Path,
+    segments: Sequence[SegmentInfo],
+    found: Iterable[Found],
+    broken: Iterable[SegmentDamaged],
 ) -> list[Missing]:
     """What a log that was put together from its segments alone is known to lack."""
-    return holes(segments, [*_by_name(broken), *_between(segments, found)])
+    names = [*(error.file for error in broken), *(path.name for path in apart(folder))]
+    return holes(segments, _disjoint([*_by_name(names), *_between(segments, found)]))
+
+
+def _disjoint(missing: Sequence[Missing]) -> list[Missing]:
+    """Each offset once: segments of different sizes may have held it."""
+    known: list[Missing] = []
+    for hole in missing:
+        spans = [(one.first_offset, one.last_offset) for one in known]
+        for first, last in uncovered((hole.first_offset, hole.last_offset), spans):
+            rows = min(hole.rows, last - first + 1)
+            known.append(replace(hole, first_offset=first, last_offset=last, rows=rows))
+    return known
 
 
 def _unnamed(
@@ -225,9 +240,9 @@ def _is_foreign(one: Found, topic_id: str | None) -> bool:
     return bool(one.origin.topic_id and topic_id and one.origin.topic_id != topic_id)
 
 
-def _by_name(broken: Iterable[SegmentDamaged]) -> list[Missing]:
-    """What damaged segments held, by their names."""
-    spans = ((error.file, span_of(error.file)) for error in broken)
+def _by_name(files: Iterable[str]) -> list[Missing]:
+    """What segments held that cannot be read, by their names."""
+    spans = ((file, span_of(file)) for file in files)
     return [Missing(*span, span[1] - span[0] + 1, file) for file, span in spans if span]
 
 
@@ -248,7 +263,7 @@ def _made_whole(folder: Path, piece: Piece) -> SegmentInfo | None:
     found = piece.found
     if piece.is_all:
         return found.info
-    batches = list(read_segment(folder, found.info.file, *piece.span, None))
+    batches = list(read_segment(folder, found.info, *piece.span, None))
     if not batches:
         return None
     schema = SCHEMAS[folder.parent.name]
@@ -351,3 +366,11 @@ def inspected(folder: Path) -> list[SegmentDamaged]:
         except SegmentDamaged as error:
             broken.append(error)
     return broken
+
+
+def check(folder: Path) -> Manifest:
+    """Repair a partition, read all of it, and set apart what cannot be read."""
+    repair(folder)
+    for broken in inspected(folder):
+        set_apart(folder, broken.file)
+    return load_manifest(folder)

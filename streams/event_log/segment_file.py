@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from streams.event_log.manifest import file_name
 BATCH_ROWS: Final = 2_048  # rows decoded at once when streaming
 # Values are nearly all different: a dictionary of them would be built and thrown away.
 _DICTIONARY: Final = ["key", "headers", "status", "reason", "type", "user_id", "item_id"]
+_MAGIC: Final = b"PAR1"  # a Parquet file begins and ends with it
 # Errors of the machine that say nothing about the file.
 _PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
 
@@ -105,9 +107,13 @@ def span_of(file: str) -> tuple[int, int] | None:
 
 
 def is_whole(folder: Path, segment: SegmentInfo) -> bool:
-    """Whether the file is there with all its bytes; whether they are right, `verify` tells."""
+    """Whether the file is there from its first to its last byte; `verify` reads those between."""
     try:
-        return (folder / segment.file).stat().st_size == segment.bytes
+        with (folder / segment.file).open("rb") as file:
+            begin = file.read(len(_MAGIC))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(-min(size, len(_MAGIC)), os.SEEK_END)
+            return (begin, file.read(), size) == (_MAGIC, _MAGIC, segment.bytes)
     except OSError:
         return False
 
@@ -120,7 +126,7 @@ def verify(folder: Path, file: str, *, deep: bool = True) -> tuple[SegmentInfo, 
     """
     topic, partition = folder.parent.name, int(folder.name)
     with opened_segment(folder, file) as opened:
-        origin = _origin(opened, topic, partition)
+        origin = origin_of(opened, folder)
         if (origin.topic, origin.partition) != (topic, partition):
             raise damaged(folder, file, f"it is of {origin.topic} partition {origin.partition}")
         offsets = _offsets_in(opened, None if deep else ["offset", "partition"], partition)
@@ -133,8 +139,9 @@ def verify(folder: Path, file: str, *, deep: bool = True) -> tuple[SegmentInfo, 
     return SegmentInfo(file, *span, len(offsets), size), origin
 
 
-def _origin(opened: pq.ParquetFile, topic: str, partition: int) -> Origin:
+def origin_of(opened: pq.ParquetFile, folder: Path) -> Origin:
     """What the file says; of segments from before they said it, what their columns say."""
+    topic, partition = folder.parent.name, int(folder.name)
     said = {
         name.decode(): value.decode()
         for name, value in (opened.schema_arrow.metadata or {}).items()
@@ -169,31 +176,39 @@ def _offsets_in(
 
 
 def read_segment(
-    folder: Path, file: str, first: int, last: int, columns: Sequence[str] | None
+    folder: Path, segment: SegmentInfo, first: int, last: int, columns: Sequence[str] | None
 ) -> Iterator[pa.RecordBatch]:
-    """Its rows with offsets first..last. Raises SegmentDamaged."""
+    """Its rows with offsets first..last. Raises SegmentDamaged, at the end if some are lacking."""
+    file, rows = segment.file, 0
     with opened_segment(folder, file) as opened:
         names = opened.schema_arrow.names
         wanted = names if columns is None else [name for name in columns if name in names]
         asked = wanted if "offset" in wanted else ["offset", *wanted]
-        groups = _row_groups(folder, file, opened.metadata, first, last)
+        groups = _row_groups(folder, segment, opened.metadata, first, last)
         for batch in opened.iter_batches(BATCH_ROWS, row_groups=groups, columns=asked):
+            rows += batch.num_rows
             offsets = offsets_of(batch)
             low, high = np.searchsorted(offsets, first), np.searchsorted(offsets, last, "right")
             if high > low:
                 yield batch.slice(low, high - low).select(wanted)
+        if rows != sum(opened.metadata.row_group(group).num_rows for group in groups):
+            raise damaged(folder, file, f"only {rows} rows of it can be read")
 
 
-def _row_groups(folder: Path, file: str, metadata: Any, first: int, last: int) -> list[int]:
+def _row_groups(
+    folder: Path, segment: SegmentInfo, metadata: Any, first: int, last: int
+) -> list[int]:
     """Row groups whose offsets lie in first..last, by their statistics, which must make sense."""
     column = metadata.schema.names.index("offset")
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    if sum(group.num_rows for group in groups) != segment.rows:
+        raise damaged(folder, segment.file, f"by its footer it has not {segment.rows} rows")
     ranges = [group.column(column).statistics for group in groups]
     if not all(range_ is not None and range_.has_min_max for range_ in ranges):
         return list(range(len(groups)))
     ends = [end for range_ in ranges for end in (range_.min, range_.max)]
-    if ends != sorted(ends) or (ends[0], ends[-1]) != span_of(file):
-        raise damaged(folder, file, "its footer tells other offsets")
+    if ends != sorted(ends) or (ends[0], ends[-1]) != (segment.first_offset, segment.last_offset):
+        raise damaged(folder, segment.file, "its footer tells other offsets")
     return [n for n, range_ in enumerate(ranges) if range_.max >= first and range_.min <= last]
 
 

@@ -200,7 +200,7 @@ class SegmentLog:
                     pending = deque(found)
                     continue
             try:
-                yield from read_segment(folder, segment.file, begin, last, columns)
+                yield from read_segment(folder, segment, begin, last, columns)
             except SegmentDamaged as error:
                 self._pass_over(error)
             first = segment.last_offset + 1

@@ -15,7 +15,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from models.errors import SegmentDamaged
+from models.errors import ManifestLost, SegmentDamaged
 from models.settings import Settings
 from streams.continuity import WATCH_S, Kept, Present, TopicWatch, check_continuity, made_again
 from streams.event_log import LOGGED_TOPICS, SegmentLog, compact
@@ -296,6 +296,9 @@ class Recorder(ConsumerRebalanceListener):
         except SegmentDamaged as error:
             lost = set_apart(self._log.partition_folder(topic, partition), error.file)
             log.error("%s; %s", error, lost or "it was read at the second try")
+            return
+        except ManifestLost as error:
+            log.error("%s; it is made again at the next append", error)
             return
         self._metrics.compactions.labels(topic).inc(merged)
 

