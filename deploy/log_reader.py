@@ -9,6 +9,7 @@ from models.errors import EventLogError
 from models.schemas import Interaction, Item, Message, Profile, Recommendation, Sentence
 from models.settings import Settings
 from models.text import item_text
+from streams.event_log import answered, connect_views
 from streams.windows import EMPTY, History, HistoryViews, advance, entry_of, kept, views
 
 M = TypeVar("M", bound=Message)
@@ -28,8 +29,6 @@ class LogReader:
     """Queries over the log as it is when the reader is made."""
 
     def __init__(self, settings: Settings) -> None:
-        from streams.event_log import connect_views
-
         if not settings.log_dir.is_dir():
             raise EventLogError(
                 f"there is no event log in {settings.log_dir}: nothing was recorded there yet. "
@@ -55,7 +54,7 @@ class LogReader:
         history, spec = EMPTY, self.settings.windows
         rows = self._rows("interactions", user_id)
         for offset, value in rows:
-            interaction = Interaction.model_validate_json(value)
+            interaction = self._parsed(Interaction, value)
             if kept(interaction, spec):
                 history = advance(history, entry_of(interaction, offset), spec.history_cap)
         return history
@@ -63,7 +62,8 @@ class LogReader:
     def windows(self, history: History) -> tuple[int, HistoryViews]:
         """(as_of, windows) of a history at the greatest event time in the log."""
         query = "SELECT max(timestamp) FROM interactions WHERE status = 'ok'"
-        as_of = int(self.connection.execute(query).fetchone()[0] or 0)
+        [(newest,)] = self._fetch(query)
+        as_of = int(newest or 0)
         return as_of, views(history, as_of, self.settings.windows)
 
     def texts(self, item_ids: Iterable[str]) -> dict[str, str]:
@@ -72,8 +72,8 @@ class LogReader:
             SELECT value FROM items WHERE status = 'ok' AND list_contains(?, item_id)
             QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY "offset" DESC) = 1
         """
-        rows = self.connection.execute(query, [sorted(set(item_ids))]).fetchall()
-        items = (Item.model_validate_json(value) for (value,) in rows)
+        rows = self._fetch(query, sorted(set(item_ids)))
+        items = (self._parsed(Item, value) for (value,) in rows)
         return {item.item_id: item_text(item) for item in items}
 
     def events(self, user_id: str, event_ids: Sequence[str]) -> dict[str, Event]:
@@ -82,7 +82,7 @@ class LogReader:
             SELECT event_id, timestamp, type, item_id FROM interactions
             WHERE status = 'ok' AND user_id = ? AND list_contains(?, event_id)
         """
-        rows = self.connection.execute(query, [user_id, list(event_ids)]).fetchall()
+        rows = self._fetch(query, user_id, list(event_ids))
         texts = self.texts(row[3] for row in rows)
         return {
             row[0]: Event(row[0], row[1], row[2], row[3], texts.get(row[3], row[3])) for row in rows
@@ -95,10 +95,25 @@ class LogReader:
 
     def _rows(self, view: str, user_id: str) -> list[tuple[int, bytes]]:
         query = f'SELECT "offset", value FROM {view} WHERE status = ? AND user_id = ? ORDER BY 1'
-        return list(self.connection.execute(query, ["ok", user_id]).fetchall())
+        return self._fetch(query, "ok", user_id)
 
     def _messages(self, view: str, user_id: str, schema: type[M]) -> list[M]:
-        return [schema.model_validate_json(value) for _, value in self._rows(view, user_id)]
+        return [self._parsed(schema, value) for _, value in self._rows(view, user_id)]
+
+    def _fetch(self, query: str, *parameters: Any) -> list[Any]:
+        with answered(self.settings.log_dir):
+            return list(self.connection.execute(query, list(parameters)).fetchall())
+
+    def _parsed(self, schema: type[M], value: bytes) -> M:
+        """A message that was accepted when it was logged."""
+        try:
+            return schema.model_validate_json(value)
+        except ValueError as error:
+            raise EventLogError(
+                f"an accepted {schema.__name__} in {self.settings.log_dir} cannot be read any more "
+                f"({' '.join(str(error).split())[:200]}): its segment is damaged, or another "
+                "Palate recorded it. `palate check log` finds damaged segments"
+            ) from error
 
 
 def all_sentences(profile: Profile) -> list[Sentence]:

@@ -9,6 +9,9 @@ PalateError
 ├── EmbedderError        the embedder's model is missing or answered with the wrong shape
 ├── VectorIndexError     the vector index is locked, missing or of another dimension
 ├── EventLogError        a manifest or segment of the event log is missing or inconsistent
+│   ├── ManifestLost         … a manifest, and its segments are there: they can be listed again
+│   ├── OverlappingSegments  … two segments hold the same offset
+│   └── SegmentDamaged       … one segment: it can be set apart, and the rest be read
 ├── ReleaseError         a release is unknown, incomplete or mutable where it must not be
 │   └── ReleaseNotReady      … or not taken up yet: promoting it again may help
 ├── TrainingError        a training run cannot go on: no data, full disk, a loss that diverged
@@ -56,6 +59,22 @@ class VectorIndexError(PalateError):
 
 class EventLogError(PalateError):
     """A manifest or segment of the event log is missing or inconsistent."""
+
+
+class ManifestLost(EventLogError):
+    """A partition's manifest is gone or cannot be understood, and segments are beside it."""
+
+
+class OverlappingSegments(EventLogError):
+    """Two segments hold the same offset: only one of them can be in the log."""
+
+
+class SegmentDamaged(EventLogError):
+    """A segment cannot be read whole. `file` is its name in the partition's folder."""
+
+    def __init__(self, message: str, file: str) -> None:
+        super().__init__(message)
+        self.file = file
 
 
 class ReleaseError(PalateError):

@@ -225,6 +225,10 @@ class LogSettings(Group):
     accept_gap: bool = Field(
         False, description="Go on although events expired before they were recorded."
     )
+    skip_damaged: bool = Field(
+        False,
+        description="Rebuild, check and train although segments of the log are damaged or missing.",
+    )
     compact_below_rows: int = Field(10_000, description="Segments smaller than this are merged.")
     compact_every_s: float = Field(300.0, gt=0, description="How often.")
     parity_every_s: float = Field(

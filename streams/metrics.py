@@ -270,6 +270,21 @@ class RecorderMetrics(RoleMetrics):
         self.compactions = self._counter(
             "palate_compactions_total", "Merges of small segments.", "topic"
         )
+        self.missing_rows = self._gauge(
+            "palate_log_missing_rows",
+            "Rows that were logged and cannot be read: their segment is damaged or gone.",
+            *("topic", "partition"),
+        )
+        self.set_apart = self._gauge(
+            "palate_log_files_apart",
+            "Files of the log that were set apart, because they are damaged or of no use to it.",
+            *("topic", "partition"),
+        )
+        self.backfilled = self._counter(
+            "palate_backfilled_rows_total",
+            "Rows read again from Kafka in place of missing ones.",
+            "topic",
+        )
         self.parity_checked = self._counter(
             "palate_parity_checked_total",
             "Logged requests and profiles that were recomputed from the events.",

@@ -26,17 +26,12 @@ from streams.tracker.state import (
     encode_clock,
     encode_profile,
     profile_key,
+    source_key,
     store,
 )
 from streams.triggers import NEVER, PartitionClock
 
-STATE_TOPICS: Final = (
-    "interactions",
-    "profile-edits",
-    "profile-requests",
-    "profiles",
-    "recommendations",
-)
+APPLIED: Final = ("interactions", "profile-edits")
 
 
 class Asked(NamedTuple):
@@ -56,6 +51,7 @@ class RebuiltPartition:
     partition: int
     next_offset: int  # of interactions
     next_edit: int
+    topic_ids: dict[str, str | None] = field(default_factory=dict)  # of what was applied
     clock: PartitionClock = field(default_factory=PartitionClock)
     users: dict[str, User] = field(default_factory=dict)
 
@@ -71,6 +67,9 @@ class RebuiltPartition:
         for user in self.users.values():
             yield from _records_of(user)
         yield CLOCK_KEY, encode_clock(self.clock, self.next_offset, self.next_edit)
+        for topic, topic_id in self.topic_ids.items():
+            if topic_id:
+                yield source_key(topic), topic_id.encode()
 
 
 def rebuild_partition(log: SegmentLog, settings: Settings, partition: int) -> RebuiltPartition:
@@ -79,6 +78,7 @@ def rebuild_partition(log: SegmentLog, settings: Settings, partition: int) -> Re
         partition,
         log.next_offset("interactions", partition),
         log.next_offset("profile-edits", partition),
+        {topic: log.manifest(topic, partition).topic_id for topic in APPLIED},
     )
     asked = _last_requests(log, partition)
     evidence = _apply_events(log, settings, rebuilt, asked)

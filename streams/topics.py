@@ -20,7 +20,6 @@ from streams.kafka import (
     MAX_MESSAGE_BYTES,
     RETRY_S,
     client_options,
-    consumer,
     group_id,
     start_client,
     until_answered,
@@ -174,40 +173,6 @@ async def _describe(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[st
     wanted = list(names)
     counts, configs = await _partition_counts(admin, wanted), await _configs(admin, wanted)
     return {name: TopicShape(counts[name], configs[name]) for name in wanted}
-
-
-async def check_log_start(settings: Settings, topic: str, partition: int, next_offset: int) -> None:
-    """Raise TopicError if reading on from `next_offset` would skip records or read others.
-
-    That is: what stood there has expired unread, or the topic is younger than its readers.
-    """
-    place = TopicPartition(settings.topic(topic), partition)
-    reader = await start_client(lambda: consumer(settings, (), None))
-    try:
-        first = (await reader.beginning_offsets([place]))[place]
-        end = (await reader.end_offsets([place]))[place]
-    finally:
-        await reader.stop()
-    check_offsets(place.topic, partition, next_offset, first, end)
-
-
-def check_offsets(topic: str, partition: int, next_offset: int, first: int, end: int) -> None:
-    """As `check_log_start`, for the partition's known first and end offsets.
-
-    A reader that has read nothing yet (0) begins where the topic begins.
-    """
-    where = f"topic {topic} partition {partition}"
-    if 0 < next_offset < first:
-        raise TopicError(
-            f"{where}: offsets {next_offset} to {first - 1} expired before they were read; what "
-            "is derived from them would be wrong. Restore them from a backup of the event log, or "
-            "start anew with another data_dir and PALATE_KAFKA__PREFIX"
-        )
-    if end < next_offset:
-        raise TopicError(
-            f"{where} ends at offset {end}, but was read up to {next_offset}: it was deleted and "
-            "made again. Start anew with another data_dir, or go back to the old cluster"
-        )
 
 
 def check_topic(

@@ -139,7 +139,7 @@ class _Attempt:
 
     def __init__(self, settings: Settings, tools: Tools, serving: Release, memory: Memory) -> None:
         self._settings, self._tools, self._memory = settings, tools, memory
-        self._folder, self._events = settings.training_dir, SegmentLog(settings.log_dir)
+        self._folder, self._events = settings.training_dir, SegmentLog.of(settings)
         self._logged = logged_until(self._events)
         self._notes: list[str] = []
         hash_ = base_model_hash(settings)

@@ -99,7 +99,8 @@ def read_letters(
     async def read() -> list[DeadLetter]:
         return [letter async for letter in letters.from_topic(settings, KAFKA_WITHIN_S)]
 
-    found = letters.from_log(SegmentLog(settings.log_dir)) if from_log else run(read())
+    log = SegmentLog(settings.log_dir, skip_damaged=True)
+    found = letters.from_log(log) if from_log else run(read())
     return list(letters.chosen(found, reasons, topics))
 
 

@@ -138,7 +138,7 @@ def _read(data: Path | None, settings: Settings, protocol: Protocol, split: Part
     if data is not None:
         corpus = Corpus.from_folder(data, settings, protocol.value)
     else:
-        corpus = Corpus.from_log(SegmentLog(settings.log_dir), settings, protocol.value)
+        corpus = Corpus.from_log(SegmentLog.of(settings), settings, protocol.value)
     return corpus.at_validation() if split is Part.VALIDATION else corpus
 
 

@@ -35,12 +35,16 @@ def outcomes(
     from deploy.log_reader import LogReader
     from deploy.outcomes import outcomes as judge
     from models.schemas import InteractionType
+    from streams.event_log import answered
 
     chosen = [name.strip() for name in types.split(",") if name.strip()]
     wrong = set(chosen) - {kind.value for kind in InteractionType}
     if wrong or not chosen:
         raise typer.BadParameter(f"no such interaction type: {', '.join(sorted(wrong)) or 'none'}")
-    found = judge(LogReader(load_settings()).connection, days=days, types=chosen)
+    settings = load_settings()
+    reader = LogReader(settings)
+    with answered(settings.log_dir):
+        found = judge(reader.connection, days=days, types=chosen)
     if as_json:
         print_json(found.as_json())
         return

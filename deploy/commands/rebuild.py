@@ -39,7 +39,7 @@ def rebuild(
     from streams.event_log import SegmentLog
 
     settings = load_settings()
-    log = SegmentLog(settings.log_dir)
+    log = SegmentLog.of(settings)
     if not log.partitions("interactions"):
         raise not_found(f"no interactions in the event log {settings.log_dir}")
     if dump is not None:

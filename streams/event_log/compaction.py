@@ -2,28 +2,35 @@
 
 Readers never wait and never break: outputs are written beside the inputs, the manifest is
 swapped in one step, and replaced files stay for a grace period. A crash between any two steps
-leaves either the old or the new manifest, and files that the next compaction sweeps up.
+leaves either the old or the new manifest, and files that the next sweep finds.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.errors import EventLogError
 from models.ports import SegmentInfo
 from streams.event_log.columns import SCHEMAS
 from streams.event_log.disk import exclusive
-from streams.event_log.manifest import Manifest, Replaced, load_manifest, save_manifest
-from streams.event_log.segments import SegmentLog, write_segment
+from streams.event_log.manifest import Manifest, load_manifest, save_manifest
+from streams.event_log.repair import repair, sweep
+from streams.event_log.segment_file import (
+    conformed,
+    damaged,
+    opened_segment,
+    origin_of,
+    write_segment,
+)
+from streams.event_log.segments import SegmentLog
 
 FULL_ROWS: Final = 1_000_000  # a segment this large is left alone
 FULL_BYTES: Final = 256 * 2**20
@@ -38,18 +45,37 @@ def compact(
 ) -> int:
     """Merge what is due and delete what was replaced more than `grace_s` ago.
 
-    Returns the number of merges.
+    Returns the number of merges. Raises SegmentDamaged if a segment cannot be read; all stays as
+    it is then.
     """
     folder = log.partition_folder(topic, partition)
     if not folder.is_dir():
         return 0
-    merged = 0
-    while run := due(load_manifest(folder).segments, below_rows):
-        if not _merge(folder, run, SCHEMAS[topic]):
+    merged, manifest = 0, repair(folder)
+    while run := _next_run(manifest, below_rows):
+        if not _merge(folder, run):
             break
-        merged += 1
-    _sweep(folder, time.time() - grace_s)
+        merged, manifest = merged + 1, load_manifest(folder)
+    sweep(folder, grace_s)
     return merged
+
+
+def _next_run(manifest: Manifest, below_rows: int) -> tuple[SegmentInfo, ...]:
+    """What is due between two holes: a segment that spans one would hide it."""
+    return next(filter(None, (due(part, below_rows) for part in unbroken(manifest))), ())
+
+
+def unbroken(manifest: Manifest) -> list[tuple[SegmentInfo, ...]]:
+    """The segments, parted where something is missing between two of them."""
+    parts: list[list[SegmentInfo]] = []
+    for segment in manifest.segments:
+        between = parts and (parts[-1][-1].last_offset + 1, segment.first_offset - 1)
+        if between and between[0] <= between[1] and manifest.missing_within(*between):
+            parts.append([])
+        if not parts:
+            parts.append([])
+        parts[-1].append(segment)
+    return [tuple(part) for part in parts]
 
 
 def due(segments: Sequence[SegmentInfo], below_rows: int) -> tuple[SegmentInfo, ...]:
@@ -89,10 +115,9 @@ def _limited(run: Sequence[SegmentInfo]) -> tuple[SegmentInfo, ...]:
     return tuple(run)
 
 
-def _merge(folder: Path, run: Sequence[SegmentInfo], schema: pa.Schema) -> bool:
+def _merge(folder: Path, run: Sequence[SegmentInfo]) -> bool:
     # 1. the merged segment is durable; no lock, its inputs never change
-    groups = _row_groups(folder, run, schema)
-    output = write_segment(folder, groups, schema, run[0].first_offset, run[-1].last_offset)
+    output = _merged(folder, run)
     # 2. the manifest names it in place of its inputs, unless another compaction was faster
     with exclusive(folder):
         manifest = load_manifest(folder)
@@ -103,58 +128,39 @@ def _merge(folder: Path, run: Sequence[SegmentInfo], schema: pa.Schema) -> bool:
     return True
 
 
+def _merged(folder: Path, run: Sequence[SegmentInfo]) -> SegmentInfo:
+    schema = SCHEMAS[folder.parent.name]
+    with opened_segment(folder, run[0].file) as opened:
+        of = origin_of(opened, folder)
+    of = replace(of, topic_id=load_manifest(folder).topic_id)
+    span = run[0].first_offset, run[-1].last_offset
+    return write_segment(folder, _row_groups(folder, run, schema), schema, span, of)
+
+
 def _row_groups(folder: Path, run: Sequence[SegmentInfo], schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows of a run as tables of one row group each, holding one in memory at a time."""
     held: list[pa.Table] = []
     for segment in run:
-        with pq.ParquetFile(folder / segment.file) as opened:
-            for batch in opened.iter_batches(GROUP_ROWS // 16):
-                held.append(_conformed(pa.Table.from_batches([batch]), schema))
-                if _is_full(held):
-                    yield pa.concat_tables(held).combine_chunks()
-                    held = []
+        for table in _tables(folder, segment, schema):
+            held.append(table)
+            if _is_full(held):
+                yield pa.concat_tables(held).combine_chunks()
+                held = []
     if held:
         yield pa.concat_tables(held).combine_chunks()
+
+
+def _tables(folder: Path, segment: SegmentInfo, schema: pa.Schema) -> Iterator[pa.Table]:
+    """All rows of a segment. Raises SegmentDamaged if they are not as many as it had."""
+    rows = 0
+    with opened_segment(folder, segment.file) as opened:
+        for batch in opened.iter_batches(GROUP_ROWS // 16):
+            rows += batch.num_rows
+            yield conformed(pa.Table.from_batches([batch]), schema)
+    if rows != segment.rows:
+        raise damaged(folder, segment.file, f"it holds {rows} rows of {segment.rows}")
 
 
 def _is_full(held: Sequence[pa.Table]) -> bool:
     rows, size = sum(table.num_rows for table in held), sum(table.nbytes for table in held)
     return rows >= GROUP_ROWS or size >= GROUP_BYTES
-
-
-def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """With the columns of `schema`; those that an older segment lacks are null."""
-    columns = [
-        table.column(field.name).cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _sweep(folder: Path, before: float) -> None:
-    """Delete files that were replaced, or left behind by a crash, before that wall time."""
-    with exclusive(folder):
-        manifest = load_manifest(folder)
-        for path in _unnamed(folder, manifest):
-            with contextlib.suppress(FileNotFoundError):  # a temporary one just got its name
-                if path.stat().st_mtime < before:
-                    path.unlink()
-        expired = tuple(file for file in manifest.replaced if file.at < before)
-        if expired:
-            _delete(folder, manifest, expired)
-
-
-def _unnamed(folder: Path, manifest: Manifest) -> list[Path]:
-    named = {segment.file for segment in manifest.segments}
-    named |= {file.file for file in manifest.replaced}
-    files = (*folder.glob("*.parquet"), *folder.glob(".*.tmp"))
-    return [path for path in files if path.name not in named]
-
-
-def _delete(folder: Path, manifest: Manifest, expired: Sequence[Replaced]) -> None:
-    for file in expired:
-        (folder / file.file).unlink(missing_ok=True)
-    kept = tuple(file for file in manifest.replaced if file not in expired)
-    save_manifest(folder, Manifest(manifest.segments, kept))

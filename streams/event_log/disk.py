@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,17 @@ from models.errors import EventLogError
 
 LOCK_TIMEOUT_S: Final = 60.0  # an append holds the lock for well under a second
 
+_REMEDIES: Final = {
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "the quota of the disk is used up: make room",
+    errno.ENOENT: "its folder was deleted or unmounted: bring it back",
+    errno.ENOTDIR: "a file stands where its folder should be: move it away",
+    errno.EROFS: "the disk is mounted for reading only: mount it for writing",
+    errno.EACCES: "this user may not write there: give it the right",
+    errno.EPERM: "this user may not write there: give it the right",
+    errno.EIO: "the disk reports an error: replace it",
+}
+
 
 @contextmanager
 def replacing(final: Path) -> Iterator[Path]:
@@ -25,10 +37,16 @@ def replacing(final: Path) -> Iterator[Path]:
         with durable.replacing(final) as draft:
             yield draft
     except OSError as error:
-        raise EventLogError(
-            f"cannot write {final}: {error}; nothing is lost: with room to write, the recorder "
-            "goes on from the manifests"
-        ) from error
+        raise not_written(final, error) from error
+
+
+def not_written(path: Path, error: OSError) -> EventLogError:
+    """What to say of a write that failed: a full disk is not a folder that is gone."""
+    remedy = _REMEDIES.get(error.errno or 0, "see what the disk has")
+    return EventLogError(
+        f"cannot write {path}: {error.strerror or error}; {remedy}, then start the recorder again. "
+        "Nothing is lost: it resumes where the manifests end"
+    )
 
 
 @contextmanager
@@ -44,7 +62,7 @@ def exclusive(folder: Path) -> Iterator[None]:
             "end the recorder that hangs (two may run, but not stand still while writing)"
         ) from None
     except OSError as error:
-        raise EventLogError(f"cannot write to {folder}: {error}") from error
+        raise not_written(folder, error) from error
     try:
         yield
     finally:

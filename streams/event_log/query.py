@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from models.errors import EventLogError
-from streams.event_log.views import connect_views
+from streams.event_log.views import answered, connect_views
 
 FETCH_ROWS: Final = 1_000
 # In DuckDB's own tree of a query: WITH x AS (COPY …), and SQL hidden in a string.
@@ -34,19 +34,11 @@ def ask(folder: Path, sql: str) -> Iterator[Answer]:
 
     Raises EventLogError if it is anything else, or wrong. Files outside the log cannot be read.
     """
-    import duckdb
-
-    connection = connect_views(folder)
-    try:
+    with closing(connect_views(folder)) as connection, answered(folder):
         _check_reads_only(connection, sql)
         _confine(connection, folder)
         cursor = connection.execute(sql)
         yield Answer(tuple(column[0] for column in cursor.description), _rows(cursor))
-    except duckdb.Error as error:
-        problem = " ".join(str(error).split())
-        raise EventLogError(f"the query cannot be answered: {problem}") from error
-    finally:
-        connection.close()
 
 
 def _check_reads_only(connection: Any, sql: str) -> None:

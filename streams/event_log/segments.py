@@ -1,44 +1,77 @@
 """The log on a local disk: append a segment, stream rows back.
 
 A segment counts once the manifest names it. Whatever a crash leaves behind is a file that no
-manifest names; compaction sweeps it up.
+manifest names (see streams/event_log/repair.py).
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from models.errors import EventLogError
+from models.errors import EventLogError, ManifestLost, SegmentDamaged
 from models.ports import SegmentInfo
+from models.settings import Settings
 from streams.event_log.columns import SCHEMAS
-from streams.event_log.disk import exclusive, replacing
-from streams.event_log.manifest import FILE_NAME, Manifest, load_manifest, save_manifest
+from streams.event_log.disk import exclusive
+from streams.event_log.manifest import (
+    FILE_NAME,
+    Manifest,
+    Missing,
+    load_manifest,
+    save_manifest,
+)
+from streams.event_log.repair import as_found, repaired
+from streams.event_log.segment_file import (
+    Origin,
+    damaged,
+    is_whole,
+    offsets_of,
+    read_segment,
+    span_in,
+    write_segment,
+)
 
-BATCH_ROWS: Final = 2_048  # rows decoded at once when streaming
-# Values are nearly all different: a dictionary of them would be built and thrown away.
-_DICTIONARY: Final = ["key", "headers", "status", "reason", "type", "user_id", "item_id"]
+log = logging.getLogger(__name__)
 
 
 class SegmentLog:
-    """EventLog in a folder. Many processes may read; appends are serialised per partition."""
+    """EventLog in a folder. Many processes may read; appends are serialised per partition.
 
-    def __init__(self, folder: Path) -> None:
+    What cannot be read, because a segment is damaged or missing, is refused where it is asked
+    for; with `skip_damaged` it is passed over, with a warning.
+    """
+
+    def __init__(self, folder: Path, *, skip_damaged: bool = False) -> None:
         self.folder = Path(folder)
+        self.skip_damaged = skip_damaged
+        self._told: set[str] = set()
+
+    @classmethod
+    def of(cls, settings: Settings) -> SegmentLog:
+        """For readers that must have every row, unless they were told to do without."""
+        return cls(settings.log_dir, skip_damaged=settings.log.skip_damaged)
 
     def partition_folder(self, topic: str, partition: int) -> Path:
         """Where a partition's manifest and segments are."""
         return self.folder / topic / str(partition)
 
     def manifest(self, topic: str, partition: int) -> Manifest:
-        """The manifest as it is now."""
-        return load_manifest(self.partition_folder(topic, partition))
+        """The manifest as it is now; where it is lost, what the segments say."""
+        folder = self.partition_folder(topic, partition)
+        try:
+            return load_manifest(folder)
+        except ManifestLost as error:
+            found = as_found(folder)
+            self._tell(f"{error}; read by its segments. The recorder makes it again")
+            return found
 
     def next_offset(self, topic: str, partition: int) -> int:
         """Offset after the last one logged; 0 for an empty log."""
@@ -49,9 +82,25 @@ class SegmentLog:
         return list(self.manifest(topic, partition).segments)
 
     def partitions(self, topic: str) -> list[int]:
-        """Partitions that have a manifest, ascending."""
-        manifests = (self.folder / topic).glob(f"*/{FILE_NAME}")
-        return sorted(int(path.parent.name) for path in manifests if path.parent.name.isdigit())
+        """Partitions that have a manifest, or segments that have lost theirs, ascending."""
+        files = [
+            path
+            for pattern in (FILE_NAME, "*.parquet")
+            for path in (self.folder / topic).glob(f"*/{pattern}")
+        ]
+        return sorted({int(path.parent.name) for path in files if path.parent.name.isdigit()})
+
+    def readable(self, topic: str, partition: int) -> list[Path]:
+        """The segment files that are whole, by offset; the others are told of."""
+        folder, manifest = self.partition_folder(topic, partition), self.manifest(topic, partition)
+        self._tell_missing(topic, partition, manifest.missing)
+        whole = []
+        for segment in manifest.segments:
+            if is_whole(folder, segment):
+                whole.append(folder / segment.file)
+            else:
+                self._pass_over(damaged(folder, segment.file, "it is gone or cut off"))
+        return whole
 
     def append(self, topic: str, partition: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows (ascending `offset`, all ≥ next_offset) as one durable segment.
@@ -63,40 +112,53 @@ class SegmentLog:
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMAS[topic])
         folder = self.partition_folder(topic, partition)
         with exclusive(folder):
-            self._add(folder, table)
+            manifest = _begun(folder, None)
+            _add(folder, manifest, manifest.next_offset, table)
 
     def append_from(
-        self, topic: str, partition: int, start: int, table: pa.Table
+        self, topic: str, partition: int, start: int, table: pa.Table, topic_id: str | None = None
     ) -> SegmentInfo | None:
         """Append what the log does not hold yet of a table that is complete from `start` on.
 
         Two recorders may hold the same records around a rebalance; the second skips what the
         first has written. Returns the new segment, None if nothing was missing. Raises
-        EventLogError if offsets between the log's end and `start` would be left out.
+        EventLogError if offsets between the log's end and `start` would be left out, or if the
+        log is of another topic than `topic_id` (of Kafka).
         """
         folder = self.partition_folder(topic, partition)
         with exclusive(folder):
-            known = load_manifest(folder).next_offset
+            manifest = _begun(folder, topic_id)
+            known = manifest.next_offset
             if start > known:
                 raise EventLogError(
                     f"log of {topic} partition {partition} ends before offset {known}, but the "
                     f"recorder holds records from {start} on: the log was changed under it "
                     "(restored or deleted?); start the recorder again, it resumes from the log"
                 )
-            fresh = table.slice(int(np.searchsorted(_offsets(table), known)))
-            return self._add(folder, fresh) if fresh.num_rows else None
+            fresh = table.slice(int(np.searchsorted(offsets_of(table), known)))
+            return _add(folder, manifest, start, fresh) if fresh.num_rows else None
 
-    def _add(self, folder: Path, table: pa.Table) -> SegmentInfo:
-        manifest = load_manifest(folder)
-        first, last = _range(table)
-        if first < manifest.next_offset:
-            raise EventLogError(
-                f"{folder}: offset {first} is in the log already (next is {manifest.next_offset})"
-            )
-        # 1. the segment is durable  2. the manifest names it
-        segment = write_segment(folder, iter([table]), table.schema, first, last)
-        save_manifest(folder, manifest.appended(segment))
-        return segment
+    def fill(
+        self,
+        topic: str,
+        partition: int,
+        hole: Missing,
+        table: pa.Table,
+        rest: Sequence[Missing],
+    ) -> int:
+        """Put rows that were missing into the log; `rest` of the hole still is. How many rows."""
+        folder = self.partition_folder(topic, partition)
+        with exclusive(folder):
+            manifest = load_manifest(folder)
+            if hole not in manifest.missing:
+                return 0  # another recorder, or a file that came back, was faster
+            filled: list[SegmentInfo] = []
+            if table.num_rows:
+                of = Origin(topic, partition, hole.first_offset, manifest.topic_id)
+                span = span_in(table)
+                filled = [write_segment(folder, iter([table]), table.schema, span, of)]
+            save_manifest(folder, manifest.filled(hole, filled, rest))
+        return table.num_rows
 
     def rows(
         self,
@@ -118,112 +180,80 @@ class SegmentLog:
         last: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """As `rows`, as record batches of at most BATCH_ROWS rows.
+        """As `rows`, as record batches of a few thousand rows.
 
         Outlives compaction: a segment that was replaced and deleted meanwhile is found again,
-        merged, through the manifest.
+        merged, through the manifest. Raises EventLogError where rows that were logged cannot be
+        read, unless they are to be skipped.
         """
         folder = self.partition_folder(topic, partition)
-        manifest = load_manifest(folder)
+        manifest = self.manifest(topic, partition)
         last = manifest.next_offset - 1 if last is None else last
+        self._tell_missing(topic, partition, manifest.missing_within(first, last))
         pending = deque(manifest.within(first, last))
         while pending:
             segment = pending.popleft()
+            begin = max(first, segment.first_offset)
+            if not (folder / segment.file).exists():
+                found = self.manifest(topic, partition).within(begin, last)
+                if segment not in found:
+                    pending = deque(found)
+                    continue
             try:
-                opened = pq.ParquetFile(folder / segment.file)
-            except FileNotFoundError:
-                pending = _reloaded(folder, segment, max(first, segment.first_offset), last)
-                continue
-            except (pa.ArrowException, OSError) as error:
-                raise _damaged(folder, segment, error) from error
-            with opened:
-                yield from _whole(
-                    folder, segment, _read(opened, max(first, segment.first_offset), last, columns)
-                )
+                yield from read_segment(folder, segment, begin, last, columns)
+            except SegmentDamaged as error:
+                self._pass_over(error)
             first = segment.last_offset + 1
 
+    def _tell_missing(self, topic: str, partition: int, missing: Sequence[Missing]) -> None:
+        for hole in missing:
+            self._pass_over(
+                EventLogError(
+                    f"the log of {topic} partition {partition} lacks {hole}: "
+                    + (
+                        "Kafka does not hold them any more; put the file back from a backup, or"
+                        if hole.expired
+                        else "the recorder reads them again from Kafka; wait for it, or"
+                    )
+                    + " read on without them (PALATE_LOG__SKIP_DAMAGED=true)"
+                )
+            )
 
-def _whole(
-    folder: Path, segment: SegmentInfo, batches: Iterator[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
-    while True:
-        try:
-            batch = next(batches, None)
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(folder, segment, error) from error
-        if batch is None:
-            return
-        yield batch
+    def _pass_over(self, error: EventLogError) -> None:
+        if not self.skip_damaged:
+            raise error
+        self._tell(f"skipped: {error}")
+
+    def _tell(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            log.warning(message)
 
 
-def _damaged(folder: Path, segment: SegmentInfo, error: Exception) -> EventLogError:
-    return EventLogError(
-        f"{folder / segment.file} (offsets {segment.first_offset}..{segment.last_offset}) cannot "
-        f"be read: {' '.join(str(error).split())}; it is truncated or damaged: restore the file"
-    )
-
-
-def _reloaded(folder: Path, lost: SegmentInfo, first: int, last: int) -> deque[SegmentInfo]:
-    found = load_manifest(folder).within(first, last)
-    if lost in found:
+def _begun(folder: Path, topic_id: str | None) -> Manifest:
+    """The manifest to append to, made first where there is none: segments alone are damage."""
+    try:
+        manifest = load_manifest(folder)
+    except ManifestLost:
+        manifest = repaired(folder)
+    if topic_id and manifest.topic_id and topic_id != manifest.topic_id:
         raise EventLogError(
-            f"{folder / lost.file} is gone, and the manifest still names it: offsets "
-            f"{lost.first_offset}..{lost.last_offset} are lost unless the file is restored"
+            f"{folder} holds records of another topic (id {manifest.topic_id}) than the one that "
+            f"is read now ({topic_id}): use a folder of its own for it (PALATE_LOG__DIR)"
         )
-    return deque(found)
+    if not (folder / FILE_NAME).exists():
+        save_manifest(folder, manifest)
+    return replace(manifest, topic_id=manifest.topic_id or topic_id)
 
 
-def _read(
-    opened: pq.ParquetFile, first: int, last: int, columns: Sequence[str] | None
-) -> Iterator[pa.RecordBatch]:
-    names = opened.schema_arrow.names
-    wanted = names if columns is None else [name for name in columns if name in names]
-    asked = wanted if "offset" in wanted else ["offset", *wanted]
-    groups = _row_groups(opened.metadata, first, last)
-    for batch in opened.iter_batches(BATCH_ROWS, row_groups=groups, columns=asked):
-        offsets = _offsets(batch)
-        low, high = np.searchsorted(offsets, first), np.searchsorted(offsets, last, "right")
-        if high > low:
-            yield batch.slice(low, high - low).select(wanted)
-
-
-def _row_groups(metadata: Any, first: int, last: int) -> list[int]:
-    """Row groups whose offsets may lie in first..last, by their statistics."""
-    column = metadata.schema.names.index("offset")
-    found = []
-    for group in range(metadata.num_row_groups):
-        range_ = metadata.row_group(group).column(column).statistics
-        if range_ is None or (range_.max >= first and range_.min <= last):
-            found.append(group)
-    return found
-
-
-def write_segment(
-    folder: Path, groups: Iterator[pa.Table], schema: pa.Schema, first: int, last: int
-) -> SegmentInfo:
-    """Write tables as the row groups of one durable file, not yet named by the manifest."""
-    final = folder / f"{first:020d}-{last:020d}.parquet"
-    with replacing(final) as path:
-        rows = _write_groups(path, groups, schema)
-    return SegmentInfo(final.name, first, last, rows, final.stat().st_size)
-
-
-def _write_groups(path: Path, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
-    rows = 0
-    dictionary = [name for name in _DICTIONARY if name in schema.names]
-    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=dictionary) as writer:
-        for table in groups:
-            writer.write_table(table, row_group_size=max(1, table.num_rows))
-            rows += table.num_rows
-    return rows
-
-
-def _offsets(table: pa.Table | pa.RecordBatch) -> np.ndarray:
-    return np.asarray(table.column("offset"))
-
-
-def _range(table: pa.Table) -> tuple[int, int]:
-    offsets = _offsets(table)
-    if (np.diff(offsets) <= 0).any():
-        raise EventLogError("rows of a segment must come in ascending order of offset")
-    return int(offsets[0]), int(offsets[-1])
+def _add(folder: Path, manifest: Manifest, start: int, table: pa.Table) -> SegmentInfo:
+    span = span_in(table)
+    if span[0] < manifest.next_offset:
+        raise EventLogError(
+            f"{folder}: offset {span[0]} is in the log already (next is {manifest.next_offset})"
+        )
+    of = Origin(folder.parent.name, int(folder.name), start, manifest.topic_id)
+    # 1. the segment is durable  2. the manifest names it
+    segment = write_segment(folder, iter([table]), table.schema, span, of)
+    save_manifest(folder, manifest.appended(segment))
+    return segment

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
+from models.errors import EventLogError
 from streams.event_log.columns import LOGGED_TOPICS, NESTED, SCHEMAS, VIEW_OF
+from streams.event_log.repair import inspected
 from streams.event_log.segments import SegmentLog
 
 _SQL_TYPES: Final = {
@@ -26,24 +30,50 @@ def connect_views(folder: Path) -> Any:
 
     Views: interactions, items, edits, requests, profiles, recommendations, releases; columns
     are those of streams/event_log/columns.py, nested fields are JSON. A topic without a log
-    gives an empty view. Replaced segments are deleted some minutes after compaction, so connect
-    again rather than keep a connection.
+    gives an empty view. Segments that are gone, cut off or set apart are left out, with a
+    warning. Replaced segments are deleted some minutes after compaction, so connect again rather
+    than keep a connection.
     """
     import duckdb
 
-    log = SegmentLog(folder)
+    log = SegmentLog(folder, skip_damaged=True)
     connection = duckdb.connect()
-    for topic in LOGGED_TOPICS:
-        connection.execute(_view(topic, segment_files(log, topic)))
+    with answered(folder):  # making a view reads the footers
+        for topic in LOGGED_TOPICS:
+            connection.execute(_view(topic, segment_files(log, topic)))
     return connection
 
 
+@contextmanager
+def answered(folder: Path) -> Iterator[None]:
+    """For a block that asks a connection: raises EventLogError where DuckDB gives no answer.
+
+    Where that is because of a damaged segment, it is named.
+    """
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        for broken in _broken(folder):
+            raise broken from error
+        problem = " ".join(str(error).split())
+        raise EventLogError(f"the query cannot be answered: {problem}") from error
+
+
+def _broken(folder: Path) -> Iterator[EventLogError]:
+    log = SegmentLog(folder, skip_damaged=True)
+    for topic in LOGGED_TOPICS:
+        for partition in log.partitions(topic):
+            yield from inspected(log.partition_folder(topic, partition))
+
+
 def segment_files(log: SegmentLog, topic: str) -> list[str]:
-    """Paths of all segments that count, by partition and offset."""
+    """Paths of all segments that count and are whole, by partition and offset."""
     return [
-        str((log.partition_folder(topic, partition) / segment.file).absolute())
+        str(path.absolute())
         for partition in log.partitions(topic)
-        for segment in log.segments(topic, partition)
+        for path in log.readable(topic, partition)
     ]
 
 

@@ -10,10 +10,9 @@ from typing import Any, Final
 import numpy as np
 
 from models.cooccurrence_build import Evidence
-from models.errors import EventLogError
 from models.schemas import Interaction, InteractionType
 from models.settings import WindowSettings
-from streams.event_log import SegmentLog, connect_views
+from streams.event_log import SegmentLog, answered, connect_views
 from streams.windows import entry_of, split_by_liking
 
 _DISLIKES: Final = ("cancel", "hide")
@@ -50,16 +49,11 @@ def read_evidence(folder: Path, spec: WindowSettings) -> Evidence:
 
     Raises EventLogError when the log cannot be read.
     """
-    import duckdb
-
-    try:
-        with connect_views(folder) as connection:
-            connection.execute("SET threads = 1")  # beside the tracker, on small machines
-            connection.execute(_events_query(spec))
-            liked = connection.execute(_LIKED).fetchall()
-            judged = connection.execute(_JUDGED).fetchall()
-    except duckdb.Error as error:
-        raise EventLogError(f"the event log at {folder} cannot be queried: {error}") from error
+    with answered(folder), connect_views(folder) as connection:
+        connection.execute("SET threads = 1")  # beside the tracker, on small machines
+        connection.execute(_events_query(spec))
+        liked = connection.execute(_LIKED).fetchall()
+        judged = connection.execute(_JUDGED).fetchall()
     return _numbered([*liked, *_still_liked(judged, spec)])
 
 

@@ -96,7 +96,7 @@ def _check(settings: Settings, positions: Positions, answer: Connection) -> None
     """In the process of its own."""
     try:
         report: ParityReport | str = check_parity(
-            SegmentLog(settings.log_dir), settings, _everywhere(settings, positions)
+            SegmentLog.of(settings), settings, _everywhere(settings, positions)
         )
     except PalateError as error:
         report = str(error)
@@ -109,7 +109,7 @@ def _everywhere(settings: Settings, positions: Positions) -> Positions:
 
 
 def _ends(settings: Settings) -> Positions:
-    segments = SegmentLog(settings.log_dir)
+    segments = SegmentLog.of(settings)
     return {
         number: segments.next_offset(REQUESTS, number) for number in segments.partitions(REQUESTS)
     }

@@ -15,18 +15,22 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from models.errors import ManifestLost, SegmentDamaged
 from models.settings import Settings
+from streams.continuity import WATCH_S, Kept, Present, TopicWatch, check_continuity, made_again
 from streams.event_log import LOGGED_TOPICS, SegmentLog, compact
+from streams.event_log.manifest import Manifest
+from streams.event_log.repair import apart, repair, set_apart
 from streams.kafka import consumer, group_id, start_client, until_answered
 from streams.metrics import RecorderMetrics
-from streams.recorder.positions import check_position
+from streams.recorder.backfill import Backfill
 from streams.recorder.rows import Buffer, Judge
 
 log = logging.getLogger(__name__)
 
 POLL_MS: Final = 200
 SLICE: Final = 500  # records decoded between two turns of the event loop: heartbeats go on
-COMMIT_WITHIN_S: Final = 5.0  # a broker that is away must not keep the role from stopping
+ANSWER_WITHIN_S: Final = 5.0  # a broker that is away must not keep the role from stopping
 Batches = dict[TopicPartition, list[ConsumerRecord]]
 
 
@@ -41,8 +45,12 @@ class Recorder(ConsumerRebalanceListener):
         self._buffers: dict[TopicPartition, Buffer] = {}
         self._assigned: set[TopicPartition] | None = None
         self._flushing = asyncio.Lock()
-        self._compaction: asyncio.Task[None] | None = None
-        self._compacted_at = time.monotonic()
+        self._watch = TopicWatch(settings, LOGGED_TOPICS)
+        self._topic_ids: dict[str, str] = {}
+        self._watched_at = time.monotonic()
+        self._backfill = Backfill(settings, self._log, metrics)
+        self._upkeep: asyncio.Task[None] | None = None
+        self._upkept_at = time.monotonic()
         self._consumer: AIOKafkaConsumer
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -55,11 +63,13 @@ class Recorder(ConsumerRebalanceListener):
                 await self._open_assigned()
                 await self._take(await self._poll())
                 await self._flush(self._due())
-                await self._compact_when_due()
+                await self._watch_when_due()
+                await self._upkeep_when_due()
             await self._flush(list(self._buffers))
         finally:
             await self._consumer.stop()
-            await self._finish_compaction()
+            await self._end_upkeep()
+            await self._watch.stop()
 
     def not_ready(self) -> str | None:
         """None once all assigned partitions are recorded; else what is waited for."""
@@ -81,7 +91,8 @@ class Recorder(ConsumerRebalanceListener):
             gone = {key: self._buffers.pop(key) for key in revoked if key in self._buffers}
             for partition in gone:
                 self._metrics.lag.remove(*_labels(self._bare(partition)))
-            await self._write_and_commit(gone)
+            if gone and await self._same_topics():  # else the next owner reads them again
+                await self._write_and_commit(gone)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Remember them; the loop opens them, so that a refusal ends the role."""
@@ -91,9 +102,13 @@ class Recorder(ConsumerRebalanceListener):
         fresh = (self._assigned or set()) - self._buffers.keys()
         if not fresh:
             return
+        self._topic_ids = await self._watch.ids()
         beginnings, ends = await self._ranges(fresh)
         for partition in fresh & (self._assigned or set()):
-            buffer = self._opened(partition, beginnings[partition], ends[partition])
+            present = Present(
+                self._topic_ids.get(partition.topic), beginnings[partition], ends[partition]
+            )
+            buffer = await self._opened(partition, present)
             self._consumer.seek(partition, buffer.next)
             self._buffers[partition] = buffer
             self._metrics.lag.labels(*_labels(self._bare(partition))).set(
@@ -112,22 +127,35 @@ class Recorder(ConsumerRebalanceListener):
 
         return await until_answered("looking up offsets", ask)
 
-    def _opened(self, partition: TopicPartition, beginning: int, end: int) -> Buffer:
+    async def _opened(self, partition: TopicPartition, present: Present) -> Buffer:
         """A buffer that goes on where the log ends, or behind an accepted gap."""
         topic, number = self._bare(partition)
-        buffer = Buffer(topic, number, start=self._log.next_offset(topic, number))
-        buffer.next = self._checked(partition, buffer.start, beginning, end)
+        folder = self._log.partition_folder(topic, number)
+        manifest = await asyncio.to_thread(repair, folder)
+        self._observe_damage((topic, number), manifest)
+        if not all(hole.expired for hole in manifest.missing):
+            self._upkept_at = float("-inf")  # the sooner, the less of it has expired
+        buffer = Buffer(topic, number, start=manifest.next_offset)
+        kept = self._kept(partition, buffer.start, manifest.topic_id)
+        if manifest.segments and not (manifest.topic_id and present.topic_id):
+            await self._check_last_record(kept, manifest, present)
+        buffer.next = check_continuity(kept, present, self._settings.log.accept_gap)
         return buffer
 
-    def _checked(self, partition: TopicPartition, resume: int, beginning: int, end: int) -> int:
-        return check_position(
-            partition.topic,
-            partition.partition,
-            resume,
-            beginning,
-            end,
-            accept_gap=self._settings.log.accept_gap,
-        )
+    def _kept(self, partition: TopicPartition, upto: int, topic_id: str | None) -> Kept:
+        return Kept.by_log(partition.topic, partition.partition, upto, topic_id)
+
+    async def _check_last_record(self, kept: Kept, manifest: Manifest, present: Present) -> None:
+        """Where ids do not tell, the last logged record must stand in the topic as it was."""
+        topic, number = self._bare(TopicPartition(kept.topic, kept.partition))
+        last = manifest.segments[-1].last_offset
+        if not present.beginning <= last < present.end:
+            return
+        columns = ("kafka_time", "key", "size")
+        (logged,) = self._log.rows(topic, number, last, last, columns)
+        found = await self._backfill.record_at(topic, number, last)
+        if found is not None and found != tuple(logged.values()):
+            raise made_again(kept, f"the record at offset {last} is another one")
 
     def _bare(self, partition: TopicPartition) -> tuple[str, int]:
         topic = partition.topic.removeprefix(self._settings.kafka.prefix)
@@ -154,8 +182,30 @@ class Recorder(ConsumerRebalanceListener):
 
     async def _check_jump(self, partition: TopicPartition, buffer: Buffer) -> None:
         """Single missing offsets are normal; lost ones, or another topic, are refused."""
+        found = (await self._watch.ids()).get(partition.topic)
         beginnings, ends = await self._ranges([partition])
-        self._checked(partition, buffer.next, beginnings[partition], ends[partition])
+        present = Present(found, beginnings[partition], ends[partition])
+        kept = self._kept(partition, buffer.next, self._topic_ids.get(partition.topic))
+        check_continuity(kept, present, self._settings.log.accept_gap)
+
+    async def _watch_when_due(self) -> None:
+        if time.monotonic() - self._watched_at >= WATCH_S:
+            await self._same_topics()
+
+    async def _same_topics(self) -> bool:
+        """Whether the topics are known to be those that are being recorded.
+
+        Asked after records were fetched and before they are written: what comes from a topic
+        that was made again meanwhile is not taken for the old one's. Raises TopicError.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                await self._watch.ids()
+        except TimeoutError:
+            log.info("Kafka does not answer; what is held is written when it does")
+            return False
+        self._watched_at = time.monotonic()
+        return True
 
     def _add(self, buffer: Buffer, records: Sequence[ConsumerRecord]) -> None:
         now = time.monotonic()
@@ -186,10 +236,11 @@ class Recorder(ConsumerRebalanceListener):
             )
         ]
 
-    async def _flush(self, partitions: Iterable[TopicPartition]) -> None:
+    async def _flush(self, partitions: Sequence[TopicPartition]) -> None:
         async with self._flushing:
-            known = (key for key in partitions if key in self._buffers)
-            await self._write_and_commit({key: self._buffers[key].take() for key in known})
+            if partitions and await self._same_topics():
+                known = (key for key in partitions if key in self._buffers)
+                await self._write_and_commit({key: self._buffers[key].take() for key in known})
 
     async def _write_and_commit(self, taken: dict[TopicPartition, Buffer]) -> None:
         held = {key: rows for key, rows in taken.items() if len(rows)}
@@ -201,7 +252,8 @@ class Recorder(ConsumerRebalanceListener):
 
     def _write(self, rows: Buffer) -> None:
         place, began = (rows.topic, rows.partition), time.perf_counter()
-        segment = self._log.append_from(*place, rows.start, rows.table())
+        topic_id = self._topic_ids.get(self._settings.topic(rows.topic))
+        segment = self._log.append_from(*place, rows.start, rows.table(), topic_id)
         if segment is None:
             log.warning("another recorder has written topic %s partition %d", *place)
             return
@@ -214,32 +266,53 @@ class Recorder(ConsumerRebalanceListener):
 
     async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         try:
-            async with asyncio.timeout(COMMIT_WITHIN_S):
+            async with asyncio.timeout(ANSWER_WITHIN_S):
                 await self._consumer.commit(offsets)
         except (KafkaError, TimeoutError) as error:  # nothing rests on it: the log says where
             log.info("offsets not committed: %r", error)
 
-    # Small segments into larger ones.
+    # Upkeep: small segments into larger ones, damaged ones apart, missing rows from Kafka again.
 
-    async def _compact_when_due(self) -> None:
-        if self._compaction is not None and self._compaction.done():
-            await self._finish_compaction()
-        waited = time.monotonic() - self._compacted_at
-        if self._compaction is None and waited >= self._settings.log.compact_every_s:
-            self._compacted_at = time.monotonic()
+    async def _upkeep_when_due(self) -> None:
+        if self._upkeep is not None and self._upkeep.done():
+            finished, self._upkeep = self._upkeep, None
+            await finished
+        waited = time.monotonic() - self._upkept_at
+        if self._upkeep is None and waited >= self._settings.log.compact_every_s:
+            self._upkept_at = time.monotonic()
             owned = [self._bare(partition) for partition in self._buffers]
-            self._compaction = asyncio.create_task(asyncio.to_thread(self._compact, owned))
+            self._upkeep = asyncio.create_task(self._keep_up(owned))
 
-    def _compact(self, partitions: Sequence[tuple[str, int]]) -> None:
+    async def _keep_up(self, partitions: Sequence[tuple[str, int]]) -> None:
+        for place in partitions:
+            await asyncio.to_thread(self._compact, *place)
+            await self._backfill.fill(*place)
+            self._observe_damage(place, self._log.manifest(*place))
+
+    def _compact(self, topic: str, partition: int) -> None:
         below = self._settings.log.compact_below_rows
-        for topic, partition in partitions:
+        try:
             merged = compact(self._log, topic, partition, below)
-            self._metrics.compactions.labels(topic).inc(merged)
+        except SegmentDamaged as error:
+            lost = set_apart(self._log.partition_folder(topic, partition), error.file)
+            log.error("%s; %s", error, lost or "it was read at the second try")
+            return
+        except ManifestLost as error:
+            log.error("%s; it is made again at the next append", error)
+            return
+        self._metrics.compactions.labels(topic).inc(merged)
 
-    async def _finish_compaction(self) -> None:
-        if self._compaction is not None:
-            running, self._compaction = self._compaction, None
-            await running
+    def _observe_damage(self, place: tuple[str, int], manifest: Manifest) -> None:
+        rows = sum(hole.rows for hole in manifest.missing)
+        self._metrics.missing_rows.labels(*_labels(place)).set(rows)
+        files = apart(self._log.partition_folder(*place))
+        self._metrics.set_apart.labels(*_labels(place)).set(len(files))
+
+    async def _end_upkeep(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.cancel()  # a merge under way ends by itself; reading again may last
+            await asyncio.gather(self._upkeep, return_exceptions=True)
+        await self._backfill.stop()
 
 
 def _labels(partition: tuple[str, int]) -> tuple[Any, ...]:

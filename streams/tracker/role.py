@@ -39,6 +39,7 @@ from streams.codec import (
     forwarded_headers,
     id_of,
 )
+from streams.continuity import Kept, Present, TopicWatch, check_continuity
 from streams.kafka import RETRY_S
 from streams.metrics import TrackerMetrics
 from streams.service import HealthServer, spare_the_collector
@@ -57,14 +58,19 @@ from streams.tracker.app import (
 )
 from streams.tracker.applying import Arrival, apply_edit, apply_interactions
 from streams.tracker.asking import Asker
-from streams.tracker.continuity import check_continuity
 from streams.tracker.derived import Derived
 from streams.tracker.gaps import GapReader
 from streams.tracker.moving import TICK_S, Moving
 from streams.tracker.owed import DueUsers, WaitingUsers
 from streams.tracker.partitions import Partitions
 from streams.tracker.serving import Server
-from streams.tracker.state import CLOCK_KEY, ProfileRecord, decode_clock, encode_clock
+from streams.tracker.state import (
+    CLOCK_KEY,
+    ProfileRecord,
+    decode_clock,
+    encode_clock,
+    source_key,
+)
 from streams.tracker.transactions import Output, OutputsRefused, PartitionLost
 from streams.tracker.users import Users
 from streams.triggers import NEVER, PartitionClock
@@ -74,6 +80,7 @@ log = logging.getLogger(__name__)
 INTERACTIONS, EDITS = 0, 1  # places in `next_offsets`
 M = TypeVar("M", Profile, ProfileEdit)
 Work = Callable[[list[Row]], Awaitable[None]]
+READ = ("interactions", "profile-edits", "profiles", "items", "releases")  # topics
 
 
 class TrackerRole:
@@ -98,6 +105,7 @@ class TrackerRole:
         # newer profile takes the place of one that was missed.
         self.next_profiles: dict[int, int] = {}
         self.gaps = GapReader(settings)
+        self.watch = TopicWatch(settings, READ)
         self.waiting = WaitingUsers(settings.ranking.interval_s)
         self.due = DueUsers(settings.trigger, settings.windows)
         self.users = Users(self.partitions, settings.windows.history_cap)
@@ -162,6 +170,7 @@ class TrackerRole:
             self.derived.keep_fresh(),
             *(follower.failed() for follower in self.followers),
             self.partitions.failed(),
+            self.watch.failed(),
             self.app.wait_until_stopped(),
             stop.wait(),
         ]
@@ -180,6 +189,7 @@ class TrackerRole:
         await self.app.stop()
         await self.partitions.stop()
         await self.gaps.stop()
+        await self.watch.stop()
         for follower in self.followers:
             await follower.stop()
         await self.health.stop()
@@ -487,7 +497,8 @@ class TrackerRole:
 
     async def _read_partition(self, partition: int) -> None:
         clock, *offsets = decode_clock(self.partitions.get(partition, CLOCK_KEY))
-        await self._check_continuity(partition, offsets[0])
+        await self._check_continuity(partition, "interactions", offsets[0])
+        await self._check_continuity(partition, "profile-edits", offsets[1])
         self.next_offsets[partition] = offsets
         self.clocks[partition] = clock
         now = clock.now(time.time_ns() // 1_000_000)
@@ -498,9 +509,15 @@ class TrackerRole:
             self.due.look_at_head(place, head, newest, now)
             self.moving.look_at(place, head, profiles.get(user_id))
 
-    async def _check_continuity(self, partition: int, applied: int) -> None:
-        topic = self.settings.topic("interactions")
+    async def _check_continuity(self, partition: int, name: str, applied: int) -> None:
+        topic, key = self.settings.topic(name), source_key(name)
         tp = TP(topic, partition)
         beginnings = await self.app.consumer.earliest_offsets(tp)
         ends = await self.app.consumer.highwaters(tp)
-        check_continuity(topic, partition, applied, beginnings[tp] or 0, ends[tp] or 0)
+        found = (await self.watch.ids()).get(topic, "")
+        known = (self.partitions.get(partition, key) or b"").decode()
+        kept = Kept.by_tracker(topic, partition, applied, known)
+        present = Present(found, beginnings[tp] or 0, ends[tp] or 0)
+        check_continuity(kept, present, accept_gap=applied == 0)
+        if found and found != known:
+            self.partitions.write(partition, [(key, found.encode())])

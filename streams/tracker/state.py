@@ -32,6 +32,7 @@ VERSION: Final = 1
 TAIL: Final = 12  # entries in the head before they are sealed; about 1 KB
 CHUNK_LIMIT: Final = 64  # entries of a chunk; a few chunks keep the head's list of them short
 CLOCK_KEY: Final = b"c"
+SOURCE: Final = b"t"
 HEAD: Final = b"u"
 CHUNK: Final = b"h"
 PROFILE: Final = b"p"
@@ -192,6 +193,11 @@ def encode_profile(record: ProfileRecord) -> bytes:
 def decode_profile(value: bytes) -> ProfileRecord:
     """The record under `profile_key`."""
     return _profile(value)
+
+
+def source_key(topic: str) -> bytes:
+    """Where Kafka's id of a topic (without prefix) is kept whose records were applied."""
+    return SOURCE + topic.encode()
 
 
 def encode_clock(clock: PartitionClock, next_offset: int, next_edit: int) -> bytes:

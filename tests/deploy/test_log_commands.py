@@ -1,4 +1,4 @@
-"""`palate sql`, `check parity` and `rebuild --dump`: the log as the terminal shows it."""
+"""The commands that read the log, whole and damaged, as the terminal shows them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from deploy.commands import check
+from deploy.commands.history import history
+from deploy.commands.outcomes import outcomes
 from deploy.commands.rebuild import rebuild
+from deploy.commands.recommend import recommend
 from deploy.commands.sql import sql
+from models.errors import EventLogError
 from models.settings import Settings
 from streams.event_log import SegmentLog
 from tests.conftest import role_environment
@@ -19,9 +23,10 @@ from tests.streams.event_log.rows import invalid_row, row
 from tests.streams.logged import record, record_of
 from tests.streams.test_parity import EVENTS, profile, request
 
-SINGLE = {"sql": Typer(), "rebuild": Typer()}
-SINGLE["sql"].command()(sql)
-SINGLE["rebuild"].command()(rebuild)
+COMMANDS = {one.__name__: one for one in (sql, rebuild, history, recommend, outcomes)}
+SINGLE = {name: Typer() for name in COMMANDS}
+for name, command in COMMANDS.items():
+    SINGLE[name].command()(command)
 
 
 @pytest.fixture
@@ -97,3 +102,109 @@ def test_rebuild_dumps_the_states_that_the_log_says(settings, tmp_path: Path):
     (line,) = map(orjson.loads, file.read_bytes().splitlines())
     assert (line["user_id"], line["applied_offset"], line["requests"]) == ("ann", 5, 1)
     assert [entry["event_id"] for entry in line["history"]] == [e.event_id for e in EVENTS]
+
+
+# -- a damaged log -----------------------------------------------------------------------------
+
+READING = {
+    "sql": ["SELECT count(value), max(value) FROM interactions"],
+    "history": ["ann"],
+    "recommend": ["ann"],
+    "outcomes": [],
+}
+NEEDING_ALL = {"check": ["parity"], "rebuild": ["--dump", "{folder}/states.jsonl"]}
+
+
+def damaged(settings: Settings, damage: str) -> Path:
+    """A log whose first segment of interactions is damaged; offsets 0 and 1 are in it."""
+    log = SegmentLog(settings.log_dir)
+    for first in (0, 2, 4):
+        part = EVENTS[first : first + 2]
+        record(
+            log, settings, [record_of("interactions", 0, first + n, e) for n, e in enumerate(part)]
+        )
+    record(log, settings, [record_of("profile-requests", 0, 0, request(settings, 3))])
+    path = log.partition_folder("interactions", 0) / log.segments("interactions", 0)[0].file
+    content = bytearray(path.read_bytes())
+    match damage:
+        case "cut off":
+            path.write_bytes(content[: len(content) // 2])
+        case "empty":
+            path.write_bytes(b"")
+        case "gone":
+            path.unlink()
+        case "overwritten":
+            path.write_bytes(bytes(len(content)))
+    return path
+
+
+DAMAGES = ["cut off", "empty", "gone", "overwritten"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("command", READING)
+def test_what_shows_the_log_shows_the_rest_of_a_damaged_one_or_names_the_file(
+    settings, command, damage, caplog
+):
+    path = damaged(settings, damage)
+    result = palate(settings, command, *READING[command])
+    if result.exit_code == 1:
+        assert isinstance(result.exception, EventLogError)
+        assert "palate check log" in str(result.exception)
+    else:
+        assert result.exit_code in (0, 3)  # 3: it is not in the rest
+    assert path.name in caplog.text + str(result.exception)
+    assert "offsets 0..1" in caplog.text + str(result.exception)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("command", READING)
+def test_once_it_is_set_apart_the_rest_is_shown(settings, command, damage, caplog):
+    damaged(settings, damage)
+    assert palate(settings, "check", "log").exit_code == 1
+    caplog.clear()
+    result = palate(settings, command, *READING[command])
+    assert result.exit_code == (3 if command == "recommend" else 0), result.exception
+    assert "offsets 0..1" in caplog.text
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("command", NEEDING_ALL)
+def test_what_needs_every_event_refuses_a_damaged_log_unless_told(
+    settings, command, damage, tmp_path, caplog
+):
+    path = damaged(settings, damage)
+    arguments = [argument.format(folder=tmp_path) for argument in NEEDING_ALL[command]]
+    result = palate(settings, command, *arguments)
+    assert isinstance(result.exception, EventLogError)
+    assert path.name in str(result.exception)
+    told = settings.log.model_copy(update={"skip_damaged": True})
+    lenient = settings.model_copy(update={"log": told})
+    result = palate(lenient, command, *arguments)
+    assert not isinstance(result.exception, EventLogError)  # parity tells what differs by it
+    assert path.name in caplog.text
+
+
+def test_check_log_reads_everything_and_sets_damaged_segments_apart(settings):
+    path = damaged(settings, "overwritten")
+    result = palate(settings, "check", "log", "--json")
+    found, _ = orjson.loads(result.stdout)
+    assert (result.exit_code, found["rows"], found["segments"]) == (1, 4, 2)
+    assert [hole["file"] for hole in found["missing"]] == [path.name]
+    assert [Path(name).name for name in found["apart"]] == [path.name]
+    assert "2 rows missing" in palate(settings, "check", "log").stdout
+
+
+def test_check_log_passes_a_log_that_is_whole(settings):
+    logged(settings)
+    result = palate(settings, "check", "log")
+    assert (result.exit_code, "6 rows read: 0 rows missing" in result.stdout) == (0, True)
+    assert palate(settings, "check", "log", "--json").exit_code == 0
+
+
+def test_a_value_that_is_no_message_any_more_is_told_of(settings):
+    broken = row(0) | {"value": b'{"event_id": "e0", "user'}
+    SegmentLog(settings.log_dir).append("interactions", 0, [broken])
+    result = palate(settings, "history", "ann")
+    assert isinstance(result.exception, EventLogError)
+    assert "palate check log" in str(result.exception)

@@ -17,9 +17,11 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from models.errors import EventLogError
 from models.schemas import Interaction, Item
 from models.settings import Settings
 from streams.event_log import SegmentLog, connect_views
+from streams.event_log.repair import apart
 from streams.kafka import client_options, consumer, deliver, producer
 from streams.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
@@ -227,6 +229,11 @@ async def _recreate(settings: Settings) -> None:
     await ensure_topics(settings)
 
 
+async def _recreate_with_more(settings: Settings) -> None:
+    await _recreate(settings)
+    await _send_to_first(settings, 30)
+
+
 async def _send_to_first(settings: Settings, count: int) -> None:
     async with producer(settings) as sender:
         for _ in range(count):
@@ -237,8 +244,12 @@ async def _send_to_first(settings: Settings, count: int) -> None:
 @pytest.mark.parametrize(
     ("disturb", "message"),
     [
-        (lambda settings: _expire(settings, before=9), "offsets 5..8 expired unrecorded"),
+        (
+            lambda settings: _expire(settings, before=9),
+            "offsets 5..8 expired before they were read",
+        ),
         (_recreate, "was deleted and made again"),
+        (_recreate_with_more, "was deleted and made again"),
     ],
 )
 def test_events_lost_before_they_were_logged_are_a_loud_refusal(
@@ -255,6 +266,74 @@ def test_events_lost_before_they_were_logged_are_a_loud_refusal(
         assert running.ended() == 1
         assert message in running.output.read_text()
     assert logged(settings) == 5
+
+
+def test_a_topic_made_again_while_it_is_recorded_ends_the_recorder(settings: Settings) -> None:
+    asyncio.run(_send_to_first(settings, 5))
+    with recorder(settings) as running:
+        wait_until(lambda: logged(settings) == 5, "recorded", settings)
+        asyncio.run(_recreate_with_more(settings))
+        assert running.ended() == 1
+    assert logged(settings) == 5
+    with recorder(settings) as running:
+        assert running.ended() == 1
+        assert "PALATE_LOG__DIR" in running.output.read_text()
+    assert logged(settings) == 5
+
+
+def test_the_advice_for_a_topic_made_again_loses_nothing(settings: Settings) -> None:
+    asyncio.run(_send_to_first(settings, 5))
+    with recorder(settings):
+        wait_until(lambda: logged(settings) == 5, "recorded", settings)
+    old = log_content(settings, "interactions")
+    asyncio.run(_recreate_with_more(settings))
+    elsewhere = settings.log.model_copy(update={"dir": settings.data_dir / "log-2"})
+    anew = settings.model_copy(update={"log": elsewhere})
+    with recorder(anew):
+        wait_until(lambda: logged(anew) == 30, "recorded", anew)
+    assert log_content(anew, "interactions") == topic_content(anew, "interactions")
+    assert log_content(settings, "interactions") == old
+
+
+def test_a_segment_damaged_meanwhile_is_set_apart_and_read_again(settings: Settings) -> None:
+    with recorder(settings) as running:
+        asyncio.run(produce(settings, range(2_000)))
+        wait_until(lambda: logged(settings) >= 2_000, "recorded", settings)
+        folder = SegmentLog(settings.log_dir).partition_folder("interactions", 0)
+        segment = folder / SegmentLog(settings.log_dir).segments("interactions", 0)[0].file
+        segment.write_bytes(segment.read_bytes()[:100])
+        asyncio.run(produce(settings, range(2_000, 3_000)))
+        wait_until(lambda: logged(settings) >= 3_000, "recorded on", settings)
+        wait_until(lambda: apart(folder) != [], "set apart", settings)
+        wait_until(lambda: whole(settings), "read again", settings)
+        running.send(signal.SIGTERM)
+        assert running.ended() == 0
+    assert log_content(settings, "interactions") == topic_content(settings, "interactions")
+
+
+def whole(settings: Settings) -> bool:
+    """Whether nothing is missing of the log."""
+    log = SegmentLog(settings.log_dir)
+    numbers = range(settings.kafka.partitions)
+    try:
+        return not any(log.manifest("interactions", number).missing for number in numbers)
+    except EventLogError:
+        return False
+
+
+def test_a_lost_manifest_costs_nothing_even_if_a_gap_is_accepted(settings: Settings) -> None:
+    asyncio.run(_send_to_first(settings, 5))
+    with recorder(settings):
+        wait_until(lambda: logged(settings) == 5, "recorded", settings)
+    folder = SegmentLog(settings.log_dir).partition_folder("interactions", 0)
+    (folder / "manifest.json").unlink()
+    asyncio.run(_send_to_first(settings, 10))
+    asyncio.run(_expire(settings, before=5))
+    accepting = settings.log.model_copy(update={"accept_gap": True})
+    with recorder(settings.model_copy(update={"log": accepting})):
+        wait_until(lambda: logged(settings) == 15, "recorded", settings)
+    rows = SegmentLog(settings.log_dir).rows("interactions", 0, columns=["offset"])
+    assert [row["offset"] for row in rows] == list(range(15))
 
 
 def test_an_accepted_gap_is_left_behind(settings: Settings) -> None:

@@ -8,12 +8,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from models.errors import TopicError
 from models.schemas import TOPIC_SCHEMAS
-from streams.kafka import client_options, deliver, producer, start_client
+from streams.kafka import client_options, start_client
 from streams.topics import (
     TOPICS,
     TopicSpec,
-    check_log_start,
-    check_offsets,
     check_topic,
     describe_topics,
     ensure_topics,
@@ -105,22 +103,6 @@ def test_a_retention_shorter_than_the_setting_is_warned_about(make_settings, cap
     assert "topic interactions keeps records for 7.0 days" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("next_offset", "first", "end"), [(0, 0, 0), (0, 9, 9), (5, 5, 5), (5, 0, 8)]
-)
-def test_reading_on_is_fine_while_the_next_record_is_still_there(next_offset, first, end):
-    check_offsets("t", 0, next_offset, first, end)
-
-
-def test_expired_and_recreated_topics_are_loud_refusals():
-    with pytest.raises(TopicError, match=r"topic t partition 2: offsets 5 to 6 expired before"):
-        check_offsets("t", 2, next_offset=5, first=7, end=9)
-    with pytest.raises(
-        TopicError, match=r"topic t partition 2 ends at offset 4, but was read up to 5"
-    ):
-        check_offsets("t", 2, next_offset=5, first=0, end=4)
-
-
 # -- on a real broker --------------------------------------------------------------------------
 
 
@@ -171,19 +153,3 @@ def test_an_existing_topic_of_the_wrong_shape_is_refused(kafka, make_settings):
 def test_what_kafka_refuses_to_create_is_reported_in_its_words(kafka, make_settings):
     with pytest.raises(TopicError, match=r"refuses to create topic .*replication"):
         asyncio.run(ensure_topics(make_settings(kafka={"replication": 3})))
-
-
-def test_the_log_start_is_checked_against_the_broker(kafka, make_settings):
-    settings = make_settings(kafka={"partitions": 1})
-
-    async def run():
-        await ensure_topics(settings, ["interactions"])
-        sender = await start_client(lambda: producer(settings))
-        for n in range(3):
-            await deliver(sender, settings.topic("interactions"), b"%d" % n, key=b"u")
-        await sender.stop()
-        await check_log_start(settings, "interactions", 0, 3)
-        with pytest.raises(TopicError, match="ends at offset 3"):
-            await check_log_start(settings, "interactions", 0, 4)
-
-    asyncio.run(run())

@@ -104,6 +104,7 @@ def test_segments_of_an_older_schema_get_the_columns_they_lack(log: SegmentLog) 
     folder = log.partition_folder(TOPIC, 0)
     oldest = folder / log.segments(TOPIC, 0)[0].file
     pq.write_table(pq.read_table(oldest).drop_columns(["price", "position"]), oldest)
+    (folder / "manifest.json").unlink()  # it is made again, with the size of that file
     compact(log, TOPIC, 0, below_rows=100)
     assert [found["price"] for found in log.rows(TOPIC, 0)] == [None] * 50
 

@@ -49,6 +49,7 @@ def crashing(work: Callable[[], object], dies: DiesAt) -> bool:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", dies(os.replace))
         patch.setattr(os, "fsync", dies(os.fsync))
+        patch.setattr(os, "rename", dies(os.rename))
         patch.setattr(Path, "unlink", dies(Path.unlink))
         try:
             work()

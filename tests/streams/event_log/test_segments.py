@@ -129,15 +129,14 @@ def test_reading_goes_on_when_compaction_deletes_segments_meanwhile(log: Segment
 def test_a_segment_that_is_lost_is_an_error(log: SegmentLog) -> None:
     log.append(TOPIC, 0, rows(range(10)))
     next(log.partition_folder(TOPIC, 0).glob("*.parquet")).unlink()
-    with pytest.raises(EventLogError, match=r"offsets 0\.\.9 are lost"):
+    with pytest.raises(EventLogError, match=r"offsets 0\.\.9\) cannot be read: the file is gone"):
         offsets(log)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"version": 99}'])
-def test_a_broken_manifest_is_an_error_not_an_empty_log(log: SegmentLog, content: bytes) -> None:
+def test_a_manifest_of_a_newer_palate_is_refused(log: SegmentLog) -> None:
     log.append(TOPIC, 0, rows(range(10)))
-    (log.partition_folder(TOPIC, 0) / FILE_NAME).write_bytes(content)
-    with pytest.raises(EventLogError, match="not a manifest"):
+    (log.partition_folder(TOPIC, 0) / FILE_NAME).write_bytes(b'{"version": 99}')
+    with pytest.raises(EventLogError, match="version 99"):
         log.next_offset(TOPIC, 0)
 
 

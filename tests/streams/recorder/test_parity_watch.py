@@ -78,7 +78,7 @@ def test_a_log_that_cannot_be_read_is_said_and_checked_again_later(
     async def run():
         watching = asyncio.create_task(watch_parity(settings, metrics))
         await asyncio.sleep(0)  # it has seen where the log ends
-        manifest.write_bytes(b"{")
+        manifest.write_bytes(b'{"version": 99}')
         await until(lambda: caplog.text.count("parity was not checked") >= 2)
         manifest.write_bytes(whole)
         log_request(settings, 1, request(1))
