@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 
 from models.settings import Settings
 from streams.event_log import LOGGED_TOPICS, SegmentLog, compact
-from streams.kafka import consumer, group_id, start_client, until_answered
+from streams.kafka import consumer, group_id, readable_end, start_client, until_answered
 from streams.metrics import RecorderMetrics
 from streams.recorder.positions import check_position
 from streams.recorder.rows import Buffer, Judge
@@ -164,9 +164,9 @@ class Recorder(ConsumerRebalanceListener):
                 buffer.add(record, self._judge, now)
 
     def _observe_lag(self, partition: TopicPartition, buffer: Buffer) -> None:
-        end = self._consumer.highwater(partition)
+        end = readable_end(self._consumer, partition)
         if end is not None and partition in self._buffers:
-            self._metrics.lag.labels(*_labels(self._bare(partition))).set(end - buffer.next)
+            self._metrics.lag.labels(*_labels(self._bare(partition))).set(max(0, end - buffer.next))
 
     # Buffers into segments.
 

@@ -15,10 +15,12 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 import faust
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.types import TP, EventT, StreamT
 from prometheus_client import CollectorRegistry
 
@@ -29,12 +31,13 @@ from models.settings import Settings
 from streams.codec import (
     Misrouted,
     Rejected,
-    decode_for_user,
+    Removal,
     decode_interaction,
+    decode_keyed,
     forwarded_headers,
-    id_of,
 )
 from streams.kafka import RETRY_S, dead_letter_send, deliver, producer, start_client
+from streams.last_resort import attempted, failure
 from streams.metrics import TrackerMetrics
 from streams.service import HealthServer, spare_the_collector
 from streams.topic_follower import TopicFollower
@@ -44,12 +47,13 @@ from streams.tracker.app import (
     acknowledge,
     batches,
     create_app,
+    end_of,
     raw_topic,
     read_again_from_commits,
     row_of,
     state_table,
 )
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions
+from streams.tracker.applying import Arrival, apply_edit, apply_interactions, whole_or_not
 from streams.tracker.asking import Asker
 from streams.tracker.continuity import check_continuity
 from streams.tracker.derived import Derived
@@ -139,8 +143,8 @@ class TrackerRole:
     def _followers(self) -> list[TopicFollower]:
         derived = self.derived
         return [
-            TopicFollower(self.settings, "items", derived.texts.on_record),
-            TopicFollower(self.settings, "releases", derived.release.on_record),
+            TopicFollower(self.settings, "items", derived.texts.on_record, self.metrics),
+            TopicFollower(self.settings, "releases", derived.release.on_record, self.metrics),
         ]
 
     async def _until_stopped(self, stop: asyncio.Event) -> None:
@@ -220,7 +224,7 @@ class TrackerRole:
         rows = await self.gaps.complete(delivered, due)
         arrivals, refused = self._decode(rows)
         with self.table.together():
-            self._apply(arrivals, rows)  # 1.
+            refused += self._apply(arrivals, rows)  # 1.
         for row, problem in refused:  # 2.
             await self._refuse(row, problem)
         await self.table.flushed()  # 3.
@@ -233,7 +237,7 @@ class TrackerRole:
         arrivals: dict[tuple[int, str], list[Arrival]] = defaultdict(list)
         refused: list[tuple[Row, Misrouted | Rejected]] = []
         for row in rows:
-            found = decode_interaction(row, partitions, tolerance)
+            found = attempted(row, partial(decode_interaction, row, partitions, tolerance))
             if isinstance(found, Interaction):
                 arrival = Arrival(found, row.offset, row.timestamp)
                 arrivals[row.partition, found.user_id].append(arrival)
@@ -241,23 +245,67 @@ class TrackerRole:
                 refused.append((row, found))
         return arrivals, refused
 
-    def _apply(self, arrivals: dict[tuple[int, str], list[Arrival]], rows: list[Row]) -> None:
+    def _apply(
+        self, arrivals: dict[tuple[int, str], list[Arrival]], rows: list[Row]
+    ) -> list[tuple[Row, Rejected]]:
+        """Returns the rows with which applying failed, and how."""
         wall = time.time_ns() // 1_000_000
         outcomes: Counter[tuple[str, str]] = Counter()
         self._move_clocks(arrivals, rows, wall)
-        for (partition, user_id), events in arrivals.items():
-            user = self.users.get(partition, user_id)
-            if events[0].offset <= user.head.applied:  # delivered again
-                self.users.save_whole(partition, user)
-            inserted = apply_interactions(user, events, self.settings.windows, outcomes)
-            if inserted:
-                self.users.save(partition, user, inserted)
-                self.waiting.add((partition, user_id))
-                now = self.clocks[partition].now(wall)
-                self.due.look_at(partition, user, now, moved_at=time.monotonic())
+        failed = [
+            (partition, arrival, why)
+            for (partition, user_id), events in arrivals.items()
+            for arrival, why in self._apply_each(partition, user_id, events, wall, outcomes)
+        ]
         for (kind, outcome), count in outcomes.items():
             self.metrics.events.labels(type=kind, outcome=outcome).inc(count)
         self._measure_lag(rows)
+        by_offset = {(row.partition, row.offset): row for row in rows} if failed else {}
+        return [(by_offset[partition, arrival.offset], why) for partition, arrival, why in failed]
+
+    def _apply_each(
+        self,
+        partition: int,
+        user_id: str,
+        events: list[Arrival],
+        wall: int,
+        outcomes: Counter[tuple[str, str]],
+    ) -> list[tuple[Arrival, Rejected]]:
+        """Apply a user's events together; if that fails, each alone. Returns those that fail."""
+        counted: Counter[tuple[str, str]] = Counter()
+        try:
+            self._apply_to(partition, user_id, events, wall, counted)
+        except Exception as error:
+            why = failure(error)
+            if len(events) > 1:
+                alone = ([event] for event in events)
+                parts = (self._apply_each(partition, user_id, e, wall, outcomes) for e in alone)
+                return list(chain.from_iterable(parts))
+            log.exception("an event of user %s makes the tracker fail", user_id)
+            return [(events[0], why)]
+        outcomes.update(counted)
+        return []
+
+    def _apply_to(
+        self,
+        partition: int,
+        user_id: str,
+        events: list[Arrival],
+        wall: int,
+        outcomes: Counter[tuple[str, str]],
+    ) -> None:
+        user = self.users.get(partition, user_id)
+        with whole_or_not(user):
+            again = events[0].offset <= user.head.applied  # delivered again
+            inserted = apply_interactions(user, events, self.settings.windows, outcomes)
+            if inserted:
+                now = self.clocks[partition].now(wall)
+                self.due.look_at(partition, user, now, moved_at=time.monotonic())
+                self.waiting.add((partition, user_id))
+            if again:
+                self.users.save_whole(partition, user)
+            elif inserted:
+                self.users.save(partition, user, inserted)
 
     def _move_clocks(
         self, arrivals: dict[tuple[int, str], list[Arrival]], rows: list[Row], wall: int
@@ -280,68 +328,84 @@ class TrackerRole:
             await self._dead_letter(row, problem)
             return
         self.metrics.events.labels(type=problem.interaction.type.value, outcome="forwarded").inc()
-        await deliver(
-            self.producer,
-            self.settings.topic("interactions"),
-            row.value,
-            key=problem.interaction.user_id.encode(),
-            partition=problem.partition,
-            headers=forwarded_headers(row.headers),
-        )
+        try:
+            await deliver(
+                self.producer,
+                self.settings.topic("interactions"),
+                row.value,
+                key=problem.interaction.user_id.encode(),
+                partition=problem.partition,
+                headers=forwarded_headers(row.headers),
+            )
+        except MessageSizeTooLargeError as error:
+            await self._dead_letter(row, Rejected("too_large", f"cannot be sent on: {error}"))
 
     async def _dead_letter(self, row: Row, why: Rejected) -> None:
         await dead_letter_send(self.producer, self.settings, row, why, self.metrics)
 
-    def _read(self, row: Row, schema: type[M]) -> M | Rejected:
-        return decode_for_user(row, schema, self.settings.kafka.partitions)
+    def _read(self, row: Row, schema: type[M]) -> M | Removal | Rejected:
+        return decode_keyed(row, schema, self.settings.kafka.partitions)
+
+    async def _each(self, rows: list[Row], take: Callable[[Row], Rejected | None]) -> None:
+        """Let each row be taken; a dead letter for those that are refused or fail."""
+        found = [(row, attempted(row, partial(take, row))) for row in rows]  # 1.
+        for row, why in found:  # 2.
+            if why is not None:
+                await self._dead_letter(row, why)
+        await self.table.flushed()  # 3.
 
     async def _on_profiles(self, delivered: list[Row]) -> None:
         rows = await self.gaps.complete(delivered, self.next_profiles)
         self.next_profiles.update({row.partition: row.offset + 1 for row in rows})
-        for row in rows:
-            found = self._read(row, Profile) if row.value is not None else id_of(row.key)
-            if isinstance(found, Rejected):
-                await self._dead_letter(row, found)
-            elif isinstance(found, Profile):
-                self._take_profile(row, found)
-            else:  # a tombstone
-                user = self.users.get(row.partition, found)
-                self.users.save_profile(row.partition, user, None)
-        await self.table.flushed()
+        await self._each(rows, self._take_profile)
 
-    def _take_profile(self, row: Row, profile: Profile) -> None:
-        user = self.users.get(row.partition, profile.user_id)
+    def _take_profile(self, row: Row) -> Rejected | None:
+        found = self._read(row, Profile)
+        if isinstance(found, Profile):
+            self._keep_newest(row.partition, found)
+        elif isinstance(found, Removal):
+            self.users.save_profile(row.partition, self.users.get(row.partition, found.id), None)
+        return found if isinstance(found, Rejected) else None
+
+    def _keep_newest(self, partition: int, profile: Profile) -> None:
+        user = self.users.get(partition, profile.user_id)
         record = ProfileRecord.of(profile)
         if user.profile is not None and user.profile.newness() >= record.newness():
             if user.profile.newness() == record.newness():  # perhaps delivered again
-                self.users.save_profile(row.partition, user, user.profile)
+                self.users.save_profile(partition, user, user.profile)
             self.metrics.profiles_taken.labels(outcome="older").inc()
             return
-        self.users.save_profile(row.partition, user, record)
+        self.moving.look_at((partition, profile.user_id), user.head, record)
+        self.users.save_profile(partition, user, record)
         self.metrics.profiles_taken.labels(outcome="taken").inc()
         if user.head.requests == record.number:
             waited = time.time_ns() // 1_000_000 - user.head.applied_time
             self.metrics.event_to_profile.observe(max(0, waited) / 1000)
-        self.moving.look_at((row.partition, profile.user_id), user.head, record)
 
     async def _on_edits(self, delivered: list[Row]) -> None:
-        wall = time.time_ns() // 1_000_000
         due = {partition: offsets[1] for partition, offsets in self.next_offsets.items()}
-        for row in await self.gaps.complete(delivered, due):
-            edit = self._read(row, ProfileEdit)
-            if isinstance(edit, Rejected):
-                await self._dead_letter(row, edit)
-                continue
-            user = self.users.get(row.partition, edit.user_id)
+        rows = await self.gaps.complete(delivered, due)
+        wall = time.time_ns() // 1_000_000
+        now = {row.partition: self.clocks[row.partition].now(wall) for row in rows}
+        await self._each(rows, partial(self._take_edit, now))
+
+    def _take_edit(self, now: dict[int, int], row: Row) -> Rejected | None:
+        self.next_offsets[row.partition][1] = row.offset + 1
+        self._save_clock(row.partition)
+        edit = self._read(row, ProfileEdit)
+        if isinstance(edit, ProfileEdit):
+            self._apply_edit(row, edit, now[row.partition])
+        return edit if isinstance(edit, Rejected) else None
+
+    def _apply_edit(self, row: Row, edit: ProfileEdit, now: int) -> None:
+        user = self.users.get(row.partition, edit.user_id)
+        with whole_or_not(user):
             if apply_edit(user, edit, row.offset):
-                self.users.save(row.partition, user)
-                self.due.look_at(row.partition, user, self.clocks[row.partition].now(wall))
+                self.due.look_at(row.partition, user, now)
                 self.waiting.add((row.partition, edit.user_id))
+                self.users.save(row.partition, user)
             else:  # delivered again
                 self.users.save_whole(row.partition, user)
-            self.next_offsets[row.partition][1] = row.offset + 1
-            self._save_clock(row.partition)
-        await self.table.flushed()
 
     # -- loops ----------------------------------------------------------------------------
 
@@ -370,9 +434,10 @@ class TrackerRole:
         positions = {row.partition: row.offset + 1 for row in rows}
         topic = rows[0].topic
         for partition, position in positions.items():
-            end = self.app.consumer.highwater(TP(topic, partition)) or position
+            end = end_of(self.app, TP(topic, partition)) or position
             self.lags[partition] = max(0, end - position)
-            self.metrics.lag.labels(topic=topic, partition=str(partition)).set(end - position)
+            lag = self.metrics.lag.labels(topic=topic, partition=str(partition))
+            lag.set(self.lags[partition])
 
     # -- assignment -----------------------------------------------------------------------
 

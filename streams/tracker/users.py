@@ -53,8 +53,9 @@ class Users:
 
     def save(self, partition: int, user: User, inserted: Sequence[Key] = ()) -> None:
         """Write the user's head, and the chunks that `inserted` keys fell into."""
+        records = list(store(user, inserted))  # all of them, before the first is written
         self._entries += len(inserted)
-        self._table.write(partition, store(user, inserted))
+        self._table.write(partition, records)
 
     def save_whole(self, partition: int, user: User) -> None:
         """Write head and history again.
@@ -63,12 +64,12 @@ class Users:
         to them is then delivered again, and changes nothing: without this the changelog would
         never get them, and another machine not the history.
         """
-        self._table.write(partition, store(user, [entry.key for entry in user.history]))
+        self._table.write(partition, list(store(user, [entry.key for entry in user.history])))
 
     def save_profile(self, partition: int, user: User, record: ProfileRecord | None) -> None:
         """Write (None: delete) the user's newest profile."""
-        user.profile = record
         value = None if record is None else encode_profile(record)
+        user.profile = record
         self._table.write(partition, [(profile_key(user.user_id), value)])
 
     def heads(self, partition: int, after: str = "") -> Iterator[tuple[str, Head]]:

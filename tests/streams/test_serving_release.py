@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schemas import ReleaseAnnouncement
-from streams.serving_release import ServingRelease, announcement_key
+from streams.codec import key_of
+from streams.serving_release import ServingRelease
 
 AT = 1_700_000_000_000
 
@@ -104,7 +105,7 @@ def test_waiting_ends_with_the_record_waited_for():
 
 def compacted(steps: list[ReleaseAnnouncement]) -> list[ReleaseAnnouncement]:
     """What compaction leaves: the last record of each key, at its place."""
-    last = {announcement_key(one): place for place, one in enumerate(steps)}
+    last = {key_of(one): place for place, one in enumerate(steps)}
     return [steps[place] for place in sorted(last.values())]
 
 
