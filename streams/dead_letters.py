@@ -206,7 +206,8 @@ def as_it_was(letter: DeadLetter) -> Correction | Outcome:
         return Outcome(letter.origin, "refused", f"no topic {letter.origin.topic!r}")
     if letter.sha256 and hashlib.sha256(letter.value or b"").hexdigest() != letter.sha256:
         return Outcome(letter.origin, "refused", "the bytes are not those of the sha256")
-    return Correction(letter.origin, letter.value, letter.key)
+    key = letter.key if letter.value is None else None
+    return Correction(letter.origin, letter.value, key)
 
 
 def accepted(
