@@ -106,6 +106,7 @@ Id = Annotated[
 ]
 Stars = Annotated[float, Field(allow_inf_nan=False, ge=0, le=MAX_STARS)]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
+Component = Annotated[float, Field(allow_inf_nan=False, ge=-1e4, le=1e4)]  # fits into a float16
 Count = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
 Mark = Annotated[int, Field(ge=-1, le=MAX_WHOLE)]  # an offset; -1: none yet
 PartitionNumber = Annotated[int, Field(ge=0, lt=2**31)]
@@ -333,7 +334,7 @@ class Profile(Message):
     windows_hash: str = Field(description="The request's hash of its windows.")
     applied_offset: Mark = Field(description="The request's applied offset.")
     edits_offset: Mark = Field(default=-1, description="The request's edits offset.")
-    vector: tuple[Finite, ...] = Field(description="Unit embedding of the text.")
+    vector: tuple[Component, ...] = Field(description="Unit embedding of the text.")
     vector_release: str = Field(description="Release whose embedder made the vector.")
     tokens: TokenCounts = Field(default=TokenCounts(), description="Cost in tokens.")
     sentences: SentenceCounts = Field(default=SentenceCounts(), description="Grounding counts.")
