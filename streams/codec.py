@@ -41,7 +41,7 @@ REASONS: Final = {
     "invalid": "a field is missing or has the wrong type or an absurd value",
     "future": "event time too far after the record's own Kafka time",
     "no_time": "the record has no Kafka time that lateness could be measured by",
-    "wrong_key": "key or partition is not the id's; for an interaction: again, after it was sent on",
+    "wrong_key": "key or partition is not the id's, for an interaction after it was sent on",
     "failed": "valid, but the role failed with it: a defect, with its traceback in the role's log",
 }
 

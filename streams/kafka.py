@@ -15,11 +15,14 @@ from aiokafka.helpers import create_ssl_context
 from models.errors import SettingsError
 from models.settings import KafkaSettings, Settings
 from streams.codec import Record, Rejected, dead_letter
+from streams.header_names import read_any_header_name
 
 if TYPE_CHECKING:
     from streams.metrics import RoleMetrics
 
 log = logging.getLogger(__name__)
+
+read_any_header_name()
 
 RETRY_S: Final = 0.5  # between tries while the broker is away
 
