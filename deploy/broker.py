@@ -22,7 +22,6 @@ from deploy.kafka_jars import LOG4J, find_java, jars
 from deploy.processes import Background
 from models.errors import StackError
 from models.settings import Settings
-from streams.kafka import MAX_MESSAGE_BYTES
 
 ANSWERS_WITHIN_S: Final = 90.0  # a busy machine; about 4 s on an idle one
 STOP_WITHIN_S: Final = 20.0
@@ -118,7 +117,7 @@ class Broker:
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": self.data,
             "auto.create.topics.enable": "false",  # with the wrong partition count
-            "message.max.bytes": MAX_MESSAGE_BYTES,
+            "message.max.bytes": self.settings.kafka.max_message_bytes,
             "log.index.size.max.bytes": 1_048_576,  # of files that are allocated in advance
             "offsets.topic.num.partitions": 4,
             "offsets.retention.minutes": 525_600,  # of a stack that is down for a while: a year

@@ -12,7 +12,7 @@ from deploy.console import KAFKA_WITHIN_S
 from models.schemas import Item
 from models.settings import Settings
 from models.text import item_text
-from streams.codec import Rejected, decode
+from streams.codec import Rejected, Removal, decode_keyed
 from streams.kafka import consumer
 from streams.reach import answers_within, check_reachable
 from streams.topic_follower import TopicFollower
@@ -40,12 +40,15 @@ class ItemTexts:
     """Item id → short text, kept up to date from topic `items`."""
 
     def __init__(self, settings: Settings) -> None:
+        self._partitions = settings.kafka.partitions
         self._texts: dict[str, str] = {}
         self._follower = TopicFollower(settings, "items", self._on_record)
 
     def _on_record(self, record: ConsumerRecord[Any, Any]) -> None:
-        item = decode(record.value, Item)
-        if not isinstance(item, Rejected):
+        item = decode_keyed(record, Item, self._partitions)
+        if isinstance(item, Removal):
+            self._texts.pop(item.id, None)
+        elif not isinstance(item, Rejected):
             self._texts[item.item_id] = item_text(item)
 
     async def __aenter__(self) -> ItemTexts:

@@ -4,6 +4,9 @@ PalateError
 ├── SettingsError        a setting is missing, malformed or contradicts another
 ├── StackError           the local machine: port taken, disk full, tool missing, stale process
 ├── TopicError           a topic has the wrong shape, lost records, or was recreated
+├── StateError           the tracker's state; its changelog has all of it
+│   ├── PartitionLost        … of a partition that another worker owns, or that has to be read anew
+│   └── StoreDamaged         … as this machine keeps it cannot be read or written
 ├── EngineError          the language model could not answer
 │   └── EngineUnavailable    … and may later: down, slow, overloaded (retry)
 ├── EmbedderError        the embedder's model is missing or answered with the wrong shape
@@ -39,6 +42,22 @@ class StackError(PalateError):
 
 class TopicError(PalateError):
     """A topic has the wrong shape, lost records before they were logged, or was recreated."""
+
+
+class StateError(PalateError):
+    """The tracker's state cannot be used now; nothing of it is lost, the changelog has all."""
+
+
+class PartitionLost(StateError):
+    """A partition's state is no longer ours to write; what was not committed did not happen."""
+
+    def __init__(self, partition: int, why: BaseException | None) -> None:
+        super().__init__(f"partition {partition}: {why or 'not assigned'}")
+        self.partition, self.why = partition, why
+
+
+class StoreDamaged(StateError):
+    """RocksDB cannot read or write a partition's folder."""
 
 
 class EngineError(PalateError):

@@ -31,7 +31,11 @@ MAX_STARS: Final = 5
 EARLIEST_MS: Final = 631_152_000_000  # 1990-01-01; earlier is nearly always seconds sent as ms
 LATEST_MS: Final = 4_102_444_800_000  # 2100-01-01
 
-_INTEGER = re.compile(r"-?\d{1,18}")
+MAX_WHOLE: Final = 2**53  # the largest whole number that every JSON reader keeps exactly
+MAX_SENTENCES: Final = 200  # of a section; a profile must fit into one record of the changelog
+
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
+_LEAP_SECOND: Final = re.compile(r"(?<=[T ][0-9]{2}:[0-9]{2}):60(?![0-9])")
 
 
 def to_epoch_ms(value: Any) -> int:
@@ -43,7 +47,7 @@ def to_epoch_ms(value: Any) -> int:
         raise ValueError("a timestamp is RFC 3339 text or epoch milliseconds, not a boolean")
     if isinstance(value, str):
         value = int(value) if _INTEGER.fullmatch(value) else _parse_rfc3339(value)
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():  # neither infinite nor NaN
         value = int(value)
     if not isinstance(value, int):
         raise ValueError("a timestamp is RFC 3339 text or epoch milliseconds")
@@ -53,17 +57,28 @@ def to_epoch_ms(value: Any) -> int:
 
 
 def _parse_rfc3339(text: str) -> int:
+    """All that RFC 3339 allows: also `t` and `z`, a space for `T`, and leap seconds.
+
+    23:59:60 is the second that follows, as POSIX counts.
+    """
     if len(text) > 64:
         raise ValueError("timestamp text longer than 64 characters")
-    moment = datetime.fromisoformat(text)
+    plain, leaps = _LEAP_SECOND.subn(":59", text.upper())
+    moment = datetime.fromisoformat(plain)
     if moment.tzinfo is None:
         raise ValueError("timestamp without an offset; write 2010-12-01T08:26:00Z")
-    return round(moment.timestamp() * 1000)
+    return round(moment.timestamp() * 1000) + 1000 * leaps
 
 
 def to_rfc3339(epoch_ms: int) -> str:
-    """Epoch milliseconds → RFC 3339 text in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(epoch_ms / 1000, tz=UTC)
+    """Epoch milliseconds → RFC 3339 text in UTC with milliseconds.
+
+    A time that no calendar has (a producer's clock may give any) is told in milliseconds.
+    """
+    try:
+        moment = datetime.fromtimestamp(epoch_ms / 1000, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{epoch_ms} ms"
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -91,6 +106,10 @@ Id = Annotated[
 ]
 Stars = Annotated[float, Field(allow_inf_nan=False, ge=0, le=MAX_STARS)]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
+Component = Annotated[float, Field(allow_inf_nan=False, ge=-1e4, le=1e4)]  # fits into a float16
+Count = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
+Mark = Annotated[int, Field(ge=-1, le=MAX_WHOLE)]  # an offset; -1: none yet
+PartitionNumber = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Message(BaseModel):
@@ -182,9 +201,9 @@ class WindowEntry(Message):
     type: InteractionType = Field(description="What was done.")
     timestamp: EpochMs = Field(description="Event time.")
     text: str = Field(description="Short text of the item; empty while the item is unknown.")
-    rating: float | None = Field(default=None, description="Stars, if given.")
+    rating: Finite | None = Field(default=None, description="Stars, if given.")
     review: str | None = Field(default=None, description="Beginning of the review, cleaned.")
-    quantity: float | None = Field(default=None, description="Units, if given.")
+    quantity: Finite | None = Field(default=None, description="Units, if given.")
 
 
 class Windows(Message):
@@ -215,21 +234,23 @@ class ProfileRequest(Message):
 
     request_id: str = Field(description="Hash of user, applied offset, edits offset, as_of.")
     user_id: Id = Field(description="Whose profile.")
-    number: int = Field(description="Counts the requests of this user.")
+    number: Count = Field(description="Counts the requests of this user.")
     as_of: EpochMs = Field(description="Event time at which the windows were taken.")
-    applied_offset: int = Field(description="Offset of the user's last applied interaction.")
-    edits_offset: int = Field(default=-1, description="Offset of the last applied edit.")
-    history_from: int = Field(
+    applied_offset: Mark = Field(description="Offset of the user's last applied interaction.")
+    edits_offset: Mark = Field(default=-1, description="Offset of the last applied edit.")
+    history_from: Count = Field(
         default=0, description="Interactions before this offset were forgotten at the user's wish."
     )
-    partition: int = Field(description="Partition of the user in all user-keyed topics.")
+    partition: PartitionNumber = Field(
+        description="Partition of the user in all user-keyed topics."
+    )
     windows: Windows = Field(description="The three windows and the dislikes.")
     windows_hash: str = Field(description="sha256 of the windows with their texts.")
     edits: AppliedEdits = Field(default=AppliedEdits(), description="The user's edits in force.")
     rule: str = Field(description="Which rule fired: first, evidence, age, silent, hard, edit.")
-    staleness: float = Field(description="Staleness score when the rule fired.")
+    staleness: Finite = Field(description="Staleness score when the rule fired.")
     requested_at: EpochMs = Field(description="Wall time of the request.")
-    schema_version: int = Field(default=1, description="Version of this schema.")
+    schema_version: Count = Field(default=1, description="Version of this schema.")
 
 
 class Section(StrEnum):
@@ -258,28 +279,31 @@ class Sentence(Message):
     origin: Origin = Field(default=Origin.MODEL, description="Who wrote it.")
 
 
+Sentences = Annotated[tuple[Sentence, ...], Field(max_length=MAX_SENTENCES)]
+
+
 class Sections(Message):
     """A profile's sentences by section."""
 
-    stable: tuple[Sentence, ...] = Field(default=(), description="Stable taste (long window).")
-    current: tuple[Sentence, ...] = Field(default=(), description="Current interests (medium).")
-    now: tuple[Sentence, ...] = Field(default=(), description="Right now (short window).")
-    avoids: tuple[Sentence, ...] = Field(default=(), description="Cancelled, disliked, hidden.")
+    stable: Sentences = Field(default=(), description="Stable taste (long window).")
+    current: Sentences = Field(default=(), description="Current interests (medium).")
+    now: Sentences = Field(default=(), description="Right now (short window).")
+    avoids: Sentences = Field(default=(), description="Cancelled, disliked, hidden.")
 
 
 class TokenCounts(Message):
     """What a profile cost."""
 
-    prompt: int = Field(default=0, description="Tokens read by the model.")
-    completion: int = Field(default=0, description="Tokens written by the model.")
+    prompt: Count = Field(default=0, description="Tokens read by the model.")
+    completion: Count = Field(default=0, description="Tokens written by the model.")
 
 
 class SentenceCounts(Message):
     """How the grounding check went."""
 
-    kept: int = Field(default=0, description="Model sentences supported by events.")
-    rejected: int = Field(default=0, description="Model sentences without support, left out.")
-    extractive: int = Field(default=0, description="Sentences built from events instead.")
+    kept: Count = Field(default=0, description="Model sentences supported by events.")
+    rejected: Count = Field(default=0, description="Model sentences without support, left out.")
+    extractive: Count = Field(default=0, description="Sentences built from events instead.")
 
 
 class Profile(Message):
@@ -290,7 +314,7 @@ class Profile(Message):
         "of that hash again if `fallback`, so that the model's profile differs from its stand-in."
     )
     user_id: Id = Field(description="Whose profile.")
-    version: int = Field(description="The request's number.")
+    version: Count = Field(description="The request's number.")
     as_of: EpochMs = Field(description="Event time that it describes.")
     sections: Sections = Field(description="The sentences by section.")
     text: str = Field(description="All sections as one text of at most 256 tokens.")
@@ -300,23 +324,23 @@ class Profile(Message):
         default=False, description="True: the model could not be reached; a retry follows."
     )
     request_id: str = Field(description="The request that it answers.")
-    request_partition: int | None = Field(
+    request_partition: PartitionNumber | None = Field(
         default=None, description="Where that request lies in topic profile-requests."
     )
-    request_offset: int | None = Field(default=None, description="Its offset there.")
+    request_offset: Count | None = Field(default=None, description="Its offset there.")
     rule: str = Field(description="The rule that asked for it.")
     prompt_version: str = Field(description="Version of the prompt template.")
     prompt_hash: str = Field(description="sha256 of the rendered prompt.")
     windows_hash: str = Field(description="The request's hash of its windows.")
-    applied_offset: int = Field(description="The request's applied offset.")
-    edits_offset: int = Field(default=-1, description="The request's edits offset.")
-    vector: tuple[float, ...] = Field(description="Unit embedding of the text.")
+    applied_offset: Mark = Field(description="The request's applied offset.")
+    edits_offset: Mark = Field(default=-1, description="The request's edits offset.")
+    vector: tuple[Component, ...] = Field(description="Unit embedding of the text.")
     vector_release: str = Field(description="Release whose embedder made the vector.")
     tokens: TokenCounts = Field(default=TokenCounts(), description="Cost in tokens.")
     sentences: SentenceCounts = Field(default=SentenceCounts(), description="Grounding counts.")
-    latency_ms: float = Field(default=0.0, description="Time in the engine, milliseconds.")
+    latency_ms: Finite = Field(default=0.0, description="Time in the engine, milliseconds.")
     created_at: EpochMs = Field(description="Wall time when it was written.")
-    schema_version: int = Field(default=1, description="Version of this schema.")
+    schema_version: Count = Field(default=1, description="Version of this schema.")
 
 
 class ReasonKind(StrEnum):
@@ -340,9 +364,9 @@ class RecommendedItem(Message):
     """One line of a recommendation."""
 
     item_id: str = Field(description="The item.")
-    rank: int = Field(description="From 1.")
-    score: float = Field(description="Sum of the weighted parts.")
-    parts: dict[str, float] = Field(description="Weighted score parts by name.")
+    rank: Count = Field(description="From 1.")
+    score: Finite = Field(description="Sum of the weighted parts.")
+    parts: dict[str, Finite] = Field(description="Weighted score parts by name.")
     reason: Reason = Field(description="Why.")
 
 
@@ -355,9 +379,9 @@ class Recommendation(Message):
     user_id: Id = Field(description="For whom.")
     as_of: EpochMs = Field(description="Event time at which it was made.")
     trigger: Literal["event", "profile", "release"] = Field(description="What caused it.")
-    applied_offset: int = Field(description="Last interaction it takes into account.")
+    applied_offset: Mark = Field(description="Last interaction it takes into account.")
     profile_id: str | None = Field(default=None, description="The profile used, if any.")
-    profile_version: int | None = Field(default=None, description="Its version.")
+    profile_version: Count | None = Field(default=None, description="Its version.")
     profile_as_of: EpochMs | None = Field(default=None, description="Its as_of.")
     release: str = Field(description="Release that served it.")
     cooccurrence: str | None = Field(default=None, description="Co-occurrence snapshot used.")
@@ -366,7 +390,7 @@ class Recommendation(Message):
     event_received_at: EpochMs | None = Field(
         default=None, description="Kafka time of the newest event taken into account."
     )
-    schema_version: int = Field(default=1, description="Version of this schema.")
+    schema_version: Count = Field(default=1, description="Version of this schema.")
 
 
 class ProfileEdit(Message):

@@ -52,7 +52,18 @@ class KafkaSettings(Group):
     embedded: bool = Field(True, description="`palate up` runs its own broker at `bootstrap`.")
     partitions: int = Field(4, ge=1, description="Partitions of every user-keyed topic.")
     replication: int = Field(1, ge=1, description="Replication factor of created topics.")
-    prefix: str = Field("", description="Put before every topic name and group id.")
+    prefix: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]*$",
+        max_length=100,
+        description="Put before every topic name and group id; letters, digits, `.`, `_`, `-`.",
+    )
+    max_message_bytes: int = Field(
+        12 * 2**20,
+        ge=2**20,
+        description="Largest message of topics and producers; a longer one is refused by Kafka, "
+        "one of up to this size arrives, to become a dead letter. No more than the cluster takes.",
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="As Kafka's own setting."
     )

@@ -14,12 +14,23 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 from aiokafka.partitioner import murmur2
 from pydantic import ValidationError
 
-from models.schemas import MAX_ID_CHARS, Interaction, Message
+from models.schemas import (
+    EARLIEST_MS,
+    LATEST_MS,
+    MAX_ID_CHARS,
+    Interaction,
+    Item,
+    Message,
+    Profile,
+    Recommendation,
+    ReleaseAnnouncement,
+)
 
 MAX_VALUE_BYTES: Final = 1_000_000
 DEAD_LETTER_BYTES: Final = 256 * 1024
 KEY_BYTES: Final = 4 * MAX_ID_CHARS  # of an id in UTF-8; a longer key names nobody
-HEADER_BYTES: Final = 64 * 1024  # of names and values that are sent on with an event
+HEADER_BYTES: Final = 32 * 1024  # of names and values that are sent on with an event
+SMALLEST_LIMIT: Final = 2**20  # bytes that every cluster takes; what Palate sends on fits into it
 FORWARDED_HEADER: Final = "palate-forwarded"
 HEADERS_LEFT_OUT: Final = "palate-headers-left-out"  # how many were too long to be sent on
 
@@ -29,7 +40,8 @@ REASONS: Final = {
     "not_json": "value is not a UTF-8 JSON object",
     "invalid": "a field is missing or has the wrong type or an absurd value",
     "future": "event time too far after the record's own Kafka time",
-    "wrong_key": "key is no id, or differs from the value's id again after it was sent on once",
+    "no_time": "the record has no Kafka time that lateness could be measured by",
+    "wrong_key": "key or partition is not the id's, for an interaction after it was sent on",
     "failed": "valid, but the role failed with it: a defect, with its traceback in the role's log",
 }
 
@@ -65,6 +77,13 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """A record without a value: what stands under this id is to go."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Misrouted:
     """A valid interaction under a wrong key or partition; to be sent on once to `partition`."""
 
@@ -76,11 +95,6 @@ class Misrouted:
 def partition_for(key: bytes, partitions: int) -> int:
     """The partition that Kafka's own clients choose for `key` (murmur2)."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
-
-
-@lru_cache(maxsize=200_000)
-def _partition_of_user(user_id: str, partitions: int) -> int:
-    return partition_for(user_id.encode(), partitions)
 
 
 def decode(value: bytes | None, schema: type[M]) -> M | Rejected:
@@ -115,11 +129,14 @@ def decode_interaction(
     decoded = decode(record.value, Interaction)
     if isinstance(decoded, Rejected):
         return decoded
+    if not _is_time(record.timestamp):
+        return Rejected("no_time", _no_time(record.timestamp))
     ahead = decoded.timestamp - record.timestamp
     if ahead > future_tolerance_ms:
         return Rejected("future", f"event time is {ahead / 1000:.0f} s after the record's time")
-    home = _partition_of_user(decoded.user_id, partitions)
-    if record.partition != home or record.key != decoded.user_id.encode():
+    key = decoded.user_id.encode()
+    home = partition_for(key, partitions)
+    if record.partition != home or record.key != key:
         if any(name == FORWARDED_HEADER for name, _ in record.headers):
             found = (record.key or b"")[:KEY_BYTES]
             return Rejected("wrong_key", f"key {found!r:.80} for user {decoded.user_id:.80}")
@@ -127,23 +144,83 @@ def decode_interaction(
     return decoded
 
 
-def decode_for_user(record: Record, schema: type[M], partitions: int) -> M | Rejected:
-    """One record of a topic keyed by user, other than `interactions`; it lies where it belongs.
+def _is_time(kafka_time: int | None) -> bool:
+    return kafka_time is not None and EARLIEST_MS <= kafka_time < LATEST_MS
+
+
+def _no_time(kafka_time: int | None) -> str:
+    """Kafka's -1, or what a producer with a wrong clock has given."""
+    given = "no time" if kafka_time in (None, -1) else f"a time outside 1990..2100 ({kafka_time})"
+    return f"the record has {given}; give its topic message.timestamp.type=LogAppendTime"
+
+
+# Topics whose records without a value take away what stands under their key.
+_REMOVABLE: Final = (Item, Profile, Recommendation, ReleaseAnnouncement)
+_UNDER_THEIR_ID: Final = frozenset({"serving", "retired"})
+
+
+def key_of(message: Message) -> bytes:
+    """The record key that the topic of a message asks for."""
+    if isinstance(message, ReleaseAnnouncement):
+        return _announcement_key(message)
+    if isinstance(message, Item):
+        return message.item_id.encode()
+    user_id: str = message.user_id  # type: ignore[attr-defined]
+    return user_id.encode()
+
+
+def _announcement_key(step: ReleaseAnnouncement) -> bytes:
+    """Key of a step's record, chosen so that a compacted topic tells the same as the whole one.
+
+    Were all steps under one key, a profiler that starts late and reports the serving release
+    ready would, in time, have compaction remove the record that says that it serves.
+    """
+    if step.status in _UNDER_THEIR_ID:
+        return step.release.encode()
+    return f"{step.release}/{step.status}/{step.by}".encode()
+
+
+def decode_keyed(record: Record, schema: type[M], partitions: int) -> M | Removal | Rejected:
+    """One record of a topic other than `interactions`, where its key belongs.
 
     Under another key or in another partition it would reach a worker that does not keep the
-    user, and stand in a compacted topic under another user's name.
+    user, stand in a compacted topic under another name, and come before or after the other
+    records of its key by chance: a key has one order, that of its own partition. So it is
+    refused, a removal too; every reader decides that alike, from the record alone.
+    `partitions` is kafka.partitions; topic `releases` has one.
     """
-    decoded = decode(record.value, schema)
+    decoded: M | Removal | Rejected
+    if record.value is None:
+        decoded = removal(record.key, schema)
+    else:
+        decoded = _under_its_key(record, schema)
     if isinstance(decoded, Rejected):
         return decoded
-    user_id: str = decoded.user_id  # type: ignore[attr-defined]
-    if record.key != user_id.encode():
-        found = (record.key or b"")[:KEY_BYTES]
-        return Rejected("wrong_key", f"key {found!r:.80} for user {user_id!r:.80}")
-    home = _partition_of_user(user_id, partitions)
+    count = 1 if issubclass(schema, ReleaseAnnouncement) else partitions
+    home = partition_for(record.key or b"", count)
     if record.partition != home:
-        return Rejected("wrong_key", f"partition {record.partition}, the user's is {home}")
+        return Rejected(
+            "wrong_key",
+            f"partition {record.partition}, but the key's is {home}: the producer must choose "
+            "partitions as Kafka's own clients do (librdkafka: partitioner=murmur2_random)",
+        )
     return decoded
+
+
+def removal(key: bytes | None, schema: type[Message]) -> Removal | Rejected:
+    """What a record without a value asks for, if its topic knows removals."""
+    if not issubclass(schema, _REMOVABLE):
+        return Rejected("empty", "the record has no value")
+    found = id_of(key)
+    return found if isinstance(found, Rejected) else Removal(found)
+
+
+def _under_its_key(record: Record, schema: type[M]) -> M | Rejected:
+    decoded = decode(record.value, schema)
+    if isinstance(decoded, Rejected) or record.key == key_of(decoded):
+        return decoded
+    found = (record.key or b"")[:KEY_BYTES]
+    return Rejected("wrong_key", f"key {found!r:.80}, but the value's is {key_of(decoded)!r:.80}")
 
 
 def id_of(key: bytes | None) -> str | Rejected:
@@ -153,9 +230,12 @@ def id_of(key: bytes | None) -> str | Rejected:
     if len(key) > KEY_BYTES:
         return Rejected("wrong_key", f"key of {len(key)} bytes; no id has more than {KEY_BYTES}")
     try:
-        return key.decode()
+        found = key.decode()
     except UnicodeDecodeError:
         return Rejected("wrong_key", f"key {key!r:.80} is not UTF-8")
+    if len(found) > MAX_ID_CHARS or "\x00" in found:
+        return Rejected("wrong_key", f"key {key!r:.80} is no id: too long, or with a null byte")
+    return found
 
 
 def forwarded_headers(headers: Headers) -> list[tuple[str, bytes]]:
@@ -176,7 +256,7 @@ class Letter(NamedTuple):
     """What is published of a refused record: small enough for any broker to take."""
 
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: list[tuple[str, bytes]]
 
 
@@ -196,7 +276,8 @@ def dead_letter(record: Record, why: Rejected) -> Letter:
     }
     told = [(f"palate-{name}", text.encode(errors="replace")) for name, text in headers.items()]
     key = None if record.key is None else record.key[:KEY_BYTES]
-    return Letter(key, original[:DEAD_LETTER_BYTES], told)
+    value = None if record.value is None else original[:DEAD_LETTER_BYTES]
+    return Letter(key, value, told)
 
 
 def _cut_key(key: bytes | None) -> dict[str, str]:

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from models.errors import EventLogError, ImportFailed
 from models.schemas import TOPIC_SCHEMAS, Interaction, Message
 from models.settings import Settings
-from streams.codec import Rejected, decode
+from streams.codec import Rejected, Removal, decode, key_of, removal
 from streams.event_log import LOGGED_TOPICS, SegmentLog
 from streams.event_log.columns import INVALID
 from streams.kafka import consumer, deliver
@@ -28,8 +28,9 @@ from streams.topics import existing_partitions
 
 PREFIX: Final = "palate-"
 REPLAYED_HEADER: Final = "palate-replayed"  # names the record that a replayed one stands for
-PASSING: Final = ("future", "wrong_key")  # reasons that a replay under the right key, later, cures
-_KEY_FIELD: Final = {"items": "item_id", "releases": "release"}
+# Reasons that a replay cures: later, under the right key, or by a role that was mended.
+PASSING: Final = ("future", "no_time", "wrong_key", "failed")
+_DIGITS: Final = 18  # of a number in a header; whoever writes to the topic may put anything there
 _POLL_MS: Final = 500
 
 
@@ -52,12 +53,12 @@ class DeadLetter:
     size: int  # bytes of its whole value
     sha256: str | None  # of its whole value; None if `value` is all of it
     key: bytes | None
-    value: bytes  # at least the beginning
+    value: bytes | None  # at least the beginning; None: the record had no value
 
     @property
     def whole(self) -> bool:
         """Whether `value` is all that was sent."""
-        return len(self.value) == self.size
+        return len(self.value or b"") == self.size
 
 
 class Outcome(NamedTuple):
@@ -73,7 +74,8 @@ class Correction:
     """A value to send in place of what stood at `origin`."""
 
     origin: Origin
-    value: bytes
+    value: bytes | None  # None: what stands under `key` is to be removed
+    key: bytes | None = None  # of the original, asked only where there is no value
 
 
 # Reading.
@@ -123,7 +125,7 @@ def parse(record: ConsumerRecord, prefix: str) -> DeadLetter:
         for name, value in record.headers
         if name.startswith(PREFIX)
     }
-    value = record.value or b""
+    size = len(record.value or b"")
     topic = told.get("topic", record.topic)
     return DeadLetter(
         Origin(
@@ -134,15 +136,17 @@ def parse(record: ConsumerRecord, prefix: str) -> DeadLetter:
         told.get("reason", "unknown"),
         told.get("detail", ""),
         _number(told.get("timestamp"), record.timestamp),
-        _number(told.get("size"), len(value)),
+        _number(told.get("size"), size),
         told.get("sha256"),
         record.key,
-        value,
+        record.value,
     )
 
 
 def _number(text: str | None, otherwise: int) -> int:
-    return int(text) if text is not None and text.isdecimal() else otherwise
+    if text is None or not text.isdecimal() or len(text) > _DIGITS:
+        return otherwise
+    return int(text)
 
 
 def from_log(log: SegmentLog) -> Iterator[DeadLetter]:
@@ -160,7 +164,7 @@ def from_log(log: SegmentLog) -> Iterator[DeadLetter]:
                         row["size"] or 0,
                         row["sha256"],
                         row["key"],
-                        row["value"] or b"",
+                        row["value"],
                     )
 
 
@@ -196,27 +200,28 @@ def _correction(line: bytes, where: str) -> Correction:
 def as_it_was(letter: DeadLetter) -> Correction | Outcome:
     """The original bytes to be sent again, or why they cannot be."""
     if not letter.whole:
-        size = f"only {len(letter.value)} of {letter.size} bytes were kept"
+        size = f"only {len(letter.value or b'')} of {letter.size} bytes were kept"
         return Outcome(letter.origin, "refused", size)
     if letter.origin.topic not in TOPIC_SCHEMAS:
         return Outcome(letter.origin, "refused", f"no topic {letter.origin.topic!r}")
-    if letter.sha256 and hashlib.sha256(letter.value).hexdigest() != letter.sha256:
+    if letter.sha256 and hashlib.sha256(letter.value or b"").hexdigest() != letter.sha256:
         return Outcome(letter.origin, "refused", "the bytes are not those of the sha256")
-    return Correction(letter.origin, letter.value)
+    key = letter.key if letter.value is None else None
+    return Correction(letter.origin, letter.value, key)
 
 
-def accepted(correction: Correction, now_ms: int, future_tolerance_ms: int) -> Message | Rejected:
-    """The message that the tracker would read from a record sent now."""
-    found = decode(correction.value, TOPIC_SCHEMAS[correction.origin.topic])
+def accepted(
+    correction: Correction, now_ms: int, future_tolerance_ms: int
+) -> Message | Removal | Rejected:
+    """What the roles would read from a record sent now under its own key."""
+    schema = TOPIC_SCHEMAS[correction.origin.topic]
+    if correction.value is None:
+        return removal(correction.key, schema)
+    found = decode(correction.value, schema)
     if isinstance(found, Interaction) and found.timestamp - now_ms > future_tolerance_ms:
         ahead = (found.timestamp - now_ms) / 1000
         return Rejected("future", f"event time is still {ahead:.0f} s ahead")
     return found
-
-
-def key_of(topic: str, message: Message) -> bytes:
-    """The record key that the topic asks for."""
-    return str(getattr(message, _KEY_FIELD.get(topic, "user_id"))).encode()
 
 
 # Sending.
@@ -279,8 +284,9 @@ async def replay(
         if isinstance(message, Rejected):
             yield Outcome(origin, "refused", f"{message.reason}: {message.detail}")
             continue
+        key = message.id.encode() if isinstance(message, Removal) else key_of(message)
         # 1. produce  2. the broker acknowledges  3. mark as replayed
-        await _send(correction, key_of(origin.topic, message), settings, producer)
+        await _send(correction, key, settings, producer)
         replayed.add(origin)
         yield Outcome(origin, "sent")
 

@@ -15,13 +15,15 @@ from aiokafka.helpers import create_ssl_context
 from models.errors import SettingsError
 from models.settings import KafkaSettings, Settings
 from streams.codec import Record, Rejected, dead_letter
+from streams.header_names import read_any_header_name
 
 if TYPE_CHECKING:
     from streams.metrics import RoleMetrics
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES: Final = 12 * 2**20  # a 10 MB message arrives, to become a dead letter
+read_any_header_name()
+
 RETRY_S: Final = 0.5  # between tries while the broker is away
 
 
@@ -67,12 +69,6 @@ def _ssl_context(kafka: KafkaSettings) -> SSLContext:
         ) from error
 
 
-def full_name(settings: Settings, topic: str) -> str:
-    """The topic's name in Kafka; a name that carries the prefix already stays as it is."""
-    prefix = settings.kafka.prefix
-    return topic if prefix and topic.startswith(prefix) else settings.topic(topic)
-
-
 def group_id(settings: Settings, role: str) -> str:
     """Consumer group of a role: `<prefix>palate-<role>`."""
     return f"{settings.kafka.prefix}palate-{role}"
@@ -90,7 +86,7 @@ def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
         **{
             "acks": "all",
             "enable_idempotence": True,
-            "max_request_size": MAX_MESSAGE_BYTES,
+            "max_request_size": settings.kafka.max_message_bytes,
             "linger_ms": 2,
             "max_batch_size": 128 * 1024,
         }
@@ -113,11 +109,13 @@ def consumer(
 ) -> AIOKafkaConsumer:
     """A consumer, not started: no auto commit, from the beginning where nothing is committed.
 
+    It sees nothing of a transaction that was aborted, or is open still (its ends are those of
+    what is committed). `topics` are without the prefix.
     `group` is the whole group id (see `group_id`), or None to read without one.
     """
     kafka = settings.kafka
     return AIOKafkaConsumer(
-        *(full_name(settings, topic) for topic in topics),
+        *(settings.topic(topic) for topic in topics),
         **client_options(settings)
         | {
             "group_id": group,
@@ -131,11 +129,21 @@ def consumer(
     )
 
 
+def readable_end(consumer: AIOKafkaConsumer, place: TopicPartition) -> int | None:
+    """The offset up to which there is something to read, as of the last fetch; None before it.
+
+    It lies before an open transaction. What is between the last record and it may hold no
+    record: transactions leave markers, and aborted ones records that nobody sees.
+    """
+    end = consumer.last_stable_offset(place)
+    return None if end is None or end < 0 else end
+
+
 async def partition_lags(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
     """Records between the position and the end, for each assigned partition fetched so far."""
     lags = {}
     for place in consumer.assignment():
-        end = consumer.highwater(place)
+        end = readable_end(consumer, place)
         if end is not None:
             lags[place] = max(0, end - await consumer.position(place))
     return lags
@@ -220,6 +228,8 @@ async def dead_letter_send(
     One that Kafka refuses for good is logged, counted and given up: the role goes on, and the
     record itself is in the event log.
     """
+    if rejected.reason == "failed":
+        metrics.failed.labels(topic=record.topic).inc()
     key, value, headers = dead_letter(record, rejected)
     topic = settings.topic("dead-letters")
     try:

@@ -36,8 +36,10 @@ class LowWatermark:
         """Per partition, the offset at which a restart must begin."""
         return {partition: self._watermark(partition) for partition in self._next}
 
-    def unfinished(self) -> int:
-        """Records that are under way, over all partitions."""
+    def unfinished(self, partition: TopicPartition | None = None) -> int:
+        """Records that are under way, of one partition or over all."""
+        if partition is not None:
+            return len(self._unfinished.get(partition, ()))
         return sum(map(len, self._unfinished.values()))
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:

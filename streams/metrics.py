@@ -78,6 +78,12 @@ class RoleMetrics(Metrics):
         self.lag = self._gauge(
             "palate_lag_records", "Records between the consumer and the end.", "topic", "partition"
         )
+        self.failed = self._counter(
+            "palate_records_failed_total",
+            "Records that were valid and with which the role failed: a defect, its traceback is in "
+            "the role's log. Each is a dead letter `failed`; 0 unless something is to be mended.",
+            "topic",
+        )
         self.dead_letters_lost = self._counter(
             "palate_dead_letters_lost_total",
             "Refused records whose dead letter Kafka refused too; the log says which.",

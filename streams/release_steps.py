@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaProducer
 from models.ports import Release
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
+from streams.codec import key_of
 from streams.kafka import deliver
-from streams.serving_release import announcement_key
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,6 @@ async def announce(
         }
     )
     topic = settings.topic("releases")
-    await deliver(producer, topic, step.to_json(), key=announcement_key(step))
+    await deliver(producer, topic, step.to_json(), key=key_of(step))
     log.info("release %s: %s", step.release, status)
     return step

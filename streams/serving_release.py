@@ -5,25 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
 
 from models.schemas import ReleaseAnnouncement
-from streams.codec import Record, Rejected, decode
+from streams.codec import Record, Rejected, Removal, decode_keyed
 
 log = logging.getLogger(__name__)
-
-_UNDER_ITS_ID: Final = frozenset({"serving", "retired"})
-
-
-def announcement_key(step: ReleaseAnnouncement) -> bytes:
-    """Key of a step's record, chosen so that a compacted topic tells the same as the whole one.
-
-    Were all steps under one key, a profiler that starts late and reports the serving release
-    ready would, in time, have compaction remove the record that says that it serves.
-    """
-    if step.status in _UNDER_ITS_ID:
-        return step.release.encode()
-    return f"{step.release}/{step.status}/{step.by}".encode()
 
 
 class ServingRelease:
@@ -42,13 +28,11 @@ class ServingRelease:
 
     def on_record(self, record: Record) -> None:
         """Take in one record."""
-        if record.value is None:
-            return
-        found = decode(record.value, ReleaseAnnouncement)
+        found = decode_keyed(record, ReleaseAnnouncement, partitions=1)
         if isinstance(found, Rejected):
             log.warning("releases/%s@%s: %s", record.partition, record.offset, found.detail)
-            return
-        self.take(found)
+        elif not isinstance(found, Removal):
+            self.take(found)
 
     def take(self, step: ReleaseAnnouncement) -> None:
         """Take in one step."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -14,11 +15,12 @@ from models.settings import Settings
 from streams.kafka import (
     RETRY_S,
     consumer,
-    full_name,
     start_client,
     until_answered,
     worth_another_try,
 )
+from streams.last_resort import attempted
+from streams.metrics import RoleMetrics
 from streams.topics import existing_partitions
 
 log = logging.getLogger(__name__)
@@ -29,14 +31,19 @@ POLL_MS: Final = 500
 class TopicFollower:
     """Reads all partitions of a topic from the beginning, without a group, and follows it.
 
-    `on_record` is called in the order of each partition, also for tombstones (value None).
+    `on_record` is called in the order of each partition, also for tombstones (value None). A
+    record with which it fails is left out, logged and counted in the role's `metrics`.
     """
 
     def __init__(
-        self, settings: Settings, topic: str, on_record: Callable[[ConsumerRecord], None]
+        self,
+        settings: Settings,
+        topic: str,
+        on_record: Callable[[ConsumerRecord], None],
+        metrics: RoleMetrics | None = None,
     ) -> None:
-        self.settings = settings
-        self.topic = full_name(settings, topic)
+        self.settings, self._metrics = settings, metrics
+        self.topic = settings.topic(topic)
         self._on_record = on_record
         self._caught_up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -103,7 +110,7 @@ class TopicFollower:
             try:
                 batches = await self._consumer.getmany(timeout_ms=POLL_MS)
                 for record in (r for records in batches.values() for r in records):
-                    self._on_record(record)
+                    self._take(record)
                 if not self._caught_up.is_set() and await self._at_ends():
                     self._caught_up.set()
                 failing = False
@@ -116,6 +123,11 @@ class TopicFollower:
                     )
                 failing = True
                 await asyncio.sleep(RETRY_S)
+
+    def _take(self, record: ConsumerRecord) -> None:
+        failed = attempted(record, partial(self._on_record, record))
+        if failed is not None and self._metrics is not None:
+            self._metrics.failed.labels(topic=self.topic).inc()
 
     async def _at_ends(self) -> bool:
         """By position, not by last record: the last offsets may be markers or compacted away."""

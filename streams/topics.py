@@ -17,7 +17,6 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from models.errors import TopicError
 from models.settings import DAY_S, Settings
 from streams.kafka import (
-    MAX_MESSAGE_BYTES,
     RETRY_S,
     client_options,
     group_id,
@@ -50,7 +49,7 @@ class TopicSpec:
         """The topic's settings in Kafka's own names."""
         kept_ms = _ms(settings.kafka.retention_days * DAY_S)
         shared = {
-            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            "max.message.bytes": str(settings.kafka.max_message_bytes),
             # Retention and lateness go by when Kafka got a record, not by the producer's clock:
             # an import of old events must not expire as it arrives.
             "message.timestamp.type": "LogAppendTime",
@@ -190,6 +189,8 @@ def check_topic(
             f"{_wanted_policy(spec, settings)}"
         )
     _warn_short_retention(name, spec, policy, config, settings)
+    _warn_producers_time(name, config)
+    _warn_small_messages(name, config, settings)
 
 
 def _wrong_count(name: str, spec: TopicSpec, partitions: int, expected: int) -> str:
@@ -240,6 +241,26 @@ def _warn_short_retention(
         )
 
 
+def _warn_producers_time(name: str, config: Mapping[str, str]) -> None:
+    if config.get("message.timestamp.type", "LogAppendTime") != "LogAppendTime":
+        log.warning(
+            "topic %s has message.timestamp.type=%s: lateness and retention go by the producers' "
+            "clocks, and what a producer gives no time is refused (no_time); alter it to "
+            "message.timestamp.type=LogAppendTime",
+            *(name, config["message.timestamp.type"]),
+        )
+
+
+def _warn_small_messages(name: str, config: Mapping[str, str], settings: Settings) -> None:
+    taken = int(config.get("max.message.bytes", settings.kafka.max_message_bytes))
+    if taken < settings.kafka.max_message_bytes:
+        log.warning(
+            "topic %s has max.message.bytes=%d, kafka.max_message_bytes is %d: what is longer than "
+            "the former is refused by Kafka; make them equal",
+            *(name, taken, settings.kafka.max_message_bytes),
+        )
+
+
 async def _create(
     admin: AIOKafkaAdminClient, settings: Settings, missing: Mapping[str, TopicSpec]
 ) -> list[str]:
@@ -263,7 +284,11 @@ async def _create(
             created.append(name)
         elif error is not TopicAlreadyExistsError:  # another process was faster: it is checked
             detail = message[0] if message and message[0] else error.__name__
-            raise TopicError(f"Kafka refuses to create topic {name}: {detail}")
+            raise TopicError(
+                f"Kafka refuses to create topic {name}: {detail}. If the cluster takes smaller "
+                "messages (max.message.bytes), lower kafka.max_message_bytes "
+                "(PALATE_KAFKA__MAX_MESSAGE_BYTES)"
+            )
     return created
 
 

@@ -116,7 +116,7 @@ def as_line(letter: DeadLetter) -> dict[str, Any]:
         "size": letter.size,
         "whole": letter.whole,
         "key": None if letter.key is None else letter.key.decode(errors="replace"),
-        "value": letter.value.decode(errors="replace"),
+        "value": None if letter.value is None else letter.value.decode(errors="replace"),
     }
 
 
@@ -172,7 +172,7 @@ def _print_table(letters: list[DeadLetter]) -> None:
         table.add_column(heading, overflow="fold")
     for letter in letters:
         line, where = as_line(letter), "/".join(map(str, letter.origin))
-        beginning = ascii(line["value"][:SHOWN_CHARS])[1:-1]
+        beginning = ascii((line["value"] or "")[:SHOWN_CHARS])[1:-1]
         cells = (letter.reason, where, line["time"], letter.detail, beginning)
         table.add_row(*(escape(cell) for cell in cells))
     terminal().print(table)

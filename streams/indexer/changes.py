@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.ports import VectorRow
 from models.schemas import Item, Profile
 from models.text import embedding_text, item_text
-from streams.codec import Record, Rejected, decode, id_of
+from streams.codec import Record, Rejected, Removal, decode_keyed
 
 Vector = NDArray[np.float32]  # [dimension]
 
@@ -28,33 +28,29 @@ class Change:
     order: tuple[int, ...] = ()  # a row with a greater one stays
 
 
-def item_change(record: Record, description_chars: int) -> Change | Rejected:
+def item_change(record: Record, partitions: int, description_chars: int) -> Change | Rejected:
     """One record of topic `items`; a null value removes the item."""
-    key = id_of(record.key)
-    if isinstance(key, Rejected) or record.value is None:
-        return key if isinstance(key, Rejected) else Change(key, None)
-    item = decode(record.value, Item)
+    item = decode_keyed(record, Item, partitions)
     if isinstance(item, Rejected):
         return item
-    if item.item_id != key:
-        return Rejected("wrong_key", f"key {key!r:.80} for item {item.item_id!r:.80}")
+    if isinstance(item, Removal):
+        return Change(item.id, None)
     attributes = {"label": item_text(item), "available": item.available}
-    return Change(key, embedding_text(item, description_chars), attributes)
+    return Change(item.item_id, embedding_text(item, description_chars), attributes)
 
 
-def profile_change(record: Record, takes_over: Callable[[str], bool]) -> Change | Rejected:
+def profile_change(
+    record: Record, partitions: int, takes_over: Callable[[str], bool]
+) -> Change | Rejected:
     """One record of topic `profiles`; its vector is kept if `takes_over` of its release."""
-    key = id_of(record.key)
-    if isinstance(key, Rejected) or record.value is None:
-        return key if isinstance(key, Rejected) else Change(key, None)
-    profile = decode(record.value, Profile)
+    profile = decode_keyed(record, Profile, partitions)
     if isinstance(profile, Rejected):
         return profile
-    if profile.user_id != key:
-        return Rejected("wrong_key", f"key {key!r:.80} for user {profile.user_id!r:.80}")
+    if isinstance(profile, Removal):
+        return Change(profile.id, None)
     own = len(profile.vector) > 0 and takes_over(profile.vector_release)
     return Change(
-        key,
+        profile.user_id,
         profile.text,
         {"profile_id": profile.profile_id, "as_of": profile.as_of, "order": _order(profile)},
         np.array(profile.vector, np.float32) if own else None,

@@ -14,17 +14,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from models.settings import Settings
-from streams.codec import Rejected
+from streams.codec import Record, Rejected
 from streams.indexer.changes import Change, item_change, profile_change
 from streams.indexer.rejects import Rejects
 from streams.indexer.tables import Table
-from streams.kafka import consumer, group_id, start_client
+from streams.kafka import consumer, group_id, readable_end, start_client
+from streams.last_resort import attempted, failure, log_failure
 from streams.metrics import IndexerMetrics
 from streams.topics import TOPICS as TOPIC_SPECS
 
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 
 POLL_MS: Final = 100
 TOPICS: Final = ("items", "profiles")
+Placed = tuple[Record, Change]  # a change and the record that asks for it
 
 
 def readers_group(settings: Settings, release_id: str) -> str:
@@ -151,26 +154,44 @@ class Keeper:
 
     async def _write(self, topic: str, batch: Sequence[ConsumerRecord]) -> None:
         records = [one for one in batch if one.topic == self._settings.topic(topic)]
-        decoded = [(record, self._change(topic, record)) for record in records]
-        changes = [change for _, change in decoded if isinstance(change, Change)]
-        if changes:
+        decoded = [(one, attempted(one, partial(self._change, topic, one))) for one in records]
+        refused = [(record, why) for record, why in decoded if isinstance(why, Rejected)]
+        changes = [(record, what) for record, what in decoded if isinstance(what, Change)]
+        refused += await self._put(topic, changes) if changes else []
+        for record, why in refused:
+            await self._shared.rejects.report(topic, record, why)
+        if self._serves:
+            self._observe_latency(topic, [record for record, _ in changes])
+
+    async def _put(self, topic: str, changes: Sequence[Placed]) -> list[tuple[Record, Rejected]]:
+        """Write the changes together; if that fails, each alone. Returns those that fail."""
+        table = self._tables[topic]
+        try:
             async with self._shared.writing:
-                await asyncio.to_thread(self._tables[topic].write, changes)
-        for record, change in decoded:
-            if isinstance(change, Rejected):
-                await self._shared.rejects.report(topic, record, change)
-            elif self._serves:
-                waited = time.time() - record.timestamp / 1000
-                self._metrics.publish_to_index.labels(topic).observe(max(waited, 0.0))
+                await asyncio.to_thread(table.write, [change for _, change in changes])
+        except Exception as error:  # noqa: BLE001 (the last resort)
+            why = failure(error)
+            if len(changes) > 1:
+                return [failed for one in changes for failed in await self._put(topic, [one])]
+            await asyncio.to_thread(table.check_embedder)
+            log_failure(changes[0][0], error)
+            return [(changes[0][0], why)]
+        return []
+
+    def _observe_latency(self, topic: str, records: Sequence[Record]) -> None:
+        for record in records:
+            waited = time.time() - record.timestamp / 1000
+            self._metrics.publish_to_index.labels(topic).observe(max(waited, 0.0))
 
     @property
     def _serves(self) -> bool:
         return self._shared.serving() == self.release_id
 
     def _change(self, topic: str, record: ConsumerRecord) -> Change | Rejected:
+        partitions = self._settings.kafka.partitions
         if topic == "items":
-            return item_change(record, self._settings.embedder.description_chars)
-        return profile_change(record, self._takes_over)
+            return item_change(record, partitions, self._settings.embedder.description_chars)
+        return profile_change(record, partitions, self._takes_over)
 
     async def _commit(self) -> None:
         try:
@@ -181,10 +202,10 @@ class Keeper:
     def _observe_lag(self, records: Sequence[ConsumerRecord]) -> None:
         reached = {TopicPartition(one.topic, one.partition): one.offset + 1 for one in records}
         for place, position in reached.items():
-            end = self._consumer.highwater(place) or position
-            self._lags[place] = end - position
+            end = readable_end(self._consumer, place) or position
+            self._lags[place] = max(0, end - position)
             if self._serves:
-                self._metrics.lag.labels(place.topic, str(place.partition)).set(end - position)
+                self._metrics.lag.labels(place.topic, str(place.partition)).set(self._lags[place])
         self._metrics.release_lag.labels(self.release_id).set(sum(self._lags.values()))
 
     async def _look_whether_caught_up(self) -> None:

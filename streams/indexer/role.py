@@ -62,7 +62,7 @@ class Indexer:
         self._store = releases
         self._embedders = Embedders(settings, embedder, releases, load)
         self._releases = ServingRelease()
-        self._follower = TopicFollower(settings, "releases", self._on_announcement)
+        self._follower = TopicFollower(settings, "releases", self._on_announcement, metrics)
         self._news = asyncio.Event()  # something that `_arrange` or `_announce` looks at changed
         self._first: Release | None = None  # to be announced once its tables are whole
         self._kept: dict[str, Kept] = {}

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 
 import numpy as np
 
+from models.errors import EmbedderError, VectorIndexError
 from models.ports import TextEmbedder, VectorIndex, VectorRow
 from models.settings import IndexSettings
 from streams.indexer.changes import Change, plan, row_of
 from streams.metrics import IndexerMetrics
+
+
+@contextmanager
+def _of_the_index(table: str) -> Iterator[None]:
+    """Failures of the disk below are no record's: the library's own errors are bare."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise VectorIndexError(f"table {table} cannot be written: {error}") from error
 
 
 class Table:
@@ -56,10 +67,11 @@ class Table:
         fresh = [change for change in planned.to_embed if change.id not in copied]
         rows = [*planned.rows, *copied.values(), *self._embedded(fresh)]
         started = time.perf_counter()
-        if rows:
-            self._index.upsert(self.name, rows)
-        if planned.to_remove:
-            self._index.remove(self.name, planned.to_remove)
+        with _of_the_index(self.name):
+            if rows:
+                self._index.upsert(self.name, rows)
+            if planned.to_remove:
+                self._index.remove(self.name, planned.to_remove)
         if rows or planned.to_remove:
             self._writes += 1
             self._metrics.write_latency.labels(self._topic).observe(time.perf_counter() - started)
@@ -97,6 +109,13 @@ class Table:
         vectors = self._embedder.embed([change.text or "" for change in changes])
         self._metrics.embedding_latency.observe(time.perf_counter() - started)
         return [row_of(change, vector) for change, vector in zip(changes, vectors, strict=True)]
+
+    def check_embedder(self) -> None:
+        """Raise EmbedderError if not even a plain text is embedded: then no text is to blame."""
+        try:
+            self._embedder.embed(["plain"])
+        except Exception as error:
+            raise EmbedderError(f"the embedder of table {self.name} fails: {error!r}") from error
 
     def due(self) -> bool:
         """Whether to optimize: after so many writes, or when versions left by a write may go."""

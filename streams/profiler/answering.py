@@ -12,15 +12,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord
-from aiokafka.errors import KafkaError
 
 from models.schemas import Profile, ProfileRequest
 from models.settings import Settings
-from streams.codec import Record, Rejected, decode
+from streams.codec import Record, Rejected, Removal, decode_keyed
 from streams.kafka import dead_letter_send, deliver
+from streams.last_resort import attempted, failure, log_failure
 from streams.metrics import ProfilerMetrics
 from streams.profiler.backlog import Backlog, Waiting
 from streams.profiler.intake import Intake
@@ -60,16 +61,22 @@ class Answering:
 
     async def take_in(self, record: ConsumerRecord) -> None:
         """Queue one request, or drop it if it is invalid or needs no answer."""
-        request = decode(record.value, ProfileRequest)
-        if isinstance(request, Rejected):
-            await self._dead_letter(record, request)
+        new = attempted(record, partial(self._read, record))
+        if isinstance(new, Rejected):
+            await self._dead_letter(record, new)
             return
-        new = Waiting(request.user_id, Marks.of_request(request), record)
         if self._answered(new):
             return
         spare = self._backlog.offer(new)
         if spare:
             self._drop(spare.record, "coalesced")
+
+    def _read(self, record: ConsumerRecord) -> Waiting | Rejected:
+        request = decode_keyed(record, ProfileRequest, self._settings.kafka.partitions)
+        if isinstance(request, Rejected):
+            return request
+        assert not isinstance(request, Removal), "a request cannot be taken back"
+        return Waiting(request.user_id, Marks.of_request(request), record)
 
     def dispatch(self) -> None:
         """Begin work while there is work and room."""
@@ -153,11 +160,10 @@ class Answering:
             request = ProfileRequest.model_validate_json(record.value or b"")
             profile = await self.written(request, waiting.position)  # 1. write
             await self.publish(profile, request)  # 2. produce, 3. note
-        except KafkaError:
-            raise
-        except Exception as error:  # one poisonous request must not stop the others
-            log.exception("request of user %s failed; it becomes a dead letter", waiting.user_id)
-            await self._dead_letter(record, Rejected("failed", repr(error)[:500]))
+        except Exception as error:  # noqa: BLE001 (one poisonous request must not stop the others)
+            why = failure(error)
+            log_failure(record, error)
+            await self._dead_letter(record, why)
         else:
             self.intake.finish(record)  # 4. its offset may be committed
 

@@ -13,7 +13,14 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from models.settings import Settings
 from streams.codec import Record
-from streams.kafka import consumer, group_id, partition_lags, start_client, worth_another_try
+from streams.kafka import (
+    consumer,
+    group_id,
+    partition_lags,
+    readable_end,
+    start_client,
+    worth_another_try,
+)
 from streams.low_watermark import LowWatermark
 from streams.metrics import ProfilerMetrics
 from streams.profiler.replica import Replica
@@ -141,6 +148,7 @@ class Intake(ConsumerRebalanceListener):
         with contextlib.suppress(IllegalStateError):  # a rebalance in between; the next round
             lags = await partition_lags(client)
         for place, behind in lags.items():
-            end = client.highwater(place)
-            lag = end - finished[place] if place in finished and end is not None else behind
+            end = readable_end(client, place)
+            under_way = self._watermark.unfinished(place) > 0
+            lag = end - finished[place] if under_way and end is not None else behind
             self._metrics.lag.labels(topic=TOPIC, partition=place.partition).set(max(0, lag))

@@ -15,6 +15,7 @@ from models.errors import TopicError
 from models.schemas import ProfileRequest
 from models.settings import Settings
 from streams.codec import decode
+from streams.last_resort import failure
 from streams.metrics import ProfilerMetrics
 from streams.profiler.answering import Answering
 from streams.profiler.engine import Engine
@@ -75,11 +76,17 @@ class Repaying:
         return None
 
     async def _repay(self, debt: Debt, request: ProfileRequest) -> None:
-        profile = await self._answering.written(request, debt.position)
-        if profile.fallback:
-            self._stored.postpone(debt, _wall_ms())
-        elif self._stored.still_owed(debt):
-            await self._answering.publish(profile, request)
+        try:
+            profile = await self._answering.written(request, debt.position)
+            if profile.fallback:
+                self._stored.postpone(debt, _wall_ms())
+            elif self._stored.still_owed(debt):
+                await self._answering.publish(profile, request)
+        except Exception as error:
+            failure(error)
+            log.exception("the request of user %s fails; the fallback stays", debt.user_id)
+            self._metrics.dropped.labels(reason="failed").inc()
+            self._stored.write_off(debt)
 
 
 def _wall_ms() -> float:

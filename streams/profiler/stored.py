@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from models.schemas import Profile
-from streams.codec import Record, Rejected, decode_for_user
+from streams.codec import Record, Rejected, Removal, decode_keyed
 from streams.profiler.marks import Marks, Position
 
 log = logging.getLogger(__name__)
@@ -42,14 +42,13 @@ class StoredProfiles:
 
     def on_record(self, record: Record) -> None:
         """Take in one record of topic `profiles`; a tombstone forgets the user."""
-        if record.value is None:
-            self._drop((record.key or b"").decode(errors="replace"))
-            return
-        profile = decode_for_user(record, Profile, self._partitions)
-        if isinstance(profile, Rejected):
-            log.warning("profiles/%s@%s: %s", record.partition, record.offset, profile.detail)
-            return
-        self.note(profile)
+        found = decode_keyed(record, Profile, self._partitions)
+        if isinstance(found, Rejected):
+            log.warning("profiles/%s@%s: %s", record.partition, record.offset, found.detail)
+        elif isinstance(found, Removal):
+            self._drop(found.id)
+        else:
+            self.note(found)
 
     def note(self, profile: Profile) -> None:
         """A profile has been written; if a fallback, its debt falls due `retry_after_s` later."""

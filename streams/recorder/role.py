@@ -21,7 +21,7 @@ from streams.continuity import WATCH_S, Kept, Present, TopicWatch, check_continu
 from streams.event_log import LOGGED_TOPICS, SegmentLog, compact
 from streams.event_log.manifest import Manifest
 from streams.event_log.repair import apart, repair, set_apart
-from streams.kafka import consumer, group_id, start_client, until_answered
+from streams.kafka import consumer, group_id, readable_end, start_client, until_answered
 from streams.metrics import RecorderMetrics
 from streams.recorder.backfill import Backfill
 from streams.recorder.rows import Buffer, Judge
@@ -214,9 +214,9 @@ class Recorder(ConsumerRebalanceListener):
                 buffer.add(record, self._judge, now)
 
     def _observe_lag(self, partition: TopicPartition, buffer: Buffer) -> None:
-        end = self._consumer.highwater(partition)
+        end = readable_end(self._consumer, partition)
         if end is not None and partition in self._buffers:
-            self._metrics.lag.labels(*_labels(self._bare(partition))).set(end - buffer.next)
+            self._metrics.lag.labels(*_labels(self._bare(partition))).set(max(0, end - buffer.next))
 
     # Buffers into segments.
 

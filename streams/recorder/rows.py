@@ -19,12 +19,14 @@ from streams.codec import (
     Misrouted,
     Record,
     Rejected,
-    decode,
-    decode_for_user,
+    Removal,
     decode_interaction,
+    decode_keyed,
 )
-from streams.event_log.columns import FORWARDED, INVALID, OK, SCHEMAS, TOMBSTONE, TYPED
+from streams.event_log.columns import FORWARDED, INVALID, OK, RAW_FIELDS, SCHEMAS, TOMBSTONE, TYPED
+from streams.last_resort import attempted
 
+_UNFIT: Final = (pa.ArrowException, ValueError, TypeError, OverflowError)
 ROW_BYTES: Final = 500  # what a row takes in memory beside its value
 
 # Stands in for the message of a row that has none: every typed column is null.
@@ -56,20 +58,23 @@ class Judge:
 
     def verdict(self, topic: str, record: Record) -> Verdict:
         """`topic` without prefix."""
-        found: Message | Misrouted | Rejected
-        if topic == "interactions":
-            found = decode_interaction(record, self.partitions, self.future_tolerance_ms)
-        elif record.value is None:
-            return Verdict(TOMBSTONE, _NOTHING[topic])
-        elif "user_id" in TOPIC_SCHEMAS[topic].model_fields:
-            found = decode_for_user(record, TOPIC_SCHEMAS[topic], self.partitions)
-        else:
-            found = decode(record.value, TOPIC_SCHEMAS[topic])
+        found = attempted(record, lambda: self._read(topic, record))
         if isinstance(found, Rejected):
-            return Verdict(INVALID, _NOTHING[topic], found.reason, found.detail)
+            return _invalid(topic, found)
         if isinstance(found, Misrouted):
             return Verdict(FORWARDED, _NOTHING[topic])
+        if isinstance(found, Removal):
+            return Verdict(TOMBSTONE, _NOTHING[topic])
         return Verdict(OK, found)
+
+    def _read(self, topic: str, record: Record) -> Message | Misrouted | Removal | Rejected:
+        if topic == "interactions":
+            return decode_interaction(record, self.partitions, self.future_tolerance_ms)
+        return decode_keyed(record, TOPIC_SCHEMAS[topic], self.partitions)
+
+
+def _invalid(topic: str, why: Rejected) -> Verdict:
+    return Verdict(INVALID, _NOTHING[topic], why.reason, why.detail)
 
 
 @dataclass(slots=True)
@@ -116,9 +121,29 @@ class Buffer:
 
     def table(self) -> pa.Table:
         """The rows, with the columns of the topic's segments."""
+        typed = self._typed_columns()
+        schema = SCHEMAS[self.topic]
+        raw = zip(self._raw_columns(), RAW_FIELDS, strict=True)
+        columns = [*(pa.array(column, field.type) for column, field in raw), *typed]
+        return pa.Table.from_arrays(columns, schema=schema)
+
+    def _typed_columns(self) -> list[pa.Array]:
+        """The fields of the messages; a message that does not fit its columns is none."""
+        try:
+            return _typed(self.topic, self._verdicts)
+        except _UNFIT:
+            pairs = zip(self._records, self._verdicts, strict=True)
+            self._verdicts = [self._fitting(record, verdict) for record, verdict in pairs]
+            return _typed(self.topic, self._verdicts)
+
+    def _fitting(self, record: Record, verdict: Verdict) -> Verdict:
+        found = attempted(record, lambda: _typed(self.topic, [verdict]))
+        return _invalid(self.topic, found) if isinstance(found, Rejected) else verdict
+
+    def _raw_columns(self) -> list[Sequence[Any]]:
         records, verdicts = self._records, self._verdicts
         values = [kept_value(r.value, v.status) for r, v in zip(records, verdicts, strict=True)]
-        raw: list[Sequence[Any]] = [
+        return [
             [record.offset for record in records],
             [self.partition] * len(records),
             [record.timestamp for record in records],
@@ -131,14 +156,13 @@ class Buffer:
             [verdict.reason for verdict in verdicts],
             [verdict.detail for verdict in verdicts],
         ]
-        messages = [verdict.message for verdict in verdicts]
-        typed = [[getattr(message, name) for message in messages] for name in TYPED[self.topic]]
-        schema = SCHEMAS[self.topic]
-        columns = [
-            pa.array(column, kind)
-            for column, kind in zip((*raw, *typed), schema.types, strict=True)
-        ]
-        return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _typed(topic: str, verdicts: Sequence[Verdict]) -> list[pa.Array]:
+    return [
+        pa.array([getattr(verdict.message, name) for verdict in verdicts], kind)
+        for name, (_, kind) in TYPED[topic].items()
+    ]
 
 
 def kept_value(value: bytes | None, status: str) -> bytes | None:

@@ -12,15 +12,18 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import faust
+from aiokafka import AIOKafkaConsumer
+from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, StreamT
 
 from models.settings import Settings
-from streams.kafka import client_options
+from streams.kafka import client_options, readable_end
 
 BATCH: Final = 2_000  # records taken from a channel at once
 BEHIND: Final = 500  # records of a partition, from which on batches are let fill up
 FILL_S: Final = 0.1  # for at most so long
 PREFETCH: Final = 8_192  # records Faust may hold ready per channel
+NO_TIME: Final = -1  # as Kafka has it
 COMMIT_S: Final = 1.0  # between commits of offsets
 
 
@@ -36,12 +39,28 @@ class Row(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
+class CommittedThread(driver.AIOKafkaConsumerThread):
+    """Reads only what is committed; Faust itself does so under `exactly_once` alone."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # looked at when it starts
+        return consumer
+
+
+class CommittedConsumer(driver.Consumer):
+    """Sees nothing of transactions that were aborted or are open."""
+
+    def _new_consumer_thread(self) -> CommittedThread:
+        return CommittedThread(self, loop=self.loop, beacon=self.beacon)
+
+
 def create_app(settings: Settings, worker: int) -> faust.App:
     """The app of one worker. Nothing is connected yet."""
     datadir = settings.data_dir / "state" / f"worker-{worker}"
     datadir.mkdir(parents=True, exist_ok=True)
     kafka = settings.kafka
-    return faust.App(
+    app = faust.App(
         f"{kafka.prefix}palate-tracker",
         broker=[f"kafka://{address.strip()}" for address in kafka.bootstrap.split(",")],
         broker_credentials=_credentials(settings),
@@ -61,6 +80,8 @@ def create_app(settings: Settings, worker: int) -> faust.App:
         key_serializer="raw",
         value_serializer="raw",
     )
+    app.transport.Consumer = CommittedConsumer
+    return app
 
 
 def _credentials(settings: Settings) -> Any:
@@ -127,8 +148,13 @@ async def _fill(app: faust.App, queue: asyncio.Queue[EventT], events: list[Event
 
 
 def _is_behind(app: faust.App, event: EventT) -> bool:
-    end = app.consumer.highwater(event.message.tp)
+    end = end_of(app, event.message.tp)
     return end is not None and end - event.message.offset > BEHIND
+
+
+def end_of(app: faust.App, tp: TP) -> int | None:
+    """Up to where there is something to read in a partition of this worker, if that is known."""
+    return readable_end(app.consumer._thread._ensure_consumer(), tp)
 
 
 def read_again_from_commits(app: faust.App) -> None:
@@ -198,7 +224,7 @@ def row_of(event: EventT) -> Row:
         message.topic,
         message.partition,
         message.offset,
-        round(message.timestamp * 1000),
+        NO_TIME if message.timestamp is None else round(message.timestamp * 1000),
         message.key,
         message.value,
         tuple(pairs),

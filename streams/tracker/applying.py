@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from copy import copy
+from typing import Final, NamedTuple
 
 from models.schemas import Interaction, ProfileEdit
 from models.settings import WindowSettings
 from streams.tracker.state import Key, User
 from streams.windows import EMPTY, advance, entry_of, kept
+
+MAX_EDITS: Final = 50  # sentences pinned and words forbidden: a head must fit into one record
 
 
 class Arrival(NamedTuple):
@@ -18,6 +22,17 @@ class Arrival(NamedTuple):
     interaction: Interaction
     offset: int
     kafka_time: int  # epoch ms
+
+
+@contextmanager
+def whole_or_not(user: User) -> Iterator[None]:
+    """What is done to the user inside is undone if it raises: no state is half applied."""
+    head, history, profile = copy(user.head), user.history, user.profile
+    try:
+        yield
+    except BaseException:
+        user.head, user.history, user.profile = head, history, profile
+        raise
 
 
 def apply_interactions(
@@ -84,4 +99,5 @@ def apply_edit(user: User, edit: ProfileEdit, offset: int) -> bool:
 
 
 def _with(texts: tuple[str, ...], text: str) -> tuple[str, ...]:
-    return texts if text in texts else (*texts, text)
+    """With one more; of more than MAX_EDITS the newest."""
+    return texts if text in texts else (*texts, text)[-MAX_EDITS:]

@@ -23,7 +23,7 @@ from models.retrieval import search_candidates
 from models.schemas import Item
 from models.settings import Settings
 from models.text import item_text
-from streams.codec import Record, Rejected, decode
+from streams.codec import Record, Rejected, Removal, decode_keyed
 from streams.metrics import TrackerMetrics
 from streams.serving_release import ServingRelease
 
@@ -33,18 +33,17 @@ log = logging.getLogger(__name__)
 class ItemTexts:
     """Short texts of all items, from topic `items`."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
         self._texts: dict[str, str] = {}
 
     def on_record(self, record: Record) -> None:
         """Take in one record of topic `items`; what cannot be read, the indexer reports."""
-        item_id = (record.key or b"").decode(errors="replace")
-        if record.value is None:
-            self._texts.pop(item_id, None)
-            return
-        item = decode(record.value, Item)
-        if not isinstance(item, Rejected) and item.item_id == item_id:
-            self._texts[item_id] = item_text(item)
+        item = decode_keyed(record, Item, self._partitions)
+        if isinstance(item, Removal):
+            self._texts.pop(item.id, None)
+        elif not isinstance(item, Rejected):
+            self._texts[item.item_id] = item_text(item)
 
     def text_of(self, item_id: str) -> str:
         """The item's short text; empty while it is unknown."""
@@ -80,7 +79,7 @@ class Derived:
 
     def __init__(self, settings: Settings, index: VectorIndex, metrics: TrackerMetrics) -> None:
         self._settings, self._index, self._metrics = settings, index, metrics
-        self.texts = ItemTexts()
+        self.texts = ItemTexts(settings.kafka.partitions)
         self.release = ServingRelease()
         self._shelves: dict[str, Shelf] = {}  # by release: serving, candidate
         self._last: Shelf | None = None  # of the release that served when it was refreshed last

@@ -18,7 +18,7 @@ from typing import Final, Self
 import msgspec
 from rocksdict import BlockBasedOptions, Cache, DbClosedError, Options, Rdict, WriteBatch
 
-from models.errors import StackError
+from models.errors import StackError, StoreDamaged
 from models.settings import DAY_S
 
 log = logging.getLogger(__name__)
@@ -30,10 +30,6 @@ TRUSTED_FOR_S: Final = DAY_S / 2
 _IN_USE: Final = re.compile(r"While lock file|lock hold by")
 _WRITE_BUFFER: Final = 16 << 20
 _BLOCK_CACHE: Final = 64 << 20
-
-
-class StoreDamaged(Exception):
-    """RocksDB cannot read or write the folder; its content is in the changelog."""
 
 
 class Position(msgspec.Struct, array_like=True):

@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Final
 
 from aiokafka import TopicPartition
-from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
+from models.errors import PartitionLost, StoreDamaged
 from models.settings import Settings
 from streams.kafka import RETRY_S, partition_producer, start_client, until_answered
 from streams.metrics import TrackerMetrics
 from streams.rereader import Rereader
 from streams.topics import changelog_topic
-from streams.tracker.local_store import LocalStore, StoreDamaged, no_room, remove
+from streams.tracker.local_store import LocalStore, no_room, remove
 from streams.tracker.transactions import (
     Output,
     OutputsRefused,
-    PartitionLost,
     PartitionWriter,
     Records,
     stop_producer,
@@ -51,7 +51,7 @@ class Partitions:
         worker: int,
         metrics: TrackerMetrics,
         on_acquired: Callable[[int], Awaitable[None]],
-        on_lost: Callable[[int, Exception], None],
+        on_lost: Callable[[int, BaseException], None],
     ) -> None:
         self._settings, self._metrics = settings, metrics
         self._on_acquired, self._on_lost = on_acquired, on_lost
@@ -206,7 +206,13 @@ class Partitions:
         if end > first:
             log.info("partition %d: changelog read from %d to %d", partition, first, end)
 
-    def _lose(self, partition: int, error: Exception) -> None:
+    def lose(self, partition: int, error: BaseException) -> None:
+        """Give a partition up without committing what was put; it is taken over again."""
+        writer = self._writers.get(partition)
+        if writer is not None:
+            writer.lose(error)
+
+    def _lose(self, partition: int, error: BaseException) -> None:
         """Called by the partition's writer."""
         writer = self._writers.pop(partition)
         self._ready.discard(partition)
@@ -221,7 +227,7 @@ class Partitions:
         task.add_done_callback(self._note_failure)
 
     async def _acquire_again(
-        self, writer: PartitionWriter, error: Exception, assignment: int
+        self, writer: PartitionWriter, error: BaseException, assignment: int
     ) -> None:
         await writer.close()
         if isinstance(error, StoreDamaged):
@@ -275,9 +281,11 @@ class Partitions:
         await self._reader.stop()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, _FENCED):
         return "fenced"
     if isinstance(error, StoreDamaged):
         return "disk full" if no_room(error) else "local state damaged"
-    return "refused" if isinstance(error, OutputsRefused) else "kafka"
+    if isinstance(error, OutputsRefused):
+        return "refused"
+    return "kafka" if isinstance(error, KafkaError) else "defect"

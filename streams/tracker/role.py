@@ -18,7 +18,8 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from itertools import groupby
+from functools import partial
+from itertools import chain, groupby
 from typing import TypeVar
 
 import faust
@@ -26,21 +27,24 @@ from aiokafka.errors import KafkaError
 from faust.types import TP, EventT, StreamT
 from prometheus_client import CollectorRegistry
 
-from models.errors import TopicError, VectorIndexError
+from models.errors import PartitionLost, TopicError, VectorIndexError
 from models.ports import VectorIndex
 from models.schemas import Interaction, Profile, ProfileEdit
 from models.settings import Settings
 from streams.codec import (
+    HEADER_BYTES,
+    KEY_BYTES,
     Misrouted,
     Rejected,
+    Removal,
     dead_letter,
-    decode_for_user,
     decode_interaction,
+    decode_keyed,
     forwarded_headers,
-    id_of,
 )
 from streams.continuity import Kept, Present, TopicWatch, check_continuity
 from streams.kafka import RETRY_S
+from streams.last_resort import attempted, failure
 from streams.metrics import TrackerMetrics
 from streams.service import HealthServer, spare_the_collector
 from streams.topic_follower import TopicFollower
@@ -51,12 +55,13 @@ from streams.tracker.app import (
     assigned_partitions,
     batches,
     create_app,
+    end_of,
     leave_stuck_streams_to_readiness,
     raw_topic,
     read_again_from_commits,
     row_of,
 )
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions
+from streams.tracker.applying import Arrival, apply_edit, apply_interactions, whole_or_not
 from streams.tracker.asking import Asker
 from streams.tracker.derived import Derived
 from streams.tracker.gaps import GapReader
@@ -71,7 +76,7 @@ from streams.tracker.state import (
     encode_clock,
     source_key,
 )
-from streams.tracker.transactions import Output, OutputsRefused, PartitionLost
+from streams.tracker.transactions import Output, OutputsRefused
 from streams.tracker.users import Users
 from streams.triggers import NEVER, PartitionClock
 
@@ -157,8 +162,8 @@ class TrackerRole:
     def _followers(self) -> list[TopicFollower]:
         derived = self.derived
         return [
-            TopicFollower(self.settings, "items", derived.texts.on_record),
-            TopicFollower(self.settings, "releases", derived.release.on_record),
+            TopicFollower(self.settings, "items", derived.texts.on_record, self.metrics),
+            TopicFollower(self.settings, "releases", derived.release.on_record, self.metrics),
         ]
 
     async def _until_stopped(self, stop: asyncio.Event) -> None:
@@ -247,6 +252,10 @@ class TrackerRole:
                 await work([row_of(event) for event in events])
             except PartitionLost as lost:
                 log.info("a batch is worked again: %s", lost)
+            except BaseException as error:
+                for partition in {event.message.partition for event in events}:
+                    self.partitions.lose(partition, error)  # what is half done is not committed
+                raise
             else:
                 break
         return events
@@ -282,7 +291,7 @@ class TrackerRole:
     def _take_interactions(self, rows: list[Row]) -> None:
         """Rows of one partition."""
         arrivals, refused = self._decode(rows)
-        self._apply(arrivals, rows)
+        refused += self._apply(arrivals, rows)
         for row, problem in refused:
             self._refuse(row, problem)
 
@@ -294,28 +303,70 @@ class TrackerRole:
         arrivals: dict[str, list[Arrival]] = defaultdict(list)
         refused: list[tuple[Row, Misrouted | Rejected]] = []
         for row in rows:
-            found = decode_interaction(row, partitions, tolerance)
+            found = attempted(row, partial(decode_interaction, row, partitions, tolerance))
             if isinstance(found, Interaction):
                 arrivals[found.user_id].append(Arrival(found, row.offset, row.timestamp))
             else:
                 refused.append((row, found))
         return arrivals, refused
 
-    def _apply(self, arrivals: dict[str, list[Arrival]], rows: list[Row]) -> None:
+    def _apply(
+        self, arrivals: dict[str, list[Arrival]], rows: list[Row]
+    ) -> list[tuple[Row, Rejected]]:
+        """Returns the rows with which applying failed, and how."""
         wall, partition = time.time_ns() // 1_000_000, rows[0].partition
         outcomes: Counter[tuple[str, str]] = Counter()
         self._move_clock(arrivals, rows, wall)
-        for user_id, events in arrivals.items():
-            user = self.users.get(partition, user_id)
-            inserted = apply_interactions(user, events, self.settings.windows, outcomes)
-            if inserted:
-                self.users.save(partition, user, inserted)
-                self.waiting.add((partition, user_id))
-                now = self.clocks[partition].now(wall)
-                self.due.look_at(partition, user, now, moved_at=time.monotonic())
+        failed = [
+            problem
+            for user_id, events in arrivals.items()
+            for problem in self._apply_each(partition, user_id, events, wall, outcomes)
+        ]
         for (kind, outcome), count in outcomes.items():
             self.metrics.events.labels(type=kind, outcome=outcome).inc(count)
         self._measure_lag(rows)
+        by_offset = {row.offset: row for row in rows} if failed else {}
+        return [(by_offset[arrival.offset], why) for arrival, why in failed]
+
+    def _apply_each(
+        self,
+        partition: int,
+        user_id: str,
+        events: list[Arrival],
+        wall: int,
+        outcomes: Counter[tuple[str, str]],
+    ) -> list[tuple[Arrival, Rejected]]:
+        """Apply a user's events together; if that fails, each alone. Returns those that fail."""
+        counted: Counter[tuple[str, str]] = Counter()
+        try:
+            self._apply_to(partition, user_id, events, wall, counted)
+        except Exception as error:
+            why = failure(error)
+            if len(events) > 1:
+                alone = ([event] for event in events)
+                parts = (self._apply_each(partition, user_id, e, wall, outcomes) for e in alone)
+                return list(chain.from_iterable(parts))
+            log.exception("an event of user %s makes the tracker fail", user_id)
+            return [(events[0], why)]
+        outcomes.update(counted)
+        return []
+
+    def _apply_to(
+        self,
+        partition: int,
+        user_id: str,
+        events: list[Arrival],
+        wall: int,
+        outcomes: Counter[tuple[str, str]],
+    ) -> None:
+        user = self.users.get(partition, user_id)
+        with whole_or_not(user):
+            inserted = apply_interactions(user, events, self.settings.windows, outcomes)
+            if inserted:
+                now = self.clocks[partition].now(wall)
+                self.due.look_at(partition, user, now, moved_at=time.monotonic())
+                self.waiting.add((partition, user_id))
+                self.users.save(partition, user, inserted)
 
     def _move_clock(self, arrivals: dict[str, list[Arrival]], rows: list[Row], wall: int) -> None:
         partition = rows[0].partition
@@ -336,72 +387,87 @@ class TrackerRole:
             self._dead_letter(row, problem)
             return
         self.metrics.events.labels(type=problem.interaction.type.value, outcome="forwarded").inc()
+        size, headers = len(row.value or b""), forwarded_headers(row.headers)
+        if size + HEADER_BYTES + KEY_BYTES > self.settings.kafka.max_message_bytes:
+            self._dead_letter(row, Rejected("too_large", f"{size} bytes cannot be sent on"))
+            return
         message = Output(
             self.settings.topic("interactions"),
             problem.interaction.user_id.encode(),
             row.value,
             problem.partition,
-            forwarded_headers(row.headers),
+            headers,
         )
         self.partitions.send(row.partition, message)
 
     def _dead_letter(self, row: Row, why: Rejected) -> None:
+        if why.reason == "failed":
+            self.metrics.failed.labels(topic=row.topic).inc()
         key, value, headers = dead_letter(row, why)
         topic = self.settings.topic("dead-letters")
         message = Output(topic, key, value, headers=tuple(headers))
         if (row.topic, row.partition, row.offset) not in self.lost_letters:
             self.partitions.send(row.partition, message)
 
-    def _read(self, row: Row, schema: type[M]) -> M | Rejected:
-        return decode_for_user(row, schema, self.settings.kafka.partitions)
+    def _read(self, row: Row, schema: type[M]) -> M | Removal | Rejected:
+        return decode_keyed(row, schema, self.settings.kafka.partitions)
+
+    async def _each(self, rows: list[Row], take: Callable[[Row], Rejected | None]) -> None:
+        """Let each row be taken; a dead letter for those that are refused or fail."""
+        found = [(row, attempted(row, partial(take, row))) for row in rows]  # 1.
+        for row, why in found:  # 2.
+            if why is not None:
+                self._dead_letter(row, why)
+        await self.partitions.committed(row.partition for row in rows)  # 3.
 
     async def _on_profiles(self, delivered: list[Row]) -> None:
         before = dict(self.next_offsets)
         rows = await self.gaps.complete(delivered, self.next_profiles)
         self._check_unchanged(rows, before)
         self.next_profiles.update({row.partition: row.offset + 1 for row in rows})
-        for row in rows:
-            found = self._read(row, Profile) if row.value is not None else id_of(row.key)
-            if isinstance(found, Rejected):
-                self._dead_letter(row, found)
-            elif isinstance(found, Profile):
-                self._take_profile(row, found)
-            else:  # a tombstone
-                user = self.users.get(row.partition, found)
-                self.users.save_profile(row.partition, user, None)
-        await self.partitions.committed(row.partition for row in rows)
+        await self._each(rows, self._take_profile)
 
-    def _take_profile(self, row: Row, profile: Profile) -> None:
-        user = self.users.get(row.partition, profile.user_id)
+    def _take_profile(self, row: Row) -> Rejected | None:
+        found = self._read(row, Profile)
+        if isinstance(found, Profile):
+            self._keep_newest(row.partition, found)
+        elif isinstance(found, Removal):
+            self.users.save_profile(row.partition, self.users.get(row.partition, found.id), None)
+        return found if isinstance(found, Rejected) else None
+
+    def _keep_newest(self, partition: int, profile: Profile) -> None:
+        user = self.users.get(partition, profile.user_id)
         record = ProfileRecord.of(profile)
         if user.profile is not None and user.profile.newness() >= record.newness():
             self.metrics.profiles_taken.labels(outcome="older").inc()
             return
-        self.users.save_profile(row.partition, user, record)
+        self.moving.look_at((partition, profile.user_id), user.head, record)
+        self.users.save_profile(partition, user, record)
         self.metrics.profiles_taken.labels(outcome="taken").inc()
         if user.head.requests == record.number:
             waited = time.time_ns() // 1_000_000 - user.head.applied_time
             self.metrics.event_to_profile.observe(max(0, waited) / 1000)
-        self.moving.look_at((row.partition, profile.user_id), user.head, record)
 
     async def _on_edits(self, delivered: list[Row]) -> None:
         rows, wall = await self._complete(delivered, EDITS), time.time_ns() // 1_000_000
-        for row in rows:
-            edit = self._read(row, ProfileEdit)
-            if isinstance(edit, Rejected):
-                self._dead_letter(row, edit)
-            else:
-                self._take_edit(row, edit, wall)
-            self.next_offsets[row.partition][EDITS] = row.offset + 1
-            self._save_clock(row.partition)
-        await self.partitions.committed(row.partition for row in rows)
+        now = {row.partition: self.clocks[row.partition].now(wall) for row in rows}
+        await self._each(rows, partial(self._take_edit, now))
 
-    def _take_edit(self, row: Row, edit: ProfileEdit, wall: int) -> None:
+    def _take_edit(self, now: dict[int, int], row: Row) -> Rejected | None:
+        self.next_offsets[row.partition][EDITS] = row.offset + 1
+        self._save_clock(row.partition)
+        edit = self._read(row, ProfileEdit)
+        if isinstance(edit, ProfileEdit):
+            self._apply_edit(row, edit, now[row.partition])
+        return edit if isinstance(edit, Rejected) else None
+
+    def _apply_edit(self, row: Row, edit: ProfileEdit, now: int) -> None:
         user = self.users.get(row.partition, edit.user_id)
-        if apply_edit(user, edit, row.offset):
-            self.users.save(row.partition, user)
-            self.due.look_at(row.partition, user, self.clocks[row.partition].now(wall))
-            self.waiting.add((row.partition, edit.user_id))
+        with whole_or_not(user):
+            if apply_edit(user, edit, row.offset):
+                self.due.look_at(row.partition, user, now)
+                self.waiting.add((row.partition, edit.user_id))
+                self.users.save(row.partition, user)
 
     # -- loops ----------------------------------------------------------------------------
 
@@ -428,9 +494,9 @@ class TrackerRole:
 
     def _measure_lag(self, rows: list[Row]) -> None:
         topic, partition, position = rows[-1].topic, rows[-1].partition, rows[-1].offset + 1
-        end = self.app.consumer.highwater(TP(topic, partition)) or position
+        end = end_of(self.app, TP(topic, partition)) or position
         self.lags[partition] = max(0, end - position)
-        self.metrics.lag.labels(topic=topic, partition=str(partition)).set(end - position)
+        self.metrics.lag.labels(topic=topic, partition=str(partition)).set(self.lags[partition])
 
     # -- assignment -----------------------------------------------------------------------
 
@@ -454,7 +520,7 @@ class TrackerRole:
         except Exception as error:  # noqa: BLE001 (Faust would only log it)
             await app.crash(error)
 
-    def _on_lost(self, partition: int, error: Exception) -> None:
+    def _on_lost(self, partition: int, error: BaseException) -> None:
         """Forget what is known of a partition; it is read again when it is ours again."""
         self._drop_partitions_except(self.clocks.keys() - {partition})
         if isinstance(error, OutputsRefused):

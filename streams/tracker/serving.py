@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from models.errors import VectorIndexError
+from models.errors import PartitionLost, VectorIndexError
 from models.identity import recommendation_id
 from models.queries import Query
 from models.ranking import rank_batch
@@ -19,7 +19,7 @@ from streams.tracker.derived import Derived, Shelf
 from streams.tracker.owed import Trigger, WaitingUsers, recommendation_trigger
 from streams.tracker.partitions import Partitions
 from streams.tracker.state import User
-from streams.tracker.transactions import Output, PartitionLost
+from streams.tracker.transactions import Output
 from streams.tracker.users import Place, Users
 from streams.triggers import PartitionClock, staleness
 

@@ -26,9 +26,10 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from models.errors import PartitionLost, StoreDamaged
 from streams.codec import Headers
 from streams.metrics import TrackerMetrics
-from streams.tracker.local_store import LocalStore, StoreDamaged
+from streams.tracker.local_store import LocalStore
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +49,6 @@ _FAILURES: Final = (KafkaError, OSError, StoreDamaged, IllegalOperation, Asserti
 
 Changes = dict[bytes, bytes | None]
 Records = Iterable[tuple[bytes, bytes | None]]
-
-
-class PartitionLost(Exception):
-    """The partition's state is no longer ours to write; what was not committed did not happen."""
-
-    def __init__(self, partition: int, why: Exception | None) -> None:
-        super().__init__(f"partition {partition}: {why or 'not assigned'}")
-        self.partition, self.why = partition, why
 
 
 class OutputsRefused(KafkaError):
@@ -86,7 +79,7 @@ class PartitionWriter:
         producer: AIOKafkaProducer,
         store: LocalStore,
         metrics: TrackerMetrics,
-        on_lost: Callable[[int, Exception], None],
+        on_lost: Callable[[int, BaseException], None],
     ) -> None:
         self.partition, self.store = partition, store
         self._changelog, self._producer = changelog, producer
@@ -179,7 +172,7 @@ class PartitionWriter:
         except REFUSALS as error:
             raise OutputsRefused([output], error) from error
 
-    def lose(self, error: Exception) -> None:
+    def lose(self, error: BaseException) -> None:
         """Give the partition up: nothing more is written."""
         if self._lost is None:
             self._lost = PartitionLost(self.partition, error)

@@ -53,13 +53,14 @@ class Users:
 
     def save(self, partition: int, user: User, inserted: Sequence[Key] = ()) -> None:
         """Write the user's head, and the chunks that `inserted` keys fell into."""
+        records = list(store(user, inserted))  # all of them, before the first is written
         self._entries += len(inserted)
-        self._partitions.write(partition, store(user, inserted))
+        self._partitions.write(partition, records)
 
     def save_profile(self, partition: int, user: User, record: ProfileRecord | None) -> None:
         """Write (None: delete) the user's newest profile."""
-        user.profile = record
         value = None if record is None else encode_profile(record)
+        user.profile = record
         self._partitions.write(partition, [(profile_key(user.user_id), value)])
 
     def heads(self, partition: int, after: str = "") -> Iterator[tuple[str, Head]]:

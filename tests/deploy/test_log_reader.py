@@ -25,9 +25,9 @@ from models.schemas import (
     Sentence,
 )
 from models.settings import Settings, load_settings
-from streams.codec import partition_for
+from streams.codec import key_of, partition_for
 from streams.event_log import SegmentLog
-from tests.streams.logged import ARecord, record, record_of
+from tests.streams.logged import record, record_of
 
 NOW = 1_300_000_000_000
 MINUTE = 60_000
@@ -90,14 +90,10 @@ class Log:
         self.log = SegmentLog(self.settings.log_dir)
 
     def holds(self, topic: str, *messages: Message) -> None:
-        partitions = self.settings.kafka.partitions
-        home = 0 if topic == "items" else partition_for(b"ann", partitions)
+        home = partition_for(key_of(messages[0]), self.settings.kafka.partitions)
         records = [
             record_of(topic, home, n, message, NOW + 10**9) for n, message in enumerate(messages)
         ]
-        if topic == "items":
-            keyed = [(r, m.item_id.encode()) for r, m in zip(records, messages, strict=True)]  # type: ignore[attr-defined]
-            records = [ARecord(r.topic, r.partition, r.offset, r.value, key) for r, key in keyed]
         record(self.log, self.settings, records)
 
     def reader(self) -> LogReader:

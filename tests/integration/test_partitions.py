@@ -12,14 +12,13 @@ import pytest
 from aiokafka.errors import ProducerFenced
 from prometheus_client import CollectorRegistry
 
-from models.errors import TopicError
+from models.errors import PartitionLost, StoreDamaged, TopicError
 from models.settings import Settings
 from streams.changelog import read_changelog
 from streams.metrics import TrackerMetrics
 from streams.topics import ensure_changelog, ensure_topics
-from streams.tracker.local_store import StoreDamaged
 from streams.tracker.partitions import Partitions
-from streams.tracker.transactions import Output, OutputsRefused, PartitionLost
+from streams.tracker.transactions import Output, OutputsRefused
 from tests.conftest import MakeSettings
 from tests.records import records
 

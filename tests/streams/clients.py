@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.kafka import client_options, full_name, start_client
+from streams.kafka import client_options, start_client
 
 
 @asynccontextmanager
@@ -38,5 +38,5 @@ async def read(reader, count):
 
 async def make_topic(settings, name, **config):
     admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
-    await admin.create_topics([NewTopic(full_name(settings, name), 2, 1, topic_configs=config)])
+    await admin.create_topics([NewTopic(settings.topic(name), 2, 1, topic_configs=config)])
     await admin.close()

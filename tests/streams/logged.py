@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from models.schemas import Message
 from models.settings import Settings
+from streams.codec import key_of
 from streams.event_log import SegmentLog
 from streams.recorder.rows import Buffer, Judge
 
@@ -31,9 +32,8 @@ class ARecord:
 def record_of(
     topic: str, partition: int, offset: int, message: Message, timestamp: int = NOW
 ) -> ARecord:
-    """A message under its user's key."""
-    key = str(getattr(message, "user_id", "")).encode()
-    return ARecord(topic, partition, offset, message.to_json(), key, timestamp)
+    """A message under its own key."""
+    return ARecord(topic, partition, offset, message.to_json(), key_of(message), timestamp)
 
 
 def table_of(settings: Settings, records: Iterable[ARecord]) -> pa.Table:

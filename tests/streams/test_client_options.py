@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 import ssl
 import subprocess
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from models.errors import SettingsError
-from streams.kafka import client_options, full_name, group_id
+from models.settings import load_settings
+from streams.kafka import client_options, consumer, group_id
+from streams.topic_follower import TopicFollower
+from streams.topics import TOPICS
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +79,43 @@ def test_a_certificate_that_cannot_be_read_is_a_setting_that_is_wrong(make_setti
         client_options(make_settings(kafka=absent))
 
 
-def test_names_carry_the_prefix_once(make_settings):
+PREFIXES = st.from_regex(r"[A-Za-z0-9._-]{0,20}", fullmatch=True)
+OUR_NAMES = st.sampled_from([name[:n] for name in TOPICS for n in range(len(name) + 1)])
+
+
+@given(prefix=PREFIXES | OUR_NAMES)
+@example("p")
+@example("pro")
+@example("i")
+@example("rec")
+def test_readers_and_writers_use_the_same_topics_under_any_prefix(prefix):
+    settings = load_settings(kafka={"prefix": prefix, "bootstrap": "127.0.0.1:1"})
+    written = {name: settings.topic(name) for name in TOPICS}
+    assert written == {name: prefix + name for name in TOPICS}
+    for name in TOPICS:
+        assert asyncio.run(_read_topics(settings, name)) == {written[name]}
+        assert TopicFollower(settings, name, lambda _: None).topic == written[name]
+
+
+async def _read_topics(settings, name):
+    return consumer(settings, [name], None)._subscription.topics
+
+
+@pytest.mark.parametrize("prefix", ["a b", "ä-", "a/b", "a\n", "p" * 101])
+def test_a_prefix_that_no_topic_may_have_is_refused(prefix):
+    with pytest.raises(SettingsError, match=r"kafka\.prefix"):
+        load_settings(kafka={"prefix": prefix})
+
+
+def test_names_carry_the_prefix(make_settings):
     settings = make_settings(kafka={"prefix": "shop-"})
-    assert full_name(settings, "items") == "shop-items"
-    assert full_name(settings, "shop-items") == "shop-items"
     assert group_id(settings, "recorder") == "shop-palate-recorder"
+
+
+def test_every_reader_sees_only_what_is_committed(make_settings):
+    settings = make_settings()
+
+    async def levels():
+        return consumer(settings, ["items"], None)._isolation_level
+
+    assert asyncio.run(levels()) == "read_committed"

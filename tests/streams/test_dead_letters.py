@@ -22,6 +22,7 @@ from streams.codec import (
     dead_letter,
     forwarded_headers,
     id_of,
+    key_of,
 )
 from streams.dead_letters import Correction, DeadLetter, Origin, Outcome, ReplayedList
 from streams.event_log import SegmentLog
@@ -158,8 +159,8 @@ def test_what_would_be_refused_again_is_known_before_it_is_sent():
 
 
 def test_the_key_is_the_one_that_the_topic_asks_for():
-    assert letters.key_of("interactions", interaction()) == b"ann"
-    assert letters.key_of("items", Item(item_id="i", title="t")) == b"i"
+    assert key_of(interaction()) == b"ann"
+    assert key_of(Item(item_id="i", title="t")) == b"i"
 
 
 class FakeProducer:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schemas import ReleaseAnnouncement
-from streams.serving_release import ServingRelease, announcement_key
+from streams.codec import key_of
+from streams.serving_release import ServingRelease
 
 AT = 1_700_000_000_000
 
@@ -19,10 +20,14 @@ def step(release: str, status: str, by: str = "x", **more: object) -> ReleaseAnn
     return ReleaseAnnouncement.model_validate(values | more)
 
 
+def record_of(one: ReleaseAnnouncement) -> SimpleNamespace:
+    return SimpleNamespace(key=key_of(one), value=one.to_json(), partition=0, offset=0)
+
+
 def after(*steps: ReleaseAnnouncement) -> ServingRelease:
     releases = ServingRelease()
     for one in steps:
-        releases.on_record(SimpleNamespace(value=one.to_json(), partition=0, offset=0))
+        releases.on_record(record_of(one))
     return releases
 
 
@@ -84,7 +89,9 @@ def test_steps_are_told_by_status_and_maker_and_begin_anew_with_publishing():
 def test_what_cannot_be_read_and_tombstones_change_nothing():
     releases = after(step("a", "serving"))
     for value in (b"{", None, b'{"release":"b","status":"unheard-of","at":1}'):
-        releases.on_record(SimpleNamespace(value=value, partition=0, offset=1))
+        releases.on_record(SimpleNamespace(key=b"a", value=value, partition=0, offset=1))
+    lost = step("b", "serving")  # under the key of another release compaction would remove it
+    releases.on_record(SimpleNamespace(key=b"a", value=lost.to_json(), partition=0, offset=2))
     assert pointers(releases) == ("a", None, None)
 
 
@@ -104,7 +111,7 @@ def test_waiting_ends_with_the_record_waited_for():
 
 def compacted(steps: list[ReleaseAnnouncement]) -> list[ReleaseAnnouncement]:
     """What compaction leaves: the last record of each key, at its place."""
-    last = {announcement_key(one): place for place, one in enumerate(steps)}
+    last = {key_of(one): place for place, one in enumerate(steps)}
     return [steps[place] for place in sorted(last.values())]
 
 

@@ -4,8 +4,10 @@ import asyncio
 import time
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from streams.kafka import consumer, deliver, producer
+from streams.metrics import RoleMetrics
 from streams.topic_follower import TopicFollower
 from streams.topics import ensure_topics
 from tests.streams.clients import make_topic, read, started, until
@@ -123,11 +125,35 @@ def test_holes_left_by_compaction_do_not_keep_a_follower_waiting(kafka, make_set
     assert seen == sorted(set(seen))
 
 
-def test_a_callback_that_fails_ends_the_follower_and_tells_who_waits(kafka, make_settings):
+def test_a_record_that_the_callback_fails_with_is_left_out_and_counted(kafka, make_settings):
+    settings, registry, seen = make_settings(), CollectorRegistry(), []
+
+    def refuse(record):
+        if record.value == b"bad":
+            raise ZeroDivisionError("cannot take this in")
+        seen.append(record.value)
+
+    async def run():
+        await ensure_topics(settings, ["items"])
+        async with started(lambda: producer(settings)) as sender:
+            for value in (b"bad", b"good"):
+                await deliver(sender, settings.topic("items"), value, key=b"i")
+        follower = TopicFollower(settings, "items", refuse, RoleMetrics(registry))
+        await follower.start()
+        await asyncio.wait_for(follower.caught_up(), 30)
+        await follower.stop()
+
+    asyncio.run(run())
+    assert seen == [b"good"]
+    labels = {"topic": settings.topic("items")}
+    assert registry.get_sample_value("palate_records_failed_total", labels) == 1
+
+
+def test_a_callback_that_fails_for_no_records_sake_ends_the_follower(kafka, make_settings):
     settings = make_settings()
 
     def refuse(record):
-        raise ValueError("cannot take this in")
+        raise OSError("no space left on the device")
 
     async def run():
         await ensure_topics(settings, ["items"])
@@ -135,11 +161,11 @@ def test_a_callback_that_fails_ends_the_follower_and_tells_who_waits(kafka, make
             await deliver(sender, settings.topic("items"), b"v", key=b"i")
         follower = TopicFollower(settings, "items", refuse)
         await follower.start()
-        with pytest.raises(ValueError, match="cannot take this in"):
+        with pytest.raises(OSError, match="no space left"):
             await asyncio.wait_for(follower.caught_up(), 30)
-        with pytest.raises(ValueError, match="cannot take this in"):
+        with pytest.raises(OSError, match="no space left"):
             await follower.failed()
-        assert "cannot take this in" in follower.not_ready
+        assert "no space left" in follower.not_ready
         await follower.stop()
 
     asyncio.run(run())

@@ -60,14 +60,14 @@ def profile(applied: int = 5, *, fallback: bool = False, vector_release: str = "
 
 
 def test_an_item_becomes_its_text_for_the_embedder_and_its_label_for_people() -> None:
-    change = item_change(item(brand="Lux", available=False), 600)
+    change = item_change(item(brand="Lux", available=False), 1, 600)
     assert isinstance(change, Change)
     assert change.text == "Red lamp. Lux"
     assert change.attributes == {"label": "Red lamp, Lux", "available": False}
 
 
 @pytest.mark.parametrize(
-    "make", [lambda row: item_change(row, 600), lambda row: profile_change(row, BASE)]
+    "make", [lambda row: item_change(row, 1, 600), lambda row: profile_change(row, 1, BASE)]
 )
 def test_a_null_value_removes(make: object) -> None:
     assert make(Row(b"a", None)) == Change("a", None)  # type: ignore[operator]
@@ -87,13 +87,13 @@ def test_a_null_value_removes(make: object) -> None:
     ],
 )
 def test_what_is_no_item_says_why(row: Row, reason: str) -> None:
-    change = item_change(row, 600)
+    change = item_change(row, 1, 600)
     assert isinstance(change, Rejected)
     assert change.reason == reason
 
 
 def test_the_vector_of_a_profile_is_taken_over_only_within_its_release() -> None:
-    own, other = profile_change(profile(), BASE), profile_change(profile(), "next".__eq__)
+    own, other = profile_change(profile(), 1, BASE), profile_change(profile(), 1, "next".__eq__)
     assert isinstance(own, Change)
     assert isinstance(other, Change)
     assert own.vector is not None
@@ -106,8 +106,8 @@ def test_of_a_batch_the_newest_change_of_each_id_stays() -> None:
 
 
 def test_an_older_profile_does_not_replace_a_newer_one() -> None:
-    newer, older = profile_change(profile(9), BASE), profile_change(profile(5), BASE)
-    stand_in = profile_change(profile(9, fallback=True), BASE)
+    newer, older = profile_change(profile(9), 1, BASE), profile_change(profile(5), 1, BASE)
+    stand_in = profile_change(profile(9, fallback=True), 1, BASE)
     assert isinstance(newer, Change)
     assert isinstance(older, Change)
     assert isinstance(stand_in, Change)

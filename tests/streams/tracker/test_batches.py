@@ -14,7 +14,9 @@ def event(offset: int) -> SimpleNamespace:
 
 
 def worker(end: int) -> SimpleNamespace:
-    return SimpleNamespace(consumer=SimpleNamespace(highwater=lambda _tp: end))
+    consumer = SimpleNamespace(last_stable_offset=lambda _tp: end)
+    thread = SimpleNamespace(_ensure_consumer=lambda: consumer)
+    return SimpleNamespace(consumer=SimpleNamespace(_thread=thread))
 
 
 async def filled(end: int, ready: int, later: int) -> int:

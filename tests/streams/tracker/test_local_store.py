@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import StackError
+from models.errors import StackError, StoreDamaged
 from streams.tracker import local_store
-from streams.tracker.local_store import LocalStore, StoreDamaged
+from streams.tracker.local_store import LocalStore
 
 
 def filled(folder: Path, topic_id: str = "t") -> None:

@@ -1,0 +1,70 @@
+"""Header names that are not UTF-8: librdkafka lets producers send them, aiokafka fails with them.
+
+It fails while it takes a fetched batch apart, in every reader and again at every start. There is
+no public door: what the fetcher takes batches apart with is exchanged, once, for what replaces
+the bytes that are no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, SupportsIndex
+
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import _MemoryRecordsPy
+
+
+class _AnyText(bytearray):
+    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        return super().decode(encoding, errors)
+
+
+class _AnyTextInside(bytearray):
+    def __getitem__(self, place: SupportsIndex | slice) -> Any:
+        found = super().__getitem__(place)
+        return _AnyText(found) if isinstance(place, slice) else found
+
+
+class _PatientBatch(_DefaultRecordBatchPy):
+    """aiokafka's reading of a batch in Python, with header names of any bytes."""
+
+    def __iter__(self) -> _PatientBatch:
+        super().__iter__()
+        self._buffer = _AnyTextInside(self._buffer)  # type: ignore[has-type]
+        return self
+
+
+class _Batch:
+    """A batch that is read fast, and patiently from the first record on with which that fails."""
+
+    def __init__(self, batch: Any, data: memoryview) -> None:
+        self._batch, self._data = batch, data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        read = 0
+        try:
+            for record in self._batch:
+                yield record
+                read += 1
+        except UnicodeDecodeError:
+            yield from islice(_PatientBatch(self._data), read, None)
+
+
+class _Records(_MemoryRecordsPy):
+    def next_batch(self, *_: int) -> Any:
+        data = self._next_slice
+        batch = super().next_batch()
+        return None if batch is None else _Batch(batch, data)
+
+
+def read_any_header_name() -> None:
+    """Let every consumer of this process read batches so."""
+    fetcher.MemoryRecords = _Records
