@@ -155,7 +155,8 @@ class Recorder(ConsumerRebalanceListener):
         try:
             (logged,) = self._log.rows(topic, number, last, last, columns)
         except SegmentDamaged as error:
-            log.error("%s", error)  # upkeep sets it apart
+            folder = self._log.partition_folder(topic, number)
+            log.error("%s; %s", error, await asyncio.to_thread(set_apart, folder, error.file))
             return
         found = await self._backfill.record_at(topic, number, last)
         if found is not None and found != tuple(logged.values()):
