@@ -19,6 +19,7 @@ from models.ports import Release, ReleaseStore, TextEmbedder, VectorIndex
 from models.releases import items_table, profiles_table
 from models.settings import Settings
 from streams.codec import Record
+from streams.continuity import TopicWatch
 from streams.indexer.embedders import Embedders, Load
 from streams.indexer.first_release import announce_first, release_to_index
 from streams.indexer.keeping import TOPICS, Keeper, Shared
@@ -86,12 +87,15 @@ class Indexer:
         snapshots = asyncio.create_task(Snapshots(self._settings, self._metrics).keep_fresh())
         keeping = asyncio.create_task(self._keep(stop))
         following = asyncio.create_task(self._follower.failed())
+        watch = TopicWatch(self._settings, (*TOPICS, "releases"))
+        watching = asyncio.create_task(watch.failed())
         try:
-            await _first_to_end(keeping, snapshots, following)
+            await _first_to_end(keeping, snapshots, following, watching)
         finally:
-            for task in (snapshots, following, keeping):
+            for task in (snapshots, following, watching, keeping):
                 task.cancel()
-            await asyncio.gather(snapshots, following, keeping, return_exceptions=True)
+            await asyncio.gather(snapshots, following, watching, keeping, return_exceptions=True)
+            await watch.stop()
             await self._close()
 
     def not_ready(self) -> str | None:

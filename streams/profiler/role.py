@@ -11,6 +11,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from models.settings import Settings
+from streams.continuity import TopicWatch
 from streams.kafka import producer, start_client
 from streams.metrics import ProfilerMetrics
 from streams.profiler.answering import Answering
@@ -47,6 +48,7 @@ class Profiler:
         self._kits = Kits(settings, deps.encoder, deps.embedder, deps.sources)
         self._kit = ServingKit(self._kits, self._release)
         self._proving = Proving(settings, self._kits, self._release, self._replica)
+        self._watch = TopicWatch(settings, ("profile-requests", "profiles", "releases"))
         self._serving = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -75,6 +77,7 @@ class Profiler:
         closing.push_async_callback(health.stop)
 
     async def _start(self, closing: AsyncExitStack) -> Answering:
+        closing.push_async_callback(self._watch.stop)
         if self._deps.encoder:
             closing.push_async_callback(self._deps.encoder.close)
         for follower in (self._releases, self._profiles):
@@ -119,6 +122,7 @@ class Profiler:
         following = [
             self._profiles.failed(),
             self._releases.failed(),
+            self._watch.failed(),
             self._kit.follow(),
             self._proving.run(answering.producer),
         ]

@@ -152,7 +152,12 @@ class Recorder(ConsumerRebalanceListener):
         if not present.beginning <= last < present.end:
             return
         columns = ("kafka_time", "key", "size")
-        (logged,) = self._log.rows(topic, number, last, last, columns)
+        try:
+            (logged,) = self._log.rows(topic, number, last, last, columns)
+        except SegmentDamaged as error:
+            folder = self._log.partition_folder(topic, number)
+            log.error("%s; %s", error, await asyncio.to_thread(set_apart, folder, error.file))
+            return
         found = await self._backfill.record_at(topic, number, last)
         if found is not None and found != tuple(logged.values()):
             raise made_again(kept, f"the record at offset {last} is another one")
@@ -204,7 +209,8 @@ class Recorder(ConsumerRebalanceListener):
         except TimeoutError:
             log.info("Kafka does not answer; what is held is written when it does")
             return False
-        self._watched_at = time.monotonic()
+        finally:
+            self._watched_at = time.monotonic()
         return True
 
     def _add(self, buffer: Buffer, records: Sequence[ConsumerRecord]) -> None:

@@ -25,6 +25,7 @@ from streams.event_log.repair import apart
 from streams.kafka import client_options, consumer, deliver, producer
 from streams.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
+from tests.streams.clients import make_again
 
 pytestmark = pytest.mark.service
 NOW = 1_300_000_000_000
@@ -218,15 +219,7 @@ async def _expire(settings: Settings, before: int) -> None:
 
 
 async def _recreate(settings: Settings) -> None:
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
-        await admin.delete_topics([settings.topic("interactions")])
-        while settings.topic("interactions") in await admin.list_topics():
-            await asyncio.sleep(0.05)
-    finally:
-        await admin.close()
-    await ensure_topics(settings)
+    await make_again(settings, "interactions")
 
 
 async def _recreate_with_more(settings: Settings) -> None:

@@ -31,6 +31,7 @@ from streams.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
 from tests.integration.live import tracker_state, until
 from tests.records import records
+from tests.streams.clients import make_again
 
 pytestmark = pytest.mark.service
 NOW = 1_300_000_000_000
@@ -264,3 +265,16 @@ def test_a_suspended_worker_that_wakes_up_takes_nothing_back(settings: Settings)
         buy(settings, 3, USERS)
         expected = {user: [f"{user}-{number}" for number in range(4)] for user in USERS}
         until(lambda: event_ids(settings) == expected, lambda: f"applied: {event_ids(settings)}")
+
+
+def test_a_topic_made_again_while_the_worker_runs_ends_it(settings: Settings) -> None:
+    with worker(settings, 0) as running:
+        until(lambda: ready(settings, 0), "ready")
+        buy(settings, 0, USERS)
+        until(lambda: lists(settings).keys() == set(USERS), "all users served")
+        asyncio.run(make_again(settings, "interactions"))
+        until(lambda: running.poll() is not None, "ended")
+        assert running.returncode == 1
+    log = (settings.data_dir / "worker-0.log").read_text()
+    assert f"{settings.topic('interactions')} was deleted and made again" in log
+    assert {name: len(ids) for name, ids in event_ids(settings).items()} == dict.fromkeys(USERS, 1)

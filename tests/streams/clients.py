@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.kafka import client_options, start_client
+from streams.topics import ensure_topics
 
 
 @asynccontextmanager
@@ -40,3 +41,20 @@ async def make_topic(settings, name, **config):
     admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
     await admin.create_topics([NewTopic(settings.topic(name), 2, 1, topic_configs=config)])
     await admin.close()
+
+
+async def delete_topic(settings, name):
+    topic = settings.topic(name)
+    admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
+    try:
+        await admin.delete_topics([topic])
+        while topic in await admin.list_topics():
+            await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+
+
+async def make_again(settings, name):
+    """Delete a topic; Kafka has another one of the same name afterwards."""
+    await delete_topic(settings, name)
+    await ensure_topics(settings)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import TopicError
-from streams.continuity import Kept, Present, check_continuity
+from streams import continuity
+from streams.continuity import Kept, Present, TopicWatch, check_continuity
+from streams.topics import ensure_topics
+from tests.streams.clients import delete_topic, make_again
 
 offset = st.integers(0, 50)
 topic_id = st.sampled_from([None, "", "a", "b"])
@@ -51,3 +56,43 @@ def test_a_shorter_topic_is_refused_where_ids_are_not_known():
 
 def test_a_reader_that_holds_nothing_takes_any_topic():
     assert check_continuity(kept(0, "a"), Present("b", 0, 9), accept_gap=False) == 0
+
+
+# -- on a real broker --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(kafka, make_settings):
+    made = make_settings(kafka={"partitions": 2})
+    asyncio.run(ensure_topics(made))
+    return made
+
+
+async def watched(settings, disturb, monkeypatch):
+    """Watch two topics while one is disturbed."""
+    monkeypatch.setattr(continuity, "WATCH_S", 0.05)
+    watch = TopicWatch(settings, ("interactions", "items"))
+    try:
+        before = await watch.ids()
+        assert before == await watch.ids()
+        assert len(set(before.values())) == 2
+        watching = asyncio.create_task(watch.failed())
+        await disturb(settings, "items")
+        async with asyncio.timeout(30):
+            await watching
+    finally:
+        await watch.stop()
+
+
+@pytest.mark.service
+def test_a_topic_made_again_while_it_is_read_is_noticed(settings, monkeypatch):
+    name = settings.topic("items")
+    with pytest.raises(TopicError, match=f"topic {name} was deleted and made again while"):
+        asyncio.run(watched(settings, make_again, monkeypatch))
+
+
+@pytest.mark.service
+def test_a_topic_deleted_while_it_is_read_is_noticed(settings, monkeypatch):
+    monkeypatch.setattr(continuity, "GONE_S", 0.2)
+    with pytest.raises(TopicError, match="was deleted while"):
+        asyncio.run(watched(settings, delete_topic, monkeypatch))

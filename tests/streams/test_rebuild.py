@@ -7,7 +7,8 @@ from models.schemas import Interaction, ProfileEdit, Recommendation, Windows
 from models.settings import Settings
 from streams.event_log import SegmentLog
 from streams.rebuild import RebuiltPartition, compare, rebuild_partition
-from streams.tracker.state import CLOCK_KEY, User, decode_clock, load
+from streams.recorder.rows import Buffer, Judge
+from streams.tracker.state import CLOCK_KEY, User, decode_clock, load, source_key
 from streams.windows import windows_hash
 from tests.streams.logged import NOW, ARecord, record, record_of
 from tests.streams.test_parity import profile, request
@@ -72,6 +73,15 @@ def test_the_records_read_back_as_the_states(settings):
         assert state.profile == user.profile
         assert compare(user, state) is None
     assert decode_clock(records[CLOCK_KEY])[1] == 200
+
+
+def test_a_rebuilt_state_is_of_the_topic_that_was_logged(settings):
+    row = record_of("interactions", 0, 0, event(0), NOW)
+    buffer = Buffer("interactions", 0, 0)
+    buffer.add(row, Judge.of(settings), 0.0)
+    SegmentLog(settings.log_dir).append_from("interactions", 0, 0, buffer.table(), "id-of-topic")
+    records = dict(rebuild_partition(SegmentLog(settings.log_dir), settings, 0).records())
+    assert records[source_key("interactions")] == b"id-of-topic"
 
 
 def test_the_last_request_is_marked_with_the_evidence_it_saw(settings):
