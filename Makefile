@@ -11,7 +11,7 @@ LOCK := $(if $(filter vllm,$(EXTRA)),requirements-gpu.lock,requirements.lock)
 READY := $(VENV)/.installed$(if $(filter vllm,$(EXTRA)),-vllm)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check bench lock clean java
+.PHONY: help setup demo test test-fast check fuzz bench lock clean java
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ check: $(READY)  ## format, lint, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+fuzz: $(READY)  ## 10⁶ mutated records a topic through all roles' decoding and applying (20 minutes)
+	@$(BIN)/python -m tests.fuzz
 
 bench: $(READY) java  ## measure, side by side with alternatives; writes docs/benchmarks/
 	@$(BIN)/palate bench

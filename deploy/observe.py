@@ -15,6 +15,7 @@ from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
 
 KAFKA_WITHIN_S = 10.0
+MARKERS = 100  # offsets at most that are looked through for a record at the end of a partition
 
 Parts = dict[str, list[Any]]  # topic without prefix → aiokafka TopicPartitions
 
@@ -155,31 +156,31 @@ async def kafka_state(settings: Settings) -> KafkaState:
 async def _group_lags(
     settings: Settings, admin: Any, reader: Any, releases: list[ReleaseAnnouncement]
 ) -> list[Lag]:
-    ours = f"{settings.kafka.prefix}palate-"
     lags = []
+    ours = our_groups(settings, releases)
     for group, *_ in await admin.list_consumer_groups():
-        if group.startswith(ours) and group != f"{ours}recorder":
-            if is_left_behind(settings, group, releases):
-                continue
+        if group in ours:
             offsets = await admin.list_consumer_group_offsets(group)
             committed = {part: mark.offset for part, mark in offsets.items() if mark.offset >= 0}
             lags += await _by_topic(group, committed, reader)
     return sorted(lags)
 
 
-def is_left_behind(settings: Settings, group: str, releases: Iterable[ReleaseAnnouncement]) -> bool:
-    """Whether the indexer read under this group for a release whose tables are gone.
+def our_groups(settings: Settings, releases: Iterable[ReleaseAnnouncement]) -> set[str]:
+    """The groups whose offsets say how far this deployment's roles have read.
 
-    Kafka forgets the group's offsets a week after the last commit.
+    By their whole names: another deployment's prefix may begin like ours. The recorder's place is
+    in its log, and the indexer's group of a release whose tables are gone says nothing any more.
     """
     from streams.indexer.keeping import readers_group
+    from streams.kafka import group_id
     from streams.serving_release import ServingRelease
 
     known = ServingRelease()
     for step in releases:
         known.take(step)
     kept = {readers_group(settings, release) for release in known.wanted}
-    return group.startswith(f"{settings.kafka.prefix}palate-indexer") and group not in kept
+    return {group_id(settings, role) for role in ("tracker", "profiler")} | kept
 
 
 async def _log_lags(settings: Settings, parts: Parts, reader: Any) -> list[Lag]:
@@ -197,6 +198,8 @@ async def _log_lags(settings: Settings, parts: Parts, reader: Any) -> list[Lag]:
 
 async def _by_topic(group: str, committed: Mapping[Any, int], reader: Any) -> list[Lag]:
     ends = await reader.end_offsets(list(committed)) if committed else {}
+    behind = {part: end for part, end in ends.items() if committed[part] < end}
+    ends |= await _without_markers(behind, committed, reader)
     topics = sorted({partition.topic for partition in committed})
     return [
         Lag(
@@ -207,6 +210,20 @@ async def _by_topic(group: str, committed: Mapping[Any, int], reader: Any) -> li
         )
         for topic in topics
     ]
+
+
+async def _without_markers(
+    behind: Mapping[Any, int], committed: Mapping[Any, int], reader: Any
+) -> dict[Any, int]:
+    """The ends of partitions where nothing but a transaction's markers is left to be read."""
+    from streams.kafka import holds_a_record
+
+    near = {part: end for part, end in behind.items() if end - committed[part] <= MARKERS}
+    return {
+        part: committed[part]
+        for part, end in near.items()
+        if not await holds_a_record(reader, part, committed[part], end)
+    }
 
 
 async def _partitions(settings: Settings, admin: Any) -> Parts:
@@ -234,15 +251,15 @@ async def _size(parts: list[Any], reader: Any) -> int:
 
 async def _releases(parts: list[Any], reader: Any) -> list[ReleaseAnnouncement]:
     """All announcements, oldest first; a record that is none is left out, as the roles do."""
-    from streams.codec import Rejected, decode
+    from streams.codec import Rejected, Removal, decode_keyed
 
     if not parts:
         return []
     reader.assign(parts)
     await reader.seek_to_beginning(*parts)
     end = (await reader.end_offsets(parts))[parts[0]]
-    found: list[ReleaseAnnouncement | Rejected] = []
+    found: list[ReleaseAnnouncement | Removal | Rejected] = []
     while await reader.position(parts[0]) < end:
         for records in (await reader.getmany(timeout_ms=500)).values():
-            found += [decode(record.value, ReleaseAnnouncement) for record in records]
-    return [one for one in found if not isinstance(one, Rejected)]
+            found += [decode_keyed(record, ReleaseAnnouncement, 1) for record in records]
+    return [one for one in found if isinstance(one, ReleaseAnnouncement)]

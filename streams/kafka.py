@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 read_any_header_name()
 
+POLL_MS: Final = 500
 RETRY_S: Final = 0.5  # between tries while the broker is away
 
 
@@ -137,6 +138,18 @@ def readable_end(consumer: AIOKafkaConsumer, place: TopicPartition) -> int | Non
     """
     end = consumer.last_stable_offset(place)
     return None if end is None or end < 0 else end
+
+
+async def holds_a_record(
+    reader: AIOKafkaConsumer, place: TopicPartition, first: int, end: int
+) -> bool:
+    """Whether a reader without a group finds a record with first ≤ offset < end."""
+    reader.assign([place])
+    reader.seek(place, first)
+    while await reader.position(place) < end:
+        for records in (await reader.getmany(place, timeout_ms=POLL_MS)).values():
+            return records[0].offset < end
+    return False
 
 
 async def partition_lags(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:

@@ -267,6 +267,7 @@ class Recorder(ConsumerRebalanceListener):
         self._metrics.segments.labels(rows.topic).inc()
         self._metrics.segment_bytes.labels(rows.topic).inc(segment.bytes)
         self._metrics.next_offset.labels(*_labels(place)).set(rows.next)
+        self._metrics.failed.labels(rows.topic).inc(rows.failed(segment.rows))
         for status, count in rows.statuses(segment.rows).items():
             self._metrics.rows.labels(rows.topic, status).inc(count)
 

@@ -119,6 +119,10 @@ class Buffer:
         """How many of the newest rows have each status."""
         return Counter(verdict.status for verdict in self._verdicts[-newest:])
 
+    def failed(self, newest: int) -> int:
+        """How many of the newest rows are records with which the recorder failed."""
+        return sum(verdict.reason == "failed" for verdict in self._verdicts[-newest:])
+
     def table(self) -> pa.Table:
         """The rows, with the columns of the topic's segments."""
         typed = self._typed_columns()

@@ -12,9 +12,9 @@ from deploy.observe import (
     KafkaState,
     Sample,
     by_label,
-    is_left_behind,
     kafka_state,
     mean,
+    our_groups,
     scrape,
     total,
 )
@@ -108,8 +108,8 @@ def test_the_lag_of_a_release_that_is_gone_is_nobodys() -> None:
         for release, status in (("a", "serving"), ("b", "serving"), ("c", "serving"))
     ]
     steps.append(steps[0].model_copy(update={"release": "d", "status": "published"}))
-    groups = [f"shop-palate-indexer-{release}" for release in "abcd"]
-    assert [is_left_behind(settings, group, steps) for group in groups] == [
-        *(True, False, False, False)
-    ]
-    assert not is_left_behind(settings, "shop-palate-tracker", steps)
+    assert our_groups(settings, steps) == {
+        "shop-palate-tracker",
+        "shop-palate-profiler",
+        *(f"shop-palate-indexer-{release}" for release in "bcd"),
+    }
