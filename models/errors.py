@@ -7,7 +7,8 @@ PalateError
 ├── EngineError          the language model could not answer
 │   └── EngineUnavailable    … and may later: down, slow, overloaded (retry)
 ├── EmbedderError        the embedder's model is missing or answered with the wrong shape
-├── VectorIndexError     the vector index is locked, missing or of another dimension
+├── VectorIndexError     the vector index is locked, missing, damaged or of another dimension
+│   └── VectorIndexUnavailable   … or the machine refuses now: disk full, no right (retry)
 ├── EventLogError        a manifest or segment of the event log is missing or inconsistent
 ├── ReleaseError         a release is unknown, incomplete or mutable where it must not be
 │   └── ReleaseNotReady      … or not taken up yet: promoting it again may help
@@ -51,7 +52,11 @@ class EmbedderError(PalateError):
 
 
 class VectorIndexError(PalateError):
-    """The vector index is locked by another writer, missing or of another dimension."""
+    """The vector index is locked by another writer, missing, damaged or of another dimension."""
+
+
+class VectorIndexUnavailable(VectorIndexError):
+    """The machine refuses to read or write it now, as on a full disk; trying again may help."""
 
 
 class EventLogError(PalateError):
