@@ -11,7 +11,6 @@ import logging
 import os
 import socket
 import socketserver
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -82,7 +81,7 @@ class Watch:
             if self._left is not None:
                 self._left -= TICK_S
                 if self._left <= 0:
-                    return self._end(EXIT_NOT_CLOSED, f"did not close in {self._allowed:.0f} s")
+                    return self._end(EXIT_NOT_CLOSED, f"it did not close in {self._allowed:.0f} s")
                 continue
             silent = 0.0 if self._beats != seen else silent + TICK_S
             seen = self._beats
@@ -93,13 +92,14 @@ class Watch:
     def _end(self, code: int, why: str) -> None:
         """The log's locks may be held by what hangs, so the last words go past them."""
         words = (
-            f"{self._name} is ended with code {code}: it {why}. Nothing is lost: what was not "
-            "finished is read again at the next start. What every thread was doing:"
+            f"{self._name} is ended with code {code}: {why}; what every thread was doing stands "
+            "above. Nothing is lost: what was not finished is read again at the next start"
         )
         record = log.makeRecord(log.name, logging.ERROR, "", 0, words, (), None)
         handlers = logging.getLogger().handlers
-        os.write(2, (handlers[0].format(record) if handlers else words).encode() + b"\n")
-        faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
+        line = handlers[0].format(record) if handlers else words
+        faulthandler.dump_traceback(file=2, all_threads=True)
+        os.write(2, line.encode() + b"\n")
         self._leave(code)
 
 
