@@ -208,7 +208,8 @@ class LanceIndex:
     @_explained
     def verify(self, table: str) -> None:
         """Read a little of every file of the table. Raises VectorIndexError if it is damaged."""
-        opened = self._table(table)
+        # Through a connection of its own: this one answers from what it has read before.
+        opened = self._opened(lancedb.connect(self._database.uri), table)
         if opened is not None:
             opened.search().select(["sequence"]).to_arrow()
 
@@ -245,8 +246,12 @@ class LanceIndex:
 
     def _table(self, table: str) -> Any | None:
         # Opened anew each time: a table may have been dropped and made again by the writer.
+        return self._opened(self._database, table)
+
+    @staticmethod
+    def _opened(database: Any, table: str) -> Any | None:
         try:
-            return self._database.open_table(_file_name(table))
+            return database.open_table(_file_name(table))
         except ValueError as error:
             if "was not found" not in str(error):
                 raise VectorIndexError(f"table {table!r} cannot be opened: {error}") from error

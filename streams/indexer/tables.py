@@ -59,7 +59,7 @@ class Table:
 
     def _check_there(self) -> None:
         """A write would make it anew, silently, with what is written from now on."""
-        if self._there and not self.exists():
+        if self._there and self._index.version(self.name) == 0:
             raise VectorIndexError(
                 f"table {self.name!r} of the vector index is gone, its folder was deleted; the "
                 "indexer makes it anew from its topic when it is started again"
