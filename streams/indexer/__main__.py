@@ -18,7 +18,7 @@ from streams.health import HealthServer
 from streams.indexer.embedders import Load
 from streams.indexer.role import Indexer
 from streams.metrics import IndexerMetrics
-from streams.service import run_role, until_stopped, working
+from streams.service import run_role, until_stopped
 from streams.topics import ensure_topics
 
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 async def index(settings: Settings, stop: asyncio.Event) -> None:
     """Take the writer's lock, then serve health while indexing."""
-    with working("indexer", stop), closing(writer(settings)) as vectors:
+    with closing(writer(settings)) as vectors:
         embedder = await until_stopped(stop, asyncio.to_thread(load_embedder, settings))
         if embedder is None:
             return

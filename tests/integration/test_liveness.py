@@ -250,7 +250,8 @@ def test_a_signal_ends_a_role_that_waits_for_its_broker(
             for process in made.values():
                 process.child.send_signal(signal.SIGTERM)
         until_each(made, lambda one: one.ended() is not None, "ended")
-        assert {process.ended() for process in made.values()} <= {0, 1}
+        codes = {name: process.ended() for name, process in made.items()}
+        assert set(codes.values()) <= {0, 1}, codes
 
 
 class Watched(Stack):
