@@ -14,9 +14,11 @@ from streams.metrics import DECLARED, Declared
 
 HEAD = """# Metrics
 
-Each role serves Prometheus metrics at `/metrics`, `200 ok` at `/healthz` while it runs, and
-`200` or `503` with the reason at `/readyz`. Addresses are settings:
-`PALATE_METRICS__TRACKER_PORT` and so on; tracker worker *n* listens *n* ports higher.
+Each role serves Prometheus metrics at `/metrics`. `/healthz` answers `200` while its event loop
+turns: for a liveness probe. `/readyz` answers `200` while work is being done (what is read moves,
+or there is nothing to read, and Kafka answers), else `503` with the reason: for a readiness probe.
+Addresses are settings: `PALATE_METRICS__TRACKER_PORT` and so on; tracker worker *n* listens *n*
+ports higher.
 
 The trainer is a job: it pushes its metrics to a Pushgateway (`PALATE_TRAIN__PUSHGATEWAY`) and
 writes them to a file for the node exporter's textfile collector (`PALATE_TRAIN__METRICS_FILE`).

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from deploy.processes import Background
 from deploy.stack import Role, Stack, fetch, readiness
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
@@ -74,9 +75,10 @@ def role_states(stack: Stack) -> list[RoleState]:
 
 
 def _role_state(stack: Stack, role: Role) -> RoleState:
-    process = stack.background(role).process()
+    background = stack.background(role)
+    process = background.process()
     if process is None:
-        return RoleState(role.name, None, "not running")
+        return RoleState(role.name, None, _ended(background))
     return RoleState(
         role.name,
         process.pid,
@@ -84,6 +86,16 @@ def _role_state(stack: Stack, role: Role) -> RoleState:
         up_s=time.time() - process.create_time(),
         memory_mib=process.memory_info().rss / 2**20,
         samples=tuple(scrape(role.url)),
+    )
+
+
+def _ended(background: Background) -> str:
+    """One that was told to stop left no pid file."""
+    if not background.pid_file.exists():
+        return "not running"
+    words = background.last_words()
+    return "has ended; `palate up` starts it again" + (
+        f". Its last words: {words}" if words else ""
     )
 
 

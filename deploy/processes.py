@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -16,6 +17,7 @@ import orjson
 import psutil
 
 LOG_TAIL_BYTES = 16_384
+TIME_AND_LEVEL = re.compile(r"^[\d-]+ [\d:,]+ [A-Z]+ ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,16 @@ class Background:
             lines = log.read().decode(errors="replace").splitlines()
         starts = [n for n, line in enumerate(lines) if line.startswith(f"--- {self.name} starts")]
         return lines[starts[-1] + 1 if starts else 0 :][-count:]
+
+    def last_words(self) -> str:
+        """The last line of the log since the last start, without its time; "" if there is none."""
+        lines = [line for line in self.last_lines() if line.strip()]
+        if not lines:
+            return ""
+        line = lines[-1].strip()
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # as lines for machines
+            line = orjson.loads(line)["message"]
+        return TIME_AND_LEVEL.sub("", line)[:300]
 
 
 @contextlib.contextmanager

@@ -25,8 +25,12 @@ from models.errors import StackError
 from models.settings import Settings
 
 READY_WITHIN_S: Final = 300.0  # a first start converts the language model
-DRAIN_S: Final = 30.0
+DRAIN_S: Final = 30.0  # a role ends by itself within liveness.drain_s, which is less
 POLL_S: Final = 0.3
+ASK_EVERY_S: Final = 2.0  # whoever watches over the roles asks whether they are ready
+FIRST_PAUSE_S: Final = 1.0  # before a part that has ended is started again; doubled each time
+LONGEST_PAUSE_S: Final = 60.0
+STEADY_S: Final = 60.0  # a part that has run for so long is not in a crash loop
 CHECKOUT: Final = str(Path(__file__).resolve().parent.parent)
 
 Say = Callable[[str, str], None]  # (part, what it is doing)
@@ -77,7 +81,7 @@ class Stack:
             log_file=self.settings.data_dir / "logs" / f"{role.name}.log",
         )
 
-    def start(self, say: Say) -> list[str]:
+    def start(self, say: Say, *, wait: bool = True) -> list[str]:
         """Start what is missing and wait until all is ready. Names of what was started.
 
         Raises StackError with a role's last log lines if it ends instead of getting ready.
@@ -85,7 +89,8 @@ class Stack:
         with self._lock():
             started = self.start_broker(say)
             started += [role.name for role in self.roles if self._start_role(role, say)]
-        self._wait_ready(say)  # unlocked, so that `palate down` may end the waiting
+        if wait:
+            self._wait_ready(say, started)  # unlocked, so that `palate down` may end the waiting
         return started
 
     def start_broker(self, say: Say) -> list[str]:
@@ -112,11 +117,14 @@ class Stack:
         background.start()
         return True
 
-    def _wait_ready(self, say: Say) -> None:
+    def _wait_ready(self, say: Say, started: list[str]) -> None:
         waiting = list(self.roles)
         deadline = time.monotonic() + READY_WITHIN_S
         while waiting:
             for role in list(waiting):
+                # One that was found running may have been about to end.
+                if role.name not in started and self._start_role(role, say):
+                    started.append(role.name)
                 reason = self.not_ready(role)
                 if reason is None:
                     waiting.remove(role)
@@ -158,23 +166,44 @@ class Stack:
         return [Role(name, "streams.tracker", "") for name in sorted(names - known)]
 
     def supervise(self, say: Say) -> None:
-        """Start again whatever ends, with growing pauses. Returns never; Ctrl-C leaves it."""
-        pause = {role.name: 1.0 for role in self.roles}
-        due = dict.fromkeys(pause, 0.0)
+        """Start again whatever ends, with growing pauses, and say what becomes of each part.
+
+        Returns never; Ctrl-C leaves it.
+        """
+        parts = self._supervised()
+        said: dict[str, str] = {}
+        asked = 0.0
         while True:
-            if self.broker and not self.broker.running():
-                say("kafka", "ended; starting")
-                self.broker.start()
-            for role in self.roles:
-                if self.background(role).process():
-                    continue
-                if due[role.name] == 0.0:
-                    due[role.name] = time.monotonic() + pause[role.name]
-                    say(role.name, f"ended; again in {pause[role.name]:.0f} s")
-                elif time.monotonic() >= due[role.name]:
-                    due[role.name], pause[role.name] = 0.0, min(60.0, pause[role.name] * 2)
-                    self._start_role(role, say)
+            now = time.monotonic()
+            for part in parts:
+                part.look(now, say)
+            if now - asked >= ASK_EVERY_S:
+                asked = now
+                self._say_changes(said, say)
             time.sleep(POLL_S)
+
+    def _supervised(self) -> list[Supervised]:
+        roles = [self._supervised_role(role) for role in self.roles]
+        if self.broker is None:
+            return roles
+        return [Supervised("kafka", self.broker.running, self.broker.start, str), *roles]
+
+    def _supervised_role(self, role: Role) -> Supervised:
+        background = self.background(role)
+        return Supervised(
+            role.name,
+            lambda: background.process() is not None,
+            background.start,
+            background.last_words,
+        )
+
+    def _say_changes(self, said: dict[str, str], say: Say) -> None:
+        for role in self.roles:
+            if self.background(role).process() is not None:
+                state = readiness(role) or "ready"
+                if said.get(role.name) != state:
+                    say(role.name, state)
+                said[role.name] = state
 
     def running(self) -> list[str]:
         """Names of what runs now."""
@@ -199,17 +228,61 @@ class Stack:
             ) from error
 
 
+class Supervised:
+    """A part that is started again whenever it has ended.
+
+    The pauses before that grow while it does not stay up: a crash loop does not spin.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        running: Callable[[], bool],
+        start: Callable[[], object],
+        last_words: Callable[[], str],
+    ) -> None:
+        self._name, self._running, self._start = name, running, start
+        self._last_words = last_words
+        self._pause = FIRST_PAUSE_S
+        self._due: float | None = None  # when it is to be started again
+        self._since: float | None = None  # it has been seen to run
+
+    def look(self, now: float, say: Say) -> None:
+        """Note that it runs, or that it has ended; start it again when its pause is over."""
+        if self._running():
+            self._due, self._since = None, self._since or now
+            if now - self._since >= STEADY_S:
+                self._pause = FIRST_PAUSE_S
+        elif self._due is None:
+            self._due = now + self._pause
+            words = self._last_words()
+            say(self._name, f"ended{f' ({words})' if words else ''}; again in {self._pause:.0f} s")
+        elif now >= self._due:
+            self._due = self._since = None
+            self._pause = min(LONGEST_PAUSE_S, 2 * self._pause)
+            self._start_again(say)
+
+    def _start_again(self, say: Say) -> None:
+        try:
+            self._start()
+            say(self._name, "started again")
+        except StackError as error:
+            say(self._name, f"cannot be started: {error}")
+
+
 def fetch(url: str) -> httpx.Response:
     """GET of a health server: on this machine, so neither a proxy nor certificates are wanted."""
     return httpx.get(url, timeout=2.0, trust_env=False, verify=False)
 
 
 def readiness(role: Role) -> str | None:
-    """None if `/readyz` answers 200; else its reason, or that nothing answers yet."""
+    """None if `/readyz` answers 200; else its reason, or that nothing answers."""
     try:
         answer = fetch(f"{role.url}/readyz")
-    except httpx.HTTPError:
+    except httpx.ConnectError:  # nothing listens yet
         return "starting"
+    except httpx.HTTPError as error:
+        return f"does not answer ({type(error).__name__})"
     return None if answer.status_code == 200 else answer.text.strip()[:200] or "not ready"
 
 

@@ -10,7 +10,8 @@ PalateError
 ├── EngineError          the language model could not answer
 │   └── EngineUnavailable    … and may later: down, slow, overloaded (retry)
 ├── EmbedderError        the embedder's model is missing or answered with the wrong shape
-├── VectorIndexError     the vector index is locked, missing or of another dimension
+├── VectorIndexError     the vector index is locked, missing, damaged or of another dimension
+│   └── VectorIndexUnavailable   … or the machine refuses now: disk full, no right (retry)
 ├── EventLogError        a manifest or segment of the event log is missing or inconsistent
 │   ├── ManifestLost         … a manifest, and its segments are there: they can be listed again
 │   ├── OverlappingSegments  … two segments hold the same offset
@@ -73,7 +74,11 @@ class EmbedderError(PalateError):
 
 
 class VectorIndexError(PalateError):
-    """The vector index is locked by another writer, missing or of another dimension."""
+    """The vector index is locked by another writer, missing, damaged or of another dimension."""
+
+
+class VectorIndexUnavailable(VectorIndexError):
+    """The machine refuses to read or write it now, as on a full disk; trying again may help."""
 
 
 class EventLogError(PalateError):

@@ -196,6 +196,9 @@ class MemoryIndex:
         """See VectorIndex."""
         self._tables.pop(table, None)
 
+    def verify(self, table: str) -> None:
+        """See VectorIndex."""
+
     def _live(self, table: str) -> list[VectorRow]:
         rows = self._tables.get(table, {}).values()
         return [row for row in rows if not row.attributes.get("removed")]

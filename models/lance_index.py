@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import lancedb
 import numpy as np
@@ -20,12 +21,29 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from lancedb.index import HnswSq
 
-from models.errors import VectorIndexError
+from models.errors import VectorIndexError, VectorIndexUnavailable
+from models.machine import remedy
 from models.ports import VectorRow, Vectors
 
 TOMBSTONE_S: Final = 3600.0
 _SPARE: Final = 32  # rows fetched beyond k, so that ties at the end are settled by id
 _METADATA: Final = ("id", "text", "sequence", "attributes")
+_SOURCE: Final = re.compile(r", /\S+\.rs:\d+:\d+")  # where in LanceDB's source an error was made
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _explained(method: F) -> F:
+    """What LanceDB raises, as an error that says which table, where it lies and what to do."""
+
+    @wraps(method)
+    def explained(index: LanceIndex, table: str, *args: Any) -> Any:
+        try:
+            return method(index, table, *args)
+        except (RuntimeError, OSError) as error:
+            raise index.explained(table, error) from error
+
+    return cast(F, explained)
 
 
 class LanceIndex:
@@ -61,6 +79,7 @@ class LanceIndex:
             self._lock.release()
             self._lock = None
 
+    @_explained
     def upsert(self, table: str, rows: Sequence[VectorRow]) -> None:
         """Insert or replace by id, in one version. The rows' own `sequence` is not used.
 
@@ -74,6 +93,7 @@ class LanceIndex:
         attributes = [dict(row.attributes) for row in newest]
         self._merge(table, opened, newest, vectors, attributes, removed=False)
 
+    @_explained
     def remove(self, table: str, ids: Sequence[str]) -> None:
         """Replace by tombstones; unknown ids are ignored."""
         self._require_lock()
@@ -119,6 +139,7 @@ class LanceIndex:
             self._sequences[table] = max(stored, default=0)
         return max(time.time_ns() // 1000, self._sequences[table] + 1)
 
+    @_explained
     def newer_than(self, table: str, sequence: int) -> list[VectorRow]:
         """All rows written after `sequence` (-1: all), by sequence and id, tombstones too."""
         opened = self._table(table)
@@ -128,6 +149,7 @@ class LanceIndex:
         query = opened.search() if sequence < 0 else opened.search().where(f"sequence > {sequence}")
         return _rows(query.select([*_METADATA, "vector"]).to_arrow())
 
+    @_explained
     def get(self, table: str, ids: Sequence[str]) -> dict[str, VectorRow]:
         """The rows of these ids that are in the table; no tombstones."""
         opened = self._table(table)
@@ -137,6 +159,7 @@ class LanceIndex:
         query = opened.search().where(f"NOT removed AND id IN ({listed})")
         return {row.id: row for row in _rows(query.select([*_METADATA, "vector"]).to_arrow())}
 
+    @_explained
     def ids(self, table: str) -> set[str]:
         """Ids now in the table; empty if there is no such table."""
         opened = self._table(table)
@@ -144,6 +167,7 @@ class LanceIndex:
             return set()
         return set(opened.search().where("NOT removed").select(["id"]).to_arrow()["id"].to_pylist())
 
+    @_explained
     def search(self, table: str, vectors: Vectors, k: int) -> list[list[tuple[str, float]]]:
         """Per query row the k nearest (id, cosine similarity), best first, ties by id."""
         opened = self._table(table)
@@ -155,11 +179,13 @@ class LanceIndex:
         )
         return _by_query(found.to_arrow(), len(vectors), k)
 
+    @_explained
     def version(self, table: str) -> int:
         """Grows with every change of the table; 0 if there is none."""
         opened = self._table(table)
         return 0 if opened is None else int(opened.version)
 
+    @_explained
     def optimize(self, table: str) -> None:
         """Drop old tombstones, merge small fragments, drop versions past the retention."""
         self._require_lock()
@@ -172,11 +198,32 @@ class LanceIndex:
             opened.create_index("vector", config=HnswSq(distance_type="dot"))
         opened.optimize(cleanup_older_than=self._keep_versions, delete_unverified=False)
 
+    @_explained
     def drop(self, table: str) -> None:
-        """Remove the whole table; unknown names are ignored."""
+        """Remove the whole table, damaged or not; unknown names are ignored."""
         self._require_lock()
-        if self._table(table) is not None:
-            self._database.drop_table(_file_name(table))
+        self._database.drop_table(_file_name(table), ignore_missing=True)
+        self._sequences.pop(table, None)
+
+    @_explained
+    def verify(self, table: str) -> None:
+        """Read a little of every file of the table. Raises VectorIndexError if it is damaged."""
+        # Through a connection of its own: this one answers from what it has read before.
+        opened = self._opened(lancedb.connect(self._database.uri), table)
+        if opened is not None:
+            opened.search().select(["sequence"]).to_arrow()
+
+    def explained(self, table: str, error: Exception) -> VectorIndexError:
+        """`error` of LanceDB in words that help."""
+        place = f"table {table!r} of the vector index ({self._database.uri}/{_file_name(table)}"
+        what = f"{place}.lance): {_SOURCE.sub('', str(error))}"
+        advice = remedy(error)
+        if advice:
+            return VectorIndexUnavailable(f"{what}; {advice}")
+        return VectorIndexError(
+            f"{what}; it is damaged. The indexer makes it anew from its topic when it is started "
+            "again; so does `palate rebuild-index`"
+        )
 
     def _require_lock(self) -> None:
         if self._lock is None:
@@ -199,8 +246,12 @@ class LanceIndex:
 
     def _table(self, table: str) -> Any | None:
         # Opened anew each time: a table may have been dropped and made again by the writer.
+        return self._opened(self._database, table)
+
+    @staticmethod
+    def _opened(database: Any, table: str) -> Any | None:
         try:
-            return self._database.open_table(_file_name(table))
+            return database.open_table(_file_name(table))
         except ValueError as error:
             if "was not found" not in str(error):
                 raise VectorIndexError(f"table {table!r} cannot be opened: {error}") from error

@@ -103,7 +103,11 @@ class VectorRow:
 
 
 class VectorIndex(Protocol):
-    """Named tables of vectors, `items@<release>` and `profiles@<release>`. One writer."""
+    """Named tables of vectors, `items@<release>` and `profiles@<release>`. One writer.
+
+    All methods raise VectorIndexError for a table that cannot be read or written, and
+    VectorIndexUnavailable where that may pass: a full disk.
+    """
 
     def upsert(self, table: str, rows: Sequence[VectorRow]) -> None:
         """Insert or replace by id, in one table version. Creates the table at first use."""
@@ -142,7 +146,11 @@ class VectorIndex(Protocol):
         ...
 
     def drop(self, table: str) -> None:
-        """Remove the whole table; unknown names are ignored."""
+        """Remove the whole table, damaged or not; unknown names are ignored."""
+        ...
+
+    def verify(self, table: str) -> None:
+        """Raise VectorIndexError if the table is there and damaged."""
         ...
 
 

@@ -257,6 +257,32 @@ class MetricsSettings(Group):
     indexer_port: int = Field(19401, description="Indexer.")
 
 
+class LivenessSettings(Group):
+    """When a role counts as ended, hung or at a standstill."""
+
+    drain_s: float = Field(
+        25.0, gt=0, description="A role that is told to stop ends within this; `down` waits 30 s."
+    )
+    close_s: float = Field(
+        5.0, gt=0, description="A role whose work has failed, or told twice, ends within this."
+    )
+    hung_s: float = Field(
+        60.0,
+        gt=0,
+        description="A role whose event loop stands still for this is ended; a tracker with a "
+        "million users takes half a minute to look through a partition.",
+    )
+    away_s: float = Field(
+        10.0, gt=0, description="Not ready if Kafka has not answered for this: two late answers."
+    )
+    stalled_s: float = Field(
+        60.0,
+        gt=0,
+        description="Not ready if a partition with records to read has not moved for this; longer "
+        "than a rebalance or the slowest batch.",
+    )
+
+
 class Settings(BaseSettings):
     """The whole configuration; frozen once read."""
 
@@ -285,6 +311,7 @@ class Settings(BaseSettings):
     ranking: RankingSettings = RankingSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    liveness: LivenessSettings = LivenessSettings()
     train: TrainSettings = TrainSettings()
 
     @classmethod

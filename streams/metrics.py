@@ -75,6 +75,12 @@ class RoleMetrics(Metrics):
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
         ProcessCollector(registry=registry)
+        self.ready = self._gauge(
+            "palate_ready",
+            "1 with an empty reason while work is being done, else 0 with the reason, as /readyz "
+            "says it.",
+            "reason",
+        )
         self.lag = self._gauge(
             "palate_lag_records", "Records between the consumer and the end.", "topic", "partition"
         )
@@ -89,6 +95,11 @@ class RoleMetrics(Metrics):
             "Refused records whose dead letter Kafka refused too; the log says which.",
             "reason",
         )
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """What the role's /metrics shows."""
+        return self._registry
 
 
 class TrackerMetrics(RoleMetrics):

@@ -1,4 +1,4 @@
-"""What every role needs around its work: logging, signals, exit codes, health."""
+"""What every role needs around its work: logging, signals, an end within a limit, exit codes."""
 
 from __future__ import annotations
 
@@ -8,68 +8,186 @@ import logging
 import logging.config
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final, TypeVar
 
 import orjson
 import uvloop
-from aiohttp import web
-from prometheus_client import CollectorRegistry
+from aiokafka.errors import KafkaError
 
-from models.errors import PalateError, SettingsError, StackError
-from models.settings import Settings
-from streams.metrics import exposition
+from models.errors import PalateError, SettingsError
+from models.machine import remedy, told
+from models.settings import LivenessSettings, Settings
+from streams.health import Watch
 
 log = logging.getLogger(__name__)
 
 REPEAT_AFTER_S: Final = 30.0
 REMEMBERED: Final = 1_000  # different messages, so that memory stays bounded
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+CANCEL_S: Final = 1.0  # for what was cancelled to end
+T = TypeVar("T")
 PLAIN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
-def run_role(
-    name: str, settings: Settings, main: Callable[[asyncio.Event], Awaitable[None]]
-) -> None:
+Main = Callable[[asyncio.Event], Awaitable[None]]
+
+
+def run_role(name: str, settings: Settings, main: Main) -> None:
     """Run `main(stop)` until it returns. SIGTERM or SIGINT sets `stop`, a second one cancels.
 
-    Exits with 1 if `main` fails and with 2 if a setting is wrong: a PalateError in one line,
-    anything else, which is a defect, with its traceback.
+    `main` sets `stop` by itself when its work has ended (see `working`). From then on the process
+    ends within a limit, whatever hangs. Exits with 1 if `main` fails and with 2 if a setting is
+    wrong: an error on purpose or of the machine in one line, anything else, which is a defect,
+    with its traceback; with 4 if it did not close in time, with 5 if its event loop hung.
     """
     set_up_logging(settings)
     log.info("%s starts with settings %s", name, orjson.dumps(settings.printable()).decode())
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_done(main))
-    except PalateError as error:
-        log.error("%s stops: %s", name, error)
-        sys.exit(2 if isinstance(error, SettingsError) else 1)
-    except asyncio.CancelledError:
-        log.error("%s was told to stop a second time and did not drain", name)
-        sys.exit(1)
-    except Exception:
-        log.exception("%s stops because of a defect", name)
-        sys.exit(1)
+    before = set(threading.enumerate())
+    with Watch(name, settings.liveness) as watch:
+        code = _live(name, main, watch, settings.liveness)
+        for thread in set(threading.enumerate()) - before:
+            if not thread.daemon:
+                thread.join()  # the interpreter would wait for it, but without a limit
+    if code:
+        sys.exit(code)
     log.info("%s has stopped", name)
 
 
-async def _until_done(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    stop = asyncio.Event()
-    task = asyncio.ensure_future(main(stop))
+def _live(name: str, main: Main, watch: Watch, limits: LivenessSettings) -> int:
+    """The role's whole life; its exit code."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_Life(name, main, watch, limits).run())
+    except PalateError as error:
+        log.error("%s stops: %s", name, error)
+        return 2 if isinstance(error, SettingsError) else 1
+    except asyncio.CancelledError:
+        log.error("%s was told to stop a second time and did not drain", name)
+        return 1
+    except OSError as error:
+        log.error("%s stops: %s", name, told(error), exc_info=remedy(error) is None)
+        return 1
+    except Exception:
+        log.exception("%s stops because of a defect", name)
+        return 1
+    return 0
 
-    def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
-            task.cancel()
-        log.info("%s: draining", number.name)
+
+class _Life:
+    """One run of `main`, with what may end it."""
+
+    def __init__(self, name: str, main: Main, watch: Watch, limits: LivenessSettings) -> None:
+        self._name, self._main, self._watch, self._limits = name, main, watch, limits
+        self._stop = asyncio.Event()
+        self._signals = 0
+        self._failure: BaseException | None = None  # that nobody was there to take
+
+    async def run(self) -> None:
+        """Raises what ended the work."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._on_unhandled)
+        beside = [asyncio.create_task(self._watch.beat()), asyncio.create_task(self._closing())]
+        # Not loop.add_signal_handler: a handler of Python's own also runs while the loop hangs.
+        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        self._work = asyncio.ensure_future(self._main(self._stop))
+        try:
+            await asyncio.wait({self._work})
+            self._work.result()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._watch.close_within(self._limits.close_s)
+            for task in beside:
+                task.cancel()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def _closing(self) -> None:
+        """Work that has ended by itself has little to finish: the rest is read again."""
+        await self._stop.wait()
+        if not self._signals:
+            self._watch.close_within(self._limits.close_s)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        again = self._signals > 1
+        self._watch.close_within(self._limits.close_s if again else self._limits.drain_s)
+        self._loop.call_soon_threadsafe(self._told_to_stop, number, again)
+
+    def _told_to_stop(self, number: int, again: bool) -> None:
+        log.info("%s: draining", signal.Signals(number).name)
+        self._stop.set()
+        if again:
+            self._work.cancel()
+
+    def _on_unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What a callback or a forgotten task raised: work has ended that somebody counts on.
+
+        Of the Kafka client it is not: it leaves behind tasks that failed while a broker was away.
+        """
+        error = context.get("exception")
+        log.error("nobody took: %s", context.get("message"), exc_info=error)
+        if isinstance(error, Exception) and not isinstance(error, (KafkaError, OSError)):
+            self._failure = self._failure or error
+            self._stop.set()
+
+
+@contextmanager
+def working(name: str, stop: asyncio.Event) -> Iterator[None]:
+    """For the work of a role: when it ends, it is said why, and `stop` is set.
+
+    Whatever closing does after that, the role is not ready any more, and ends within a limit.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise
+    except PalateError as error:
+        log.error("the work of the %s has ended, it closes: %s", name, error)
+        raise
+    except Exception:
+        log.exception("the work of the %s has ended, it closes", name)
+        raise
+    finally:
         stop.set()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
+
+async def until_stopped(
+    stop: asyncio.Event, *work: Coroutine[Any, Any, T], grace_s: float = 0.0
+) -> T | None:
+    """What the first of `work` to end returns, or None if `stop` is set first.
+
+    Raises what the first one raised. After `stop` the first of `work` has `grace_s` to end by
+    itself; what is left then is cancelled.
+    """
+    stopping = asyncio.create_task(stop.wait())
+    tasks = [asyncio.create_task(one) for one in work]
     try:
-        await task
+        done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping in done and grace_s:
+            await asyncio.wait(tasks[:1], timeout=grace_s)
+        ended = [task for task in tasks if task.done()]
+        results = [task.result() for task in ended]  # of all: each may have failed
+        return results[0] if results else None
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        stopping.cancel()
+        await cancelled(tasks)
+
+
+async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel the tasks and wait a moment for it: a library may swallow it, for ever."""
+    left = [task for task in tasks if not task.done()]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=CANCEL_S)
+    for task in left:
+        if task.done() and not task.cancelled() and task.exception() is not None:
+            log.warning("while it was cancelled: %r", task.exception())
 
 
 def spare_the_collector() -> None:
@@ -160,53 +278,3 @@ class QuietRepeats(logging.Filter):
             self._last.clear()
         self._last[key] = record.created
         return True
-
-
-class HealthServer:
-    """Serves /metrics, /healthz (the event loop runs) and /readyz (503 with the reason if not)."""
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        registry: CollectorRegistry,
-        ready: Callable[[], str | None],
-    ) -> None:
-        self._host, self._port = host, port
-        self._registry, self._ready = registry, ready
-        self._runner: web.AppRunner | None = None
-
-    async def start(self) -> None:
-        """Listen. Raises StackError if the port is taken."""
-        app = web.Application()
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self._host, self._port).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise StackError(
-                f"cannot serve metrics on {self._host}:{self._port} ({error.strerror or error}); "
-                "stop what uses that port or choose another (PALATE_METRICS__…_PORT)"
-            ) from error
-        self._runner = runner
-
-    async def stop(self) -> None:
-        """Stop listening; may be called twice."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-    async def _metrics(self, _: web.Request) -> web.Response:
-        body, content_type = exposition(self._registry)
-        return web.Response(body=body, headers={"Content-Type": content_type})
-
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def _readyz(self, _: web.Request) -> web.Response:
-        reason = self._ready()
-        return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)

@@ -21,6 +21,7 @@ from streams.kafka import (
 )
 from streams.last_resort import attempted
 from streams.metrics import RoleMetrics
+from streams.reading import positions_of
 from streams.topics import existing_partitions
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,10 @@ class TopicFollower:
             error = None if self._task.cancelled() else self._task.exception()
             return f"{self.topic}: no longer followed: {error!r}"
         return None if self._caught_up.is_set() else f"{self.topic}: reading from the beginning"
+
+    async def positions(self) -> dict[TopicPartition, int]:
+        """The next offset to read, of each partition."""
+        return await positions_of(self._consumer) if self._task is not None else {}
 
     async def failed(self) -> None:
         """Wait until following ends, and raise what ended it; for a role to end with."""

@@ -36,7 +36,7 @@ def up(
     settings = load_settings(**({} if workers is None else {"workers": workers}))
     stack, console = Stack(settings), terminal()
     with live_parts(console, quiet=as_json) as say:
-        started = stack.start(say)
+        started = stack.start(say, wait=not foreground)  # who stays starts again what ends
     if as_json:
         print_json({"started": started, "running": stack.running()})
     else:

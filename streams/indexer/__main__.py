@@ -14,10 +14,11 @@ from models.ports import TextEmbedder
 from models.releases import FolderReleaseStore
 from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
+from streams.health import HealthServer
 from streams.indexer.embedders import Load
 from streams.indexer.role import Indexer
 from streams.metrics import IndexerMetrics
-from streams.service import HealthServer, run_role
+from streams.service import run_role, until_stopped
 from streams.topics import ensure_topics
 
 
@@ -30,17 +31,18 @@ def main() -> None:
 
 async def index(settings: Settings, stop: asyncio.Event) -> None:
     """Take the writer's lock, then serve health while indexing."""
-    registry = CollectorRegistry()
     with closing(writer(settings)) as vectors:
-        embedder = await asyncio.to_thread(load_embedder, settings)
+        embedder = await until_stopped(stop, asyncio.to_thread(load_embedder, settings))
+        if embedder is None:
+            return
         releases = FolderReleaseStore(settings.releases_dir)
-        metrics = IndexerMetrics(registry)
+        metrics = IndexerMetrics(CollectorRegistry())
         role = Indexer(settings, vectors, embedder, releases, metrics, folder_loader(settings))
         port = settings.metrics.indexer_port
-        health = HealthServer(settings.metrics.host, port, registry, role.not_ready)
-        await health.start()
+        health = HealthServer(settings.metrics.host, port, metrics, role.not_ready)
+        await health.start(stop)
         try:
-            await ensure_topics(settings)
+            await until_stopped(stop, ensure_topics(settings))
             await role.run(stop)
         finally:
             await health.stop()

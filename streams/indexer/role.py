@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from contextlib import AsyncExitStack
+from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
@@ -28,12 +29,15 @@ from streams.indexer.snapshots import Snapshots
 from streams.indexer.tables import Table
 from streams.kafka import producer, start_client
 from streams.metrics import IndexerMetrics
+from streams.reading import Offsets, Reading
 from streams.release_steps import announce
+from streams.service import cancelled, until_stopped, working
 from streams.serving_release import ServingRelease
 from streams.topic_follower import TopicFollower
 
 log = logging.getLogger(__name__)
 
+TURN_S: Final = 5.0  # for a keeper to end with the batch that it is at
 READY = {"items": "items-ready", "profiles": "profiles-ready"}  # step by topic
 NAMES = {"items": items_table, "profiles": profiles_table}  # of the tables, by topic
 
@@ -64,6 +68,8 @@ class Indexer:
         self._embedders = Embedders(settings, embedder, releases, load)
         self._releases = ServingRelease()
         self._follower = TopicFollower(settings, "releases", self._on_announcement, metrics)
+        self._watch = TopicWatch(settings, (*TOPICS, "releases"))
+        self._reading = Reading(settings, self._positions)
         self._news = asyncio.Event()  # something that `_arrange` or `_announce` looks at changed
         self._first: Release | None = None  # to be announced once its tables are whole
         self._kept: dict[str, Kept] = {}
@@ -83,29 +89,45 @@ class Indexer:
         Raises ReleaseError or VectorIndexError if it cannot.
         """
         self._from_scratch = from_scratch
-        await self._open()
-        snapshots = asyncio.create_task(Snapshots(self._settings, self._metrics).keep_fresh())
-        keeping = asyncio.create_task(self._keep(stop))
-        following = asyncio.create_task(self._follower.failed())
-        watch = TopicWatch(self._settings, (*TOPICS, "releases"))
-        watching = asyncio.create_task(watch.failed())
-        try:
-            await _first_to_end(keeping, snapshots, following, watching)
-        finally:
-            for task in (snapshots, following, watching, keeping):
-                task.cancel()
-            await asyncio.gather(snapshots, following, watching, keeping, return_exceptions=True)
-            await watch.stop()
-            await self._close()
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self._watch.stop)
+            with working("indexer", stop):
+                await until_stopped(stop, self._open(closing))
+                if not stop.is_set():
+                    await self._work(stop)
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        await until_stopped(
+            stop,
+            self._keep(stop),
+            Snapshots(self._settings, self._metrics).keep_fresh(),
+            self._follower.failed(),
+            self._watch.failed(),
+            self._reading.watch(),
+            grace_s=2 * TURN_S,
+        )
 
     def not_ready(self) -> str | None:
-        """None once a release serves and the topics are followed; else what is waited for."""
+        """None while a release serves and its topics are read; else what is waited for."""
+        kept = self._kept.get(self.release_id)
+        if kept is not None and kept.keeper.problem:
+            return kept.keeper.problem
         if self._first is not None or self._releases.id is None:
             return "items are being indexed for the first time"
-        return self._follower.not_ready
+        if kept is None or kept.running.done():
+            return f"the tables of release {self.release_id} are not kept"
+        standing = kept.keeper.standing_still(self._settings.liveness.stalled_s)
+        return self._follower.not_ready or standing or self._reading.not_ready
 
-    async def _open(self) -> None:
+    async def _positions(self) -> Offsets:
+        """Of the serving release: a candidate may be slow."""
+        followed = await self._follower.positions()
+        kept = self._kept.get(self.release_id)
+        return followed | await kept.keeper.positions() if kept else followed
+
+    async def _open(self, closing: AsyncExitStack) -> None:
         await self._follower.start()
+        closing.push_async_callback(self._follower.stop)
         await self._follower.caught_up()
         serving = self._releases.id
         known = self._store.ids()
@@ -113,6 +135,8 @@ class Indexer:
         # A release folder that was lost and made anew has another manifest: said again.
         self._first = release if serving is None or release.id not in known else None
         self._producer = await start_client(lambda: producer(self._settings))
+        closing.push_async_callback(self._producer.stop)
+        closing.push_async_callback(self._end_all)
         self._shared = Shared(
             settings=self._settings,
             metrics=self._metrics,
@@ -126,11 +150,9 @@ class Indexer:
         self._releases.on_record(record)
         self._news.set()
 
-    async def _close(self) -> None:
+    async def _end_all(self) -> None:
         for release_id in list(self._kept):
             await self._end(release_id)
-        await self._follower.stop()
-        await self._producer.stop()
 
     # -- which releases -------------------------------------------------------------------
 
@@ -146,8 +168,7 @@ class Indexer:
                 await self._news.wait()
         finally:
             stopping.cancel()
-        for kept in list(self._kept):
-            await self._end(kept)
+        await self._end_all()
 
     def _wanted(self) -> list[str]:
         """Ids of the releases to keep, the serving one first."""
@@ -213,7 +234,8 @@ class Indexer:
     async def _end(self, release_id: str) -> None:
         kept = self._kept.pop(release_id)
         kept.stop.set()
-        await asyncio.gather(kept.running, return_exceptions=True)
+        await asyncio.wait({kept.running}, timeout=TURN_S)
+        await cancelled([kept.running])
 
     async def _settle_ended(self) -> None:
         """A keeper that has failed: the role ends with it, unless another release serves."""
@@ -269,10 +291,3 @@ class Indexer:
             self._producer, self._settings, release_id, status, "indexer", detail=detail
         )
         self._releases.take(step)  # it is read back later, and changes nothing then
-
-
-async def _first_to_end(keeping: asyncio.Task[None], *beside: asyncio.Task[None]) -> None:
-    """Until keeping ends or one of the tasks beside it fails; raises what it raised."""
-    done, _ = await asyncio.wait({keeping, *beside}, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()

@@ -50,17 +50,34 @@ class Table:
         self._clock = clock
         self._writes = 0  # since the last optimization
         self._optimized_at = clock()
+        self._there = False  # once it was seen
 
     def exists(self) -> bool:
         """Whether anything was ever written to it."""
-        return self._index.version(self.name) > 0
+        self._there = self._index.version(self.name) > 0
+        return self._there
 
     def drop(self) -> None:
         """Remove the table."""
         self._index.drop(self.name)
+        self._there = False
+
+    def verify(self) -> None:
+        """Raises VectorIndexError if it is damaged, or gone."""
+        self._index.verify(self.name)
+        self._check_there()
+
+    def _check_there(self) -> None:
+        """A write would make it anew, silently, with what is written from now on."""
+        if self._there and self._index.version(self.name) == 0:
+            raise VectorIndexError(
+                f"table {self.name!r} of the vector index is gone, its folder was deleted; the "
+                "indexer makes it anew from its topic when it is started again"
+            )
 
     def write(self, changes: Sequence[Change]) -> None:
         """Make the changes durable and visible; what is there already is not written again."""
+        self._check_there()
         known = self._index.get(self.name, [change.id for change in changes])
         planned = plan([self._sound(change) for change in changes], known)
         copied = self._copied(planned.to_embed)
@@ -77,6 +94,7 @@ class Table:
             self._metrics.write_latency.labels(self._topic).observe(time.perf_counter() - started)
         self._metrics.rows.labels(self._topic, "upserted").inc(len(rows))
         self._metrics.rows.labels(self._topic, "removed").inc(len(planned.to_remove))
+        self._there = self._there or bool(rows)
         self._metrics.table_version.labels(self.name).set(self._index.version(self.name))
 
     def _sound(self, change: Change) -> Change:

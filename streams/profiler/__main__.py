@@ -14,7 +14,7 @@ from models.threads import wait_without_spinning
 from streams.profiler.kits import Sources
 from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps
-from streams.service import run_role
+from streams.service import run_role, until_stopped
 from streams.topics import ensure_topics
 
 
@@ -24,9 +24,10 @@ def main() -> None:
     settings = load_settings()
 
     async def write_profiles(stop: asyncio.Event) -> None:
-        deps = await asyncio.to_thread(load_deps, settings)
-        await ensure_topics(settings)
-        await Profiler(settings, deps, CollectorRegistry()).run(stop)
+        deps = await until_stopped(stop, asyncio.to_thread(load_deps, settings))
+        await until_stopped(stop, ensure_topics(settings))
+        if deps is not None:
+            await Profiler(settings, deps, CollectorRegistry()).run(stop)
 
     run_role("profiler", settings, write_profiles)
 

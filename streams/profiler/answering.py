@@ -55,7 +55,7 @@ class Answering:
         self._stored, self._serving, self.producer = stored, serving, producer
         self._backlog = Backlog()
         self._past_engine: set[str] = set()  # those of the users worked on
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], float] = {}  # since when (monotonic)
         self._failure: BaseException | None = None
         self.intake = Intake(settings, metrics, self._backlog.forget, replica)
 
@@ -123,6 +123,12 @@ class Answering:
         """Users whose request waits for room."""
         return len(self._backlog)
 
+    @property
+    def oldest_s(self) -> float:
+        """For how long the oldest piece of work has been under way; 0 if there is none."""
+        now = time.monotonic()
+        return max((now - since for since in self._tasks.values()), default=0.0)
+
     def raise_failure(self) -> None:
         """Raise what ended a piece of work that could not end: the broker refused the profile."""
         if self._failure is not None:
@@ -142,11 +148,11 @@ class Answering:
 
     def _begin(self, user_id: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = time.monotonic()
         task.add_done_callback(lambda done: self._end(user_id, done))
 
     def _end(self, user_id: str, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         self._past_engine.discard(user_id)
         self._backlog.release(user_id)
         if not task.cancelled() and task.exception() is not None:

@@ -24,6 +24,7 @@ from streams.kafka import (
 from streams.low_watermark import LowWatermark
 from streams.metrics import ProfilerMetrics
 from streams.profiler.replica import Replica
+from streams.reading import positions_of
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ TOPIC: Final = "profile-requests"
 POLL_MS: Final = 200
 POLL_RECORDS: Final = 200
 RETRY_S: Final = 0.5
+COMMIT_WITHIN_S: Final = 2.0  # the last commit
 REBALANCED: Final = (CommitFailedError, IllegalStateError)
 
 
@@ -63,7 +65,9 @@ class Intake(ConsumerRebalanceListener):
     async def stop(self) -> None:
         """Commit what is finished and leave the group; may be called twice."""
         if self._consumer is not None:
-            await self.commit()
+            with contextlib.suppress(TimeoutError):  # a broker that is away: they are read again
+                async with asyncio.timeout(COMMIT_WITHIN_S):
+                    await self.commit()
             await self._consumer.stop()
             self._consumer = None
 
@@ -112,6 +116,10 @@ class Intake(ConsumerRebalanceListener):
             log.warning("%s: offsets not committed yet: %r", self._topic, error)
             return
         self._committed |= moved
+
+    async def positions(self) -> dict[TopicPartition, int]:
+        """The next offset to fetch, of each partition that is ours."""
+        return await positions_of(self._client())
 
     @property
     def partitions(self) -> set[int]:

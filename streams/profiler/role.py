@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Final
@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from models.settings import Settings
 from streams.continuity import TopicWatch
+from streams.health import HealthServer
 from streams.kafka import producer, start_client
 from streams.metrics import ProfilerMetrics
 from streams.profiler.answering import Answering
@@ -21,14 +22,14 @@ from streams.profiler.repaying import Repaying
 from streams.profiler.replica import Replica
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.writing import Deps, Writer
-from streams.service import HealthServer, spare_the_collector
+from streams.reading import Offsets, Reading
+from streams.service import spare_the_collector, until_stopped, working
 from streams.serving_release import ServingRelease
 from streams.topic_follower import TopicFollower
 
-log = logging.getLogger(__name__)
-
 MOST_WAITING: Final = 2_000  # users; a request may be 100 KB
-DRAIN_S: Final = 20.0  # `palate down` kills after 30
+TURN_S: Final = 5.0  # a turn of the loop may take so long to end
+DRAINING: Final = 0.8  # of the time to drain; the rest is for leaving Kafka
 
 
 class Profiler:
@@ -37,7 +38,6 @@ class Profiler:
     def __init__(self, settings: Settings, deps: Deps, registry: CollectorRegistry) -> None:
         self._settings = settings
         self._deps = deps
-        self._registry = registry
         self._metrics = ProfilerMetrics(registry)
         self._stored = StoredProfiles(settings.profile.retry_after_s, settings.kafka.partitions)
         self._release = ServingRelease()
@@ -49,31 +49,54 @@ class Profiler:
         self._kit = ServingKit(self._kits, self._release)
         self._proving = Proving(settings, self._kits, self._release, self._replica)
         self._watch = TopicWatch(settings, ("profile-requests", "profiles", "releases"))
-        self._serving = False
+        self._reading = Reading(settings, self._positions)
+        self._answering: Answering | None = None  # once the group is joined
+        self._turned = time.monotonic()  # when requests were taken in last
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain. Raises what cannot be survived."""
+        """Serve until `stop` is set or the work ends, then drain. Raises what ended the work."""
         async with AsyncExitStack() as closing:
-            await self._serve_health(closing)
-            answering = await _unless(stop, self._start(closing))
-            if answering is None:
-                return
-            spare_the_collector()
-            self._serving = True
-            await self._serve(answering, stop)
-            await answering.drain(DRAIN_S)
+            with working("profiler", stop):
+                await self._serve_health(closing, stop)
+                answering = await until_stopped(stop, self._start(closing))
+                if answering is None:
+                    return
+                spare_the_collector()
+                self._answering = answering
+                background = self._background(answering)
+                await until_stopped(stop, self._serve(answering, stop), *background, grace_s=TURN_S)
+            await answering.drain(self._settings.liveness.drain_s * DRAINING)
 
     def not_ready(self) -> str | None:
         """Why requests are not being answered; None if they are."""
         if self._release.id is None:
             return "waiting for a release to be served"
         follower = self._profiles.not_ready or self._releases.not_ready
-        return self._kit.problem or follower or (None if self._serving else "joining the group")
+        return self._kit.problem or follower or self._standing_still()
 
-    async def _serve_health(self, closing: AsyncExitStack) -> None:
+    def _standing_still(self) -> str | None:
+        if self._answering is None:
+            return "joining the group"
+        limits, profile = self._settings.liveness, self._settings.profile
+        if time.monotonic() - self._turned > limits.stalled_s:
+            return "requests are not taken in"
+        # All tries of a call, and as long again behind others in a batch.
+        longest = 3 * profile.timeout_s + limits.stalled_s
+        if self._answering.oldest_s > longest:
+            return f"a request has been worked on for more than {longest:g} s"
+        return self._reading.not_ready
+
+    async def _positions(self) -> Offsets:
+        """While as many requests wait as may, none are fetched, and that is as it should be."""
+        followed = await self._releases.positions() | await self._profiles.positions()
+        if self._answering is None or self._answering.waiting >= MOST_WAITING:
+            return followed
+        return followed | await self._answering.intake.positions()
+
+    async def _serve_health(self, closing: AsyncExitStack, stop: asyncio.Event) -> None:
         metrics = self._settings.metrics
-        health = HealthServer(metrics.host, metrics.profiler_port, self._registry, self.not_ready)
-        await health.start()
+        health = HealthServer(metrics.host, metrics.profiler_port, self._metrics, self.not_ready)
+        await health.start(stop)
         closing.push_async_callback(health.stop)
 
     async def _start(self, closing: AsyncExitStack) -> Answering:
@@ -102,21 +125,13 @@ class Profiler:
         return answering
 
     async def _serve(self, answering: Answering, stop: asyncio.Event) -> None:
-        background = [asyncio.create_task(work) for work in self._background(answering)]
-        try:
-            while not stop.is_set():
-                for record in await answering.intake.fetch(full=answering.waiting >= MOST_WAITING):
-                    await answering.take_in(record)
-                answering.dispatch()
-                await answering.intake.commit()  # 5. a restart begins at the lowest unfinished
-                answering.raise_failure()
-                for task in background:
-                    if task.done():
-                        task.result()
-        finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+        while not stop.is_set():
+            self._turned = time.monotonic()
+            for record in await answering.intake.fetch(full=answering.waiting >= MOST_WAITING):
+                await answering.take_in(record)
+            answering.dispatch()
+            await answering.intake.commit()  # 5. a restart begins at the lowest unfinished
+            answering.raise_failure()
 
     def _background(self, answering: Answering) -> list[Coroutine[Any, Any, None]]:
         following = [
@@ -125,21 +140,10 @@ class Profiler:
             self._watch.failed(),
             self._kit.follow(),
             self._proving.run(answering.producer),
+            self._reading.watch(),
         ]
         engine = self._writer.engine
         if engine is None:
             return following
         repaying = Repaying(self._settings, engine, self._stored, answering, self._metrics)
         return [*following, engine.watch(), repaying.run()]
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, Answering]) -> Answering | None:
-    """What `work` returns, or None if `stop` is set first; `work` is cancelled then."""
-    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        working.cancel()
-        stopping.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from prometheus_client import CollectorRegistry
 
 from models.settings import load_settings
+from streams.health import HealthServer
 from streams.metrics import RecorderMetrics
 from streams.recorder.parity_watch import watch_parity
 from streams.recorder.role import Recorder
-from streams.service import HealthServer, run_role
+from streams.service import cancelled, run_role, until_stopped
 from streams.topics import ensure_topics
 
 
 def main() -> None:
     """Record until SIGTERM."""
     settings = load_settings()
-    registry = CollectorRegistry()
-    metrics = RecorderMetrics(registry)
+    metrics = RecorderMetrics(CollectorRegistry())
     recorder = Recorder(settings, metrics)
-    health = HealthServer(
-        settings.metrics.host, settings.metrics.recorder_port, registry, recorder.not_ready
-    )
+    metrics_at = settings.metrics
+    health = HealthServer(metrics_at.host, metrics_at.recorder_port, metrics, recorder.not_ready)
 
     async def record(stop: asyncio.Event) -> None:
-        await health.start()
+        await health.start(stop)
         parity = asyncio.create_task(watch_parity(settings, metrics))
         try:
-            await ensure_topics(settings)
+            await until_stopped(stop, ensure_topics(settings))
             await recorder.run(stop)
         finally:
-            parity.cancel()
-            with contextlib.suppress(asyncio.CancelledError):  # we have just cancelled it
-                await parity
+            await cancelled([parity])
             await health.stop()
 
     run_role("recorder", settings, record)

@@ -40,6 +40,8 @@ async def watch_parity(settings: Settings, metrics: RecorderMetrics) -> None:
             positions = await _check_from(positions, settings, metrics)
         except (PalateError, OSError) as error:
             log.warning("parity was not checked: %s", error)
+        except Exception:  # it watches: recording goes on without it
+            log.exception("parity was not checked because of a defect")
         took = time.monotonic() - began
         await asyncio.sleep(max(settings.log.parity_every_s, took * REST_PER_WORK))
 

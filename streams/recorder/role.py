@@ -23,13 +23,16 @@ from streams.event_log.manifest import Manifest
 from streams.event_log.repair import apart, repair, set_apart
 from streams.kafka import consumer, group_id, readable_end, start_client, until_answered
 from streams.metrics import RecorderMetrics
+from streams.reading import Offsets, Reading, positions_of
 from streams.recorder.backfill import Backfill
 from streams.recorder.rows import Buffer, Judge
+from streams.service import until_stopped, working
 
 log = logging.getLogger(__name__)
 
 POLL_MS: Final = 200
 SLICE: Final = 500  # records decoded between two turns of the event loop: heartbeats go on
+TURN_S: Final = 5.0  # for the batch that is being written to end
 ANSWER_WITHIN_S: Final = 5.0  # a broker that is away must not keep the role from stopping
 Batches = dict[TopicPartition, list[ConsumerRecord]]
 
@@ -51,32 +54,63 @@ class Recorder(ConsumerRebalanceListener):
         self._backfill = Backfill(settings, self._log, metrics)
         self._upkeep: asyncio.Task[None] | None = None
         self._upkept_at = time.monotonic()
-        self._consumer: AIOKafkaConsumer
+        self._turned = time.monotonic()  # when the last turn of the loop began
+        self._reading = Reading(settings, self._positions)
+        self._consumer: AIOKafkaConsumer | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop`, then write what is held. Raises TopicError (property 7)."""
-        self._consumer = await start_client(self._new_consumer)
-        topics = [self._settings.topic(topic) for topic in LOGGED_TOPICS]
-        self._consumer.subscribe(topics, listener=self)
         try:
-            while not stop.is_set():
-                await self._open_assigned()
-                await self._take(await self._poll())
-                await self._flush(self._due())
-                await self._watch_when_due()
-                await self._upkeep_when_due()
+            with working("recorder", stop):
+                await until_stopped(stop, self._open())
+                if not stop.is_set():
+                    recording = self._record(stop)
+                    await until_stopped(stop, recording, self._reading.watch(), grace_s=TURN_S)
             await self._flush(list(self._buffers))
         finally:
-            await self._consumer.stop()
+            if self._consumer is not None:
+                await self._consumer.stop()
             await self._end_upkeep()
             await self._watch.stop()
 
+    async def _open(self) -> None:
+        self._consumer = await start_client(self._new_consumer)
+        topics = [self._settings.topic(topic) for topic in LOGGED_TOPICS]
+        self._client.subscribe(topics, listener=self)
+
+    async def _record(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self._turned = time.monotonic()
+            await self._open_assigned()
+            await self._take(await self._poll())
+            await self._flush(self._due())
+            await self._watch_when_due()
+            await self._upkeep_when_due()
+
     def not_ready(self) -> str | None:
-        """None once all assigned partitions are recorded; else what is waited for."""
+        """None while all assigned partitions are recorded; else what is waited for."""
         if self._assigned is None:
             return "no partitions assigned yet"
         missing = self._assigned - self._buffers.keys()
-        return f"{len(missing)} partitions not opened yet" if missing else None
+        if missing:
+            return f"{len(missing)} partitions not opened yet"
+        limit = self._settings.liveness.stalled_s
+        if time.monotonic() - self._turned > limit:
+            return f"a batch takes longer than {limit:g} s to record"
+        return self._reading.not_ready
+
+    async def _positions(self) -> Offsets:
+        """Where a topic was made anew, more is recorded than can be fetched of it."""
+        fetched = await positions_of(self._client)
+        return {
+            place: max(buffer.next, fetched.get(place, 0))
+            for place, buffer in self._buffers.items()
+        }
+
+    @property
+    def _client(self) -> AIOKafkaConsumer:
+        assert self._consumer is not None, "used before it has connected"
+        return self._consumer
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         group = group_id(self._settings, "recorder")
@@ -109,7 +143,7 @@ class Recorder(ConsumerRebalanceListener):
                 self._topic_ids.get(partition.topic), beginnings[partition], ends[partition]
             )
             buffer = await self._opened(partition, present)
-            self._consumer.seek(partition, buffer.next)
+            self._client.seek(partition, buffer.next)
             self._buffers[partition] = buffer
             self._metrics.lag.labels(*_labels(self._bare(partition))).set(
                 ends[partition] - buffer.next
@@ -122,8 +156,8 @@ class Recorder(ConsumerRebalanceListener):
         asked = list(partitions)
 
         async def ask() -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-            beginnings = await self._consumer.beginning_offsets(asked)
-            return beginnings, await self._consumer.end_offsets(asked)
+            beginnings = await self._client.beginning_offsets(asked)
+            return beginnings, await self._client.end_offsets(asked)
 
         return await until_answered("looking up offsets", ask)
 
@@ -169,7 +203,7 @@ class Recorder(ConsumerRebalanceListener):
     # Records into buffers.
 
     async def _poll(self) -> Batches:
-        return await until_answered("reading", lambda: self._consumer.getmany(timeout_ms=POLL_MS))
+        return await until_answered("reading", lambda: self._client.getmany(timeout_ms=POLL_MS))
 
     async def _take(self, batches: Batches) -> None:
         for partition, records in batches.items():
@@ -220,7 +254,7 @@ class Recorder(ConsumerRebalanceListener):
                 buffer.add(record, self._judge, now)
 
     def _observe_lag(self, partition: TopicPartition, buffer: Buffer) -> None:
-        end = readable_end(self._consumer, partition)
+        end = readable_end(self._client, partition)
         if end is not None and partition in self._buffers:
             self._metrics.lag.labels(*_labels(self._bare(partition))).set(max(0, end - buffer.next))
 
@@ -274,7 +308,7 @@ class Recorder(ConsumerRebalanceListener):
     async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                await self._consumer.commit(offsets)
+                await self._client.commit(offsets)
         except (KafkaError, TimeoutError) as error:  # nothing rests on it: the log says where
             log.info("offsets not committed: %r", error)
 

@@ -16,13 +16,11 @@ from streams.tracker.role import TrackerRole
 def main() -> None:
     """Run one tracker worker until SIGTERM."""
     settings = load_settings()
-    registry = CollectorRegistry()
     role = TrackerRole(
         settings,
         worker=int(os.environ.get("PALATE_WORKER", "0")),
         index=LanceIndex(settings.lancedb_uri),
-        metrics=TrackerMetrics(registry),
-        registry=registry,
+        metrics=TrackerMetrics(CollectorRegistry()),
     )
     run_role("tracker", settings, role.run)
 

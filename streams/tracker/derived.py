@@ -85,6 +85,7 @@ class Derived:
         self._last: Shelf | None = None  # of the release that served when it was refreshed last
         self._versions: dict[str, int] = {}  # of the tables that the shelves were read from
         self._snapshot: Cooccurrence | None = None
+        self.problem: str | None = None  # why the views could not be read at the last look
 
     @property
     def shelf(self) -> Shelf | None:
@@ -109,8 +110,11 @@ class Derived:
         while True:
             try:
                 await asyncio.to_thread(self.refresh)
+                self.problem = None
             except (PalateError, OSError, RuntimeError, ValueError) as error:
-                log.warning("derived views are not readable now, the last ones stay: %s", error)
+                if str(error) != self.problem:  # said once
+                    log.warning("derived views are not readable now, the last ones stay: %s", error)
+                self.problem = str(error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.ranking.refresh_s):
                     await self.release.change()

@@ -18,16 +18,17 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from itertools import chain, groupby
 from typing import TypeVar
 
 import faust
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP, EventT, StreamT
-from prometheus_client import CollectorRegistry
 
-from models.errors import PartitionLost, TopicError, VectorIndexError
+from models.errors import PartitionLost, StackError, TopicError, VectorIndexError
 from models.ports import VectorIndex
 from models.schemas import Interaction, Profile, ProfileEdit
 from models.settings import Settings
@@ -43,10 +44,12 @@ from streams.codec import (
     forwarded_headers,
 )
 from streams.continuity import Kept, Present, TopicWatch, check_continuity
+from streams.health import HealthServer
 from streams.kafka import RETRY_S
 from streams.last_resort import attempted, failure
 from streams.metrics import TrackerMetrics
-from streams.service import HealthServer, spare_the_collector
+from streams.reading import Offsets, Reading
+from streams.service import spare_the_collector, until_stopped, working
 from streams.topic_follower import TopicFollower
 from streams.topics import ensure_changelog, ensure_topics
 from streams.tracker.app import (
@@ -98,7 +101,6 @@ class TrackerRole:
         worker: int,
         index: VectorIndex,
         metrics: TrackerMetrics,
-        registry: CollectorRegistry,
     ) -> None:
         self.settings, self.metrics = settings, metrics
         self.app = create_app(settings, worker)
@@ -126,38 +128,75 @@ class TrackerRole:
         self.lost_letters: set[tuple[str, int, int]] = set()
         self.lags: dict[int, int] = {}  # records behind, by partition of interactions
         port = settings.metrics.tracker_port + worker
-        self.health = HealthServer(settings.metrics.host, port, registry, self._not_ready)
+        self.health = HealthServer(settings.metrics.host, port, metrics, self._not_ready)
+        self.reading = Reading(settings, self._positions)
+        self.at_work: dict[str, float] = {}  # agent → since when it has been at its batch
         self._declare_agents()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set, then drain."""
+        """Run until `stop` is set or the work ends, then drain."""
+        async with AsyncExitStack() as closing:
+            with working("tracker", stop):
+                await self.health.start(stop)
+                closing.push_async_callback(self.health.stop)
+                await until_stopped(stop, self._start(closing))
+                if not stop.is_set():
+                    spare_the_collector()
+                    await self._until_stopped(stop)
+
+    async def _start(self, closing: AsyncExitStack) -> None:
         await ensure_topics(self.settings)
         self.partitions.start(await ensure_changelog(self.settings))
-        await self.health.start()
+        closing.push_async_callback(self.partitions.stop)
+        closing.push_async_callback(self.watch.stop)
         for follower in self.followers:
             await follower.start()
+            closing.push_async_callback(follower.stop)
             await follower.caught_up()
+        closing.push_async_callback(self.gaps.stop)
         self.app.finalize()
         read_again_from_commits(self.app)
         leave_stuck_streams_to_readiness(self.app)
         self.app.on_partitions_revoked.connect(self._on_revoked)
         self.app.on_rebalance_complete.connect(self._on_assigned)
+        closing.push_async_callback(self.app.stop)
+        closing.push_async_callback(self.partitions.leave)
         await self.app.start()
-        spare_the_collector()
-        try:
-            await self._until_stopped(stop)
-        except Exception:
-            log.exception("the tracker stops")
-            raise
-        finally:
-            await self._drain()
 
     def _not_ready(self) -> str | None:
+        if self.app.should_stop:
+            return f"Faust's app has ended: {self.app.crash_reason!r}"
         if not self.assigned or not self.partitions.complete:
             return "state is being recovered"
         if self.derived.shelf is None:
-            return "no release is serving yet"
-        return next(filter(None, (follower.not_ready for follower in self.followers)), None)
+            return self.derived.problem or "no release is serving yet"
+        following = (follower.not_ready for follower in self.followers)
+        return next(filter(None, following), None) or self._standing_still()
+
+    def _standing_still(self) -> str | None:
+        before = time.monotonic() - self.settings.liveness.stalled_s
+        stuck = [name for name, since in self.at_work.items() if since < before]
+        if stuck:
+            return f"a batch of {stuck[0]} takes longer than {self.settings.liveness.stalled_s:g} s"
+        return self.reading.not_ready
+
+    async def _positions(self) -> Offsets:
+        """Of what is fetched; `at_work` tells whether the agents take it."""
+        if not self.partitions.complete:
+            return {}
+        positions = {}
+        for tp in (tp for tp in self.app.consumer.assignment() if tp.topic in self.read_topics):
+            fetched = await self.app.consumer.position(tp) or 0
+            positions[TopicPartition(*tp)] = max(fetched, self._applied_until(tp))
+        for follower in self.followers:
+            positions |= await follower.positions()
+        return positions
+
+    def _applied_until(self, tp: TP) -> int:
+        """More than is fetched where a topic was made anew: that reading begins again."""
+        interactions, edits = self.next_offsets.get(tp.partition, (0, 0))
+        offsets = {"interactions": interactions, "profile-edits": edits}
+        return offsets.get(tp.topic.removeprefix(self.settings.kafka.prefix), 0)
 
     def _followers(self) -> list[TopicFollower]:
         derived = self.derived
@@ -167,37 +206,30 @@ class TrackerRole:
         ]
 
     async def _until_stopped(self, stop: asyncio.Event) -> None:
-        loops = [
+        await until_stopped(
+            stop,
             self._every(self.settings.ranking.tick_s, self._serve),
             self._every(self.settings.trigger.tick_s, self._ask),
             self._every(TICK_S, self._move),
             self._every(self.settings.trigger.silent_check_s, self._look_for_silent),
             self.derived.keep_fresh(),
+            self.reading.watch(),
             *(follower.failed() for follower in self.followers),
             self.partitions.failed(),
             self.watch.failed(),
             self.app.wait_until_stopped(),
-            stop.wait(),
-        ]
-        tasks = [asyncio.ensure_future(loop) for loop in loops]
-        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-        for task in done:
-            task.result()
-        if self.app.crashed:
-            raise self.app.crash_reason
+        )
+        if not stop.is_set():
+            raise self._end_of_faust()
 
-    async def _drain(self) -> None:
-        await self.partitions.leave()
-        await self.app.stop()
-        await self.partitions.stop()
-        await self.gaps.stop()
-        await self.watch.stop()
-        for follower in self.followers:
-            await follower.stop()
-        await self.health.stop()
+    def _end_of_faust(self) -> Exception:
+        reason = self.app.crash_reason
+        if isinstance(reason, Exception):
+            return reason
+        return StackError(
+            f"Faust's app has ended by itself ({reason!r}); started again, the tracker goes on "
+            "from its state"
+        )
 
     @staticmethod
     async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -222,13 +254,17 @@ class TrackerRole:
             "profiles": self._on_profiles,
             "profile-edits": self._on_edits,
         }
+        self.read_topics = {self.settings.topic(name) for name in topics}
         for name, work in topics.items():
             self._declare_agent(name, work)
 
     def _declare_agent(self, name: str, work: Work) -> None:
         async def agent(stream: StreamT) -> None:
             async for events in batches(self.app, stream):
-                acknowledge(await self._guarded(work, events))  # 4.
+                self.at_work[name] = time.monotonic()
+                done = await self._guarded(work, events)
+                del self.at_work[name]
+                acknowledge(done)  # 4.
 
         self.app.agent(raw_topic(self.app, self.settings, name), name=name)(agent)
 

@@ -132,3 +132,21 @@ def test_a_signal_during_a_start_waits_until_the_pid_is_noted(make, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         background.start()
     assert background.process() is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "2026-11-21 04:00:00,123 ERROR streams.service: tracker stops: oh",
+            "streams.service: tracker stops: oh",
+        ),
+        ('{"level":"ERROR","message":"tracker stops: oh"}', "tracker stops: oh"),
+        ("ZeroDivisionError: oh", "ZeroDivisionError: oh"),
+    ],
+)
+def test_the_last_words_are_what_was_said_last(line: str, words: str, make: Make) -> None:
+    part = make(f"print({line!r}, flush=True)")
+    part.start()
+    until(lambda: part.process() is None)
+    assert part.last_words() == words

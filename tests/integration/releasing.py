@@ -208,13 +208,11 @@ async def indexing(
 @asynccontextmanager
 async def tracking(settings: Settings) -> AsyncIterator[TrackerRole]:
     """A tracker that reads the same LanceDB."""
-    registry = CollectorRegistry()
     role = TrackerRole(
         settings,
         worker=0,
         index=LanceIndex(settings.lancedb_uri),
-        metrics=TrackerMetrics(registry),
-        registry=registry,
+        metrics=TrackerMetrics(CollectorRegistry()),
     )
     async with _running(role.run):
         yield role

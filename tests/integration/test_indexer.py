@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from models.errors import VectorIndexError
 from models.fakes import HashEmbedder
 from models.lance_index import LanceIndex
 from models.ports import VectorRow
@@ -70,12 +73,17 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.05)
 
 
+def indexer(settings: Settings, writer: LanceIndex) -> Indexer:
+    """One with a small embedder."""
+    store = FolderReleaseStore(settings.releases_dir)
+    return Indexer(settings, writer, HashEmbedder(), store, IndexerMetrics(CollectorRegistry()))
+
+
 @asynccontextmanager
 async def indexing(settings: Settings) -> AsyncIterator[LanceIndex]:
-    """An indexer of this process with a small embedder; yields a reader of its index."""
+    """An indexer of this process; yields a reader of its index."""
     writer = LanceIndex(settings.lancedb_uri, writer=True)
-    store = FolderReleaseStore(settings.releases_dir)
-    role = Indexer(settings, writer, HashEmbedder(), store, IndexerMetrics(CollectorRegistry()))
+    role = indexer(settings, writer)
     stop = asyncio.Event()
     task = asyncio.create_task(role.run(stop))
     try:
@@ -214,3 +222,69 @@ def test_kill_9_loses_nothing_and_a_second_indexer_is_refused(
 
 def label(reader: LanceIndex) -> str:
     return str(reader.get(ITEMS, ["i001"])["i001"].attributes["label"])
+
+
+class FullDisk(LanceIndex):
+    """One whose disk is full while `full` is set."""
+
+    full = False
+
+    def upsert(self, table: str, rows: Sequence[VectorRow]) -> None:
+        if self.full:
+            raise self.explained(table, OSError(errno.ENOSPC, "No space left on device"))
+        super().upsert(table, rows)
+
+
+def test_a_full_disk_is_waited_for_and_said(settings: Settings) -> None:
+    async def scenario() -> None:
+        writer = FullDisk(settings.lancedb_uri, writer=True)
+        role, stop = indexer(settings, writer), asyncio.Event()
+        task = asyncio.create_task(role.run(stop))
+        await until(lambda: role.not_ready() is None)
+        writer.full = True
+        await send(settings, "items", items(["a", "b"]))
+        await until(lambda: "make room on that disk" in (role.not_ready() or ""))
+        writer.full = False
+        await until(lambda: role.not_ready() is None)
+        await until(lambda: writer.ids(ITEMS) == {"a", "b"})
+        stop.set()
+        await task
+        writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_deleted_under_the_indexer_ends_it_and_is_made_anew_whole(
+    settings: Settings,
+) -> None:
+    async def scenario() -> None:
+        writer = LanceIndex(settings.lancedb_uri, writer=True)
+        task = asyncio.create_task(indexer(settings, writer).run(asyncio.Event()))
+        await send(settings, "items", items(["a", "b"]))
+        await until(lambda: writer.ids(ITEMS) == {"a", "b"})
+        shutil.rmtree(settings.lancedb_uri)
+        await send(settings, "items", items(["c"]))
+        with pytest.raises(VectorIndexError, match="is gone"):
+            await asyncio.wait_for(task, DEADLINE_S)
+        writer.close()
+        async with indexing(settings) as reader:
+            await until(lambda: reader.ids(ITEMS) == {"a", "b", "c"})
+
+    asyncio.run(scenario())
+
+
+def test_a_damaged_table_is_made_anew_at_the_start(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with indexing(settings) as reader:
+            await send(settings, "items", items(["a", "b"]))
+            await until(lambda: reader.ids(ITEMS) == {"a", "b"})
+        for path in Path(settings.lancedb_uri).glob("items*/data/*.lance"):
+            path.write_bytes(path.read_bytes()[:50])
+        async with indexing(settings) as reader:
+            await until(lambda: reader.version(ITEMS) > 0 and "made anew" in caplog.text)
+            await until(lambda: reader.ids(ITEMS) == {"a", "b"})
+
+    asyncio.run(scenario())
+    assert "items.base-0.lance): " in caplog.text

@@ -126,7 +126,7 @@ async def wired(settings: Settings):
 async def tracking(settings: Settings, index: MemoryIndex, worker: int = 0):
     registry = CollectorRegistry()
     metrics = TrackerMetrics(registry)
-    role = TrackerRole(settings, worker=worker, index=index, metrics=metrics, registry=registry)
+    role = TrackerRole(settings, worker=worker, index=index, metrics=metrics)
     stop = asyncio.Event()
     running = asyncio.create_task(role.run(stop))
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.errors import VectorIndexError
+from models.errors import VectorIndexError, VectorIndexUnavailable
 from models.lance_index import LanceIndex
 from models.ports import VectorRow
 
@@ -96,3 +96,50 @@ def test_a_large_table_gets_an_index_and_still_finds_new_rows(tmp_path: Path) ->
 
 def _on_disk(folder: Path, text: bytes) -> bool:
     return any(text in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+# -- damage, and a machine that refuses --------------------------------------------------------
+
+
+def damage(folder: Path, files: str, left: int) -> None:
+    """Cut the files down to this many bytes."""
+    found = [path for path in folder.rglob(files) if path.is_file()]
+    assert found
+    for path in found:
+        with path.open("r+b") as file:
+            file.truncate(left)
+
+
+@pytest.mark.parametrize(
+    ("files", "left"), [("data/*.lance", 100), ("data/*.lance", 0), ("_versions/*.manifest", 10)]
+)
+def test_a_damaged_table_is_named_with_its_place_and_what_to_do(
+    tmp_path: Path, files: str, left: int
+) -> None:
+    index = LanceIndex(str(tmp_path), writer=True)
+    index.upsert("items@r", [VectorRow("a", np.ones(4, np.float32), "lamp", 0, {})])
+    index.verify("items@r")
+    damage(tmp_path, files, left)
+    reader = LanceIndex(str(tmp_path))
+    for read in (
+        lambda: index.verify("items@r"),
+        lambda: reader.newer_than("items@r", -1),
+        lambda: reader.get("items@r", ["a"]),
+    ):
+        with pytest.raises(VectorIndexError, match=r"items@r.*items\.r\.lance.*is damaged") as said:
+            read()
+        assert not isinstance(said.value, VectorIndexUnavailable)
+        assert ".rs:" not in str(said.value)
+    index.drop("items@r")
+    index.upsert("items@r", [VectorRow("b", np.ones(4, np.float32), "mug", 0, {})])
+    assert index.ids("items@r") == {"b"}
+
+
+def test_a_full_disk_is_no_damage_and_says_what_to_do(tmp_path: Path) -> None:
+    index = LanceIndex(str(tmp_path))
+    full = RuntimeError(
+        "lance error: LanceError(IO): No space left on device (os error 28), /x.rs:1:2"
+    )
+    said = index.explained("items@r", full)
+    assert isinstance(said, VectorIndexUnavailable)
+    assert str(said).endswith("No space left on device (os error 28); make room on that disk")

@@ -1,20 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
 import signal
-import socket
-from contextlib import asynccontextmanager
 
-import httpx
 import pytest
-from prometheus_client import CollectorRegistry, Counter
 
-from models.errors import SettingsError, StackError, TopicError
-from streams.service import HealthServer, JsonLines, QuietRepeats, TextLines, run_role
-from tests.conftest import free_ports
+from models.errors import SettingsError, TopicError
+from streams.service import JsonLines, QuietRepeats, TextLines, run_role, until_stopped
 
 
 @pytest.fixture
@@ -116,6 +112,78 @@ def test_a_role_runs_on_uvloop(run, make_settings):
     assert run(make_settings(), main)[0] == 0
 
 
+def test_a_full_disk_is_no_defect_and_says_what_to_do(run, make_settings):
+    full = OSError(errno.ENOSPC, "No space left on device", "/data/log/x.parquet")
+    code, lines = run(make_settings(), fail_with(full))
+    assert code == 1
+    assert "No space left on device at /data/log/x.parquet; make room on that disk" in lines[-1]
+    assert not any("Traceback" in line for line in lines)
+
+
+def test_what_a_forgotten_task_raises_ends_the_role(run, make_settings):
+    async def main(stop):
+        asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+        await stop.wait()
+
+    code, lines = run(make_settings(), main)
+    assert code == 1
+    assert lines[-1] == "ZeroDivisionError: division by zero"
+
+
+# -- waiting for the first of several ----------------------------------------------------------
+
+
+async def waiting():
+    await asyncio.Event().wait()
+
+
+async def failing():
+    raise ValueError("no")
+
+
+async def stubborn(seen):
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0.05)
+        seen.append("ended")
+
+
+def test_the_first_work_to_end_ends_the_waiting_and_its_error_is_raised():
+    async def run():
+        with pytest.raises(ValueError, match="no"):
+            await until_stopped(asyncio.Event(), waiting(), failing())
+
+    asyncio.run(run())
+
+
+def test_stopped_before_the_work_has_ended_gives_nothing_and_cancels_it():
+    seen = []
+
+    async def run():
+        stop = asyncio.Event()
+        stop.set()
+        return await until_stopped(stop, stubborn(seen), waiting())
+
+    assert asyncio.run(run()) is None
+    assert seen in (["ended"], [])  # begun or not, it is over
+
+
+def test_the_first_work_may_end_by_itself_after_a_stop():
+    async def run():
+        stop = asyncio.Event()
+
+        async def turn():
+            await stop.wait()
+            await asyncio.sleep(0.05)
+            return "done"
+
+        asyncio.get_running_loop().call_later(0.05, stop.set)
+        return await until_stopped(stop, turn(), waiting(), grace_s=30.0)
+
+    assert asyncio.run(run()) == "done"
+
+
 # -- log lines ---------------------------------------------------------------------------------
 
 
@@ -144,58 +212,3 @@ def test_the_kafka_client_says_a_thing_once_in_30_s():
 def test_other_loggers_may_repeat_themselves():
     quiet = QuietRepeats()
     assert all(quiet.filter(record("again", "streams.recorder")) for _ in range(3))
-
-
-# -- health ------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def health(ready, registry=None):
-    [port] = free_ports(1)
-    server = HealthServer("127.0.0.1", port, registry or CollectorRegistry(), ready)
-    await server.start()
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            yield client, port
-    finally:
-        await server.stop()
-        await server.stop()
-
-
-def test_readiness_follows_the_reason_while_health_does_not():
-    reasons = ["state is being recovered", None]
-
-    async def run():
-        async with health(lambda: reasons[0]) as (client, _):
-            before = await client.get("/readyz")
-            alive = await client.get("/healthz")
-            reasons.pop(0)
-            return before, alive, await client.get("/readyz")
-
-    before, alive, after = asyncio.run(run())
-    assert (before.status_code, before.text) == (503, "state is being recovered\n")
-    assert alive.status_code == 200
-    assert (after.status_code, after.text) == (200, "ready\n")
-
-
-def test_metrics_are_those_of_the_given_registry():
-    registry = CollectorRegistry()
-    Counter("palate_seen_total", "Seen.", registry=registry).inc(3)
-
-    async def run():
-        async with health(lambda: None, registry) as (client, _):
-            return await client.get("/metrics")
-
-    answer = asyncio.run(run())
-    assert "palate_seen_total 3.0" in answer.text
-    assert answer.headers["content-type"].startswith("text/plain; version=")
-
-
-def test_a_taken_port_is_named_with_the_setting():
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        server = HealthServer("127.0.0.1", port, CollectorRegistry(), lambda: None)
-        with pytest.raises(StackError, match=rf"127\.0\.0\.1:{port} .*PALATE_METRICS__"):
-            asyncio.run(server.start())

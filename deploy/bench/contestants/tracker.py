@@ -35,13 +35,11 @@ def main() -> None:
     from models.lance_index import LanceIndex  # after streams.tracker, which prepares numpy
 
     settings = load_settings()
-    registry = CollectorRegistry()
     role = CountedTracker(
         settings,
         worker=int(os.environ.get("PALATE_WORKER", "0")),
         index=LanceIndex(settings.lancedb_uri),
-        metrics=TrackerMetrics(registry),
-        registry=registry,
+        metrics=TrackerMetrics(CollectorRegistry()),
     )
     role.progress = Progress(Path(sys.argv[1]))
     run_role("tracker", settings, role.run)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from models.errors import VectorIndexError
 from models.fakes import HashEmbedder, MemoryIndex
 from models.ports import VectorRow, Vectors
 from models.schemas import Item, Profile, Sections
@@ -178,6 +179,19 @@ def test_a_vector_is_copied_from_a_table_of_the_same_embedder_for_the_same_text(
     assert embedder.texts == ["lamp", "mug", "jug", "tin"]
     assert index.get("items@s", ["a"])["a"].vector is not None
     assert index.ids("items@s") == {"a", "b", "c"}
+
+
+def test_a_table_that_is_gone_is_not_begun_anew_in_silence(
+    table: Table, index: MemoryIndex, embedder: CountingEmbedder
+) -> None:
+    """What was written before would be missing, for its offsets are committed."""
+    table.write([Change("a", "lamp")])
+    index.drop("items@r")
+    with pytest.raises(VectorIndexError, match=r"items@r.*is gone"):
+        table.write([Change("b", "mug")])
+    with pytest.raises(VectorIndexError, match=r"items@r.*is gone"):
+        table.verify()
+    assert index.ids("items@r") == set()
 
 
 def test_a_redelivered_change_writes_nothing(table: Table, index: MemoryIndex) -> None:

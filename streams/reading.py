@@ -1,0 +1,124 @@
+"""Whether what a role reads is being read: offsets move, or there is nothing to read.
+
+A flag that is set once says nothing about now, and Kafka's client says nothing while a broker is
+away. So each role asks the broker every few seconds where its topics end, and compares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from models.settings import LivenessSettings, Settings
+from streams.kafka import consumer, start_client
+
+ASK_EVERY_S: Final = 2.0
+ANSWER_WITHIN_S: Final = 4.0
+
+Offsets = Mapping[TopicPartition, int]
+Positions = Callable[[], Awaitable[Offsets]]
+
+
+class _Mark(NamedTuple):
+    """Where reading of a partition was when it moved last, or had nothing to read."""
+
+    position: int
+    since: float
+
+
+class Progress:
+    """What the broker's answers say; pure, but for the clock that it is given."""
+
+    def __init__(
+        self, limits: LivenessSettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limits, self._clock = limits, clock
+        self._answered = clock()
+        self._marks: dict[TopicPartition, _Mark] = {}
+        self._ends: Offsets = {}
+        self._missing: frozenset[str] = frozenset()
+
+    def missing(self, topics: Iterable[str]) -> None:
+        """The broker says that these topics are not there."""
+        self._missing = frozenset(topics)
+
+    def answered(self, positions: Offsets, ends: Offsets) -> None:
+        """The broker says where the partitions end of which `positions` were read so far."""
+        now = self._clock()
+        self._answered, self._ends, self._missing = now, ends, frozenset()
+        self._marks = {
+            place: self._mark(place, position, now) for place, position in positions.items()
+        }
+
+    def _mark(self, place: TopicPartition, position: int, now: float) -> _Mark:
+        before = self._marks.get(place)
+        unread = self._ends.get(place, position) != position
+        stands = before is not None and before.position == position
+        return before if before and stands and unread else _Mark(position, now)
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why reading cannot be said to go on; None if it does."""
+        now = self._clock()
+        if self._missing:
+            return f"topic {min(self._missing)} is not there: it was deleted while it was read"
+        if now - self._answered > self._limits.away_s:
+            return "Kafka does not answer"
+        for place, mark in sorted(self._marks.items()):
+            where = f"topic {place.topic} partition {place.partition}"
+            end = self._ends.get(place, mark.position)
+            if end < mark.position:
+                return f"{where} ends before what was read of it: it was deleted and made anew"
+            if end > mark.position and now - mark.since > self._limits.stalled_s:
+                return f"{where} has records to read, and reading stands still"
+        return None
+
+
+class Reading:
+    """Asks the broker about a role's partitions, with a client of its own."""
+
+    def __init__(self, settings: Settings, positions: Positions) -> None:
+        """`positions`: the next offset to read, of each partition that is being read now."""
+        self._settings, self._positions = settings, positions
+        self._progress = Progress(settings.liveness)
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why reading cannot be said to go on; None if it does."""
+        return self._progress.not_ready
+
+    async def watch(self) -> None:
+        """Ask, for ever."""
+        client = await start_client(lambda: consumer(self._settings, (), None))
+        try:
+            while True:
+                await self._ask(client)
+                await asyncio.sleep(ASK_EVERY_S)
+        finally:
+            await client.stop()
+
+    async def _ask(self, client: AIOKafkaConsumer) -> None:
+        positions: Offsets = {}
+        with suppress(KafkaError, OSError):  # no answer; TimeoutError is an OSError
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                positions = await self._positions()
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                ends = await client.end_offsets(list(positions)) if positions else {}
+            self._progress.answered(positions, ends)
+            return
+        with suppress(KafkaError, OSError):  # a topic that is gone is waited for without an end
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                there = await client.topics()
+            self._progress.missing({place.topic for place in positions} - there)
+
+
+async def positions_of(client: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+    """Where a consumer is in each partition that it has begun to read."""
+    places = [place for place in client.assignment() if client.highwater(place) is not None]
+    return {place: await client.position(place) for place in places}
