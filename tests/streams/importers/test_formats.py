@@ -11,6 +11,8 @@ import pytest
 
 from models.errors import ImportFailed
 from models.schemas import Interaction, Item, to_epoch_ms
+from streams.importers.cells import Reading
+from streams.importers.dates import DateOrder
 from streams.importers.layouts import layout_of
 from streams.importers.rows import Adapted, Kind, Table, Unusable
 from streams.importers.survey import survey
@@ -21,7 +23,7 @@ ITEMS, INTERACTIONS = Kind.ITEMS, Kind.INTERACTIONS
 def adapted(kind: Kind, format_name: str, *rows: dict[str, Any]) -> list[Adapted]:
     """All rows through one adapter, as those of one file."""
     table = Table(Path("f.csv"), tuple(rows[0]), iter(()), lambda: 0.0)
-    adapt = layout_of(table, kind, format_name).start()
+    adapt = layout_of(table, kind, format_name).start(Reading(dates=DateOrder.MONTH_FIRST))
     return [adapt(row) for row in rows]
 
 
