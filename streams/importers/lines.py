@@ -62,8 +62,8 @@ def read_lines(
     file = path.open("rb")
     try:
         stream, head = _unzipped(path, file)
-        name = _known(path, _named(encoding, head) if encoding else _marked(head) or otherwise)
-        text = io.TextIOWrapper(stream, name, errors="palate.importers", newline=ends)
+        chosen = _named(encoding, head) if encoding is not None else _marked(head) or otherwise
+        text = _decoded(path, stream, chosen, ends)
     except BaseException:
         file.close()
         raise
@@ -95,11 +95,10 @@ def _named(encoding: str, head: bytes) -> str:
     return f"{bare}-{'be' if head.startswith(bytes(1)) else 'le'}"
 
 
-def _known(path: Path, encoding: str) -> str:
+def _decoded(path: Path, stream: IO[bytes], encoding: str, ends: str | None) -> io.TextIOWrapper:
     try:
-        b"".decode(encoding)  # refuses what is no encoding of text, such as hex
-        return codecs.lookup(encoding).name
-    except (LookupError, ValueError) as error:
+        return io.TextIOWrapper(stream, encoding, errors="palate.importers", newline=ends)
+    except (LookupError, ValueError) as error:  # also names of what does not decode text
         raise ImportFailed(
             f"{path}: there is no text encoding called {encoding!r}; --encoding takes names "
             "such as utf-8, utf-16, latin-1, cp1252"
