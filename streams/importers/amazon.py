@@ -23,14 +23,14 @@ _BREAKS: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 def review(values: Mapping[str, Any]) -> Adapted:
     """One review → a rating with its text."""
-    item_id = values["parent_asin"] or values["asin"]
+    item_id = values.get("parent_asin") or values.get("asin")
     absent = missing({**values, "asin": item_id}, "user_id", "asin", "rating", "timestamp")
     if absent:
         return absent
     user_id, timestamp = values["user_id"], values["timestamp"]
     return build(
         Interaction,
-        event_id=digest("amazon-2023", user_id, item_id, values["asin"], str(timestamp)),
+        event_id=digest("amazon-2023", user_id, item_id, values.get("asin"), str(timestamp)),
         user_id=user_id,
         item_id=item_id,
         type="rating",
@@ -52,7 +52,7 @@ def metadata(values: Mapping[str, Any]) -> Adapted:
         brand=_brand(values),
         categories=tuple(filter(None, map(_plain, _listed(values.get("categories"))))),
         description=_joined(_listed(values.get("description")), " ", MAX_DESCRIPTION_CHARS),
-        price=values["price"],
+        price=values.get("price"),
     )
 
 

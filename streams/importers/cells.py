@@ -43,7 +43,7 @@ class Layout:
     ids: tuple[str, ...]
     times: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
-    prices: Mapping[str, Callable[[Any], float | None]] = field(default_factory=dict)
+    prices: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
     local_dates: str | None = None  # column of times whose day and month the file puts in order
 
     def start(self, reading: Reading | None = None, leave_out: LeaveOut = _unsaid) -> Adapter:
@@ -61,7 +61,8 @@ class Layout:
             cells = dict(values)
             try:
                 for column in self.ids:
-                    cells[column] = identifier(cells.get(column), absent)
+                    if (cell := cells.get(column)) is not None:
+                        cells[column] = identifier(cell, absent)
             except ValueError as error:
                 return Unusable(UNUSABLE_ID, f"{column}: {error}")
             wrong = _read_figures(cells, figures, absent)
@@ -86,7 +87,8 @@ def _read_figures(
     """Times and numbers, without which a row would mean something else."""
     wrong = None
     for column, read in figures:
-        cell = cells.get(column)
+        if (cell := cells.get(column)) is None:
+            continue
         try:
             cells[column] = None if is_absent(cell, absent) else read(cell)
         except (ArithmeticError, TypeError, ValueError) as error:
@@ -97,12 +99,13 @@ def _read_figures(
 
 def _read_prices(
     cells: dict[str, Any],
-    prices: Mapping[str, Callable[[Any], float | None]],
+    prices: Mapping[str, Callable[[Any], float]],
     absent: frozenset[str],
     leave_out: LeaveOut,
 ) -> None:
     for column, read in prices.items():
-        cell = cells.get(column)
+        if (cell := cells.get(column)) is None:
+            continue
         try:
             cells[column] = None if is_absent(cell, absent) else read(cell)
         except ValueError as error:

@@ -53,8 +53,8 @@ def item(values: Mapping[str, Any]) -> Adapted:
 
 
 def _present(values: Mapping[str, Any], schema: type[Interaction] | type[Item]) -> dict[str, Any]:
-    known = {name: values.get(name) for name in schema.model_fields}
-    fields = {name: value for name, value in known.items() if not is_absent(value)}
+    known = schema.model_fields
+    fields = {n: value for n, value in values.items() if n in known and not is_absent(value)}
     return fields | {name: _said(fields[name]) for name in _TEXTS if name in fields}
 
 

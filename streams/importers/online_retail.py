@@ -90,8 +90,8 @@ def prepared_line(values: Mapping[str, Any], lines: InvoiceLines) -> Adapted:
         customer=values["user_id"],
         type_=values["event_type"],
         timestamp=values["timestamp"],
-        quantity=values["quantity"],
-        price=values["price"],
+        quantity=values.get("quantity"),
+        price=values.get("price"),
     )
 
 

@@ -21,6 +21,8 @@ from streams.importers.rows import Kind, Row, Table, Unusable
 
 _LIKE_A_DECIMAL: Final = re.compile(r"\d+\.0+", re.ASCII)
 _DECIMAL_ID: Final = "an id written as a decimal number"
+_SHORTENED: Final = re.compile(r"\d\.\d+[eE]\+\d+", re.ASCII)
+_SHORTENED_ID: Final = "an id that a spreadsheet has shortened"
 _LOST_ROW: Final = "a quoted text that holds whole rows"
 
 
@@ -112,9 +114,13 @@ def _doubt_ids(message: Item | Interaction, line: int, report: Report) -> None:
     """A table tool may have added the ".0"; elsewhere the same thing goes by its whole number."""
     for name in ("item_id", "user_id"):
         said = getattr(message, name, "")
-        if said.endswith("0") and _LIKE_A_DECIMAL.fullmatch(said):
+        if "." not in said:
+            continue
+        if _LIKE_A_DECIMAL.fullmatch(said):
             whole = said.partition(".")[0]
             report.doubt(line, _DECIMAL_ID, f"{name} {said} is another than {name} {whole}")
+        elif _SHORTENED.fullmatch(said):
+            report.doubt(line, _SHORTENED_ID, f"{name} {said} may stand for several ids")
 
 
 def _doubt_quotes(row: Row, layout: Layout, reading: Reading | None, report: Report) -> None:

@@ -41,10 +41,12 @@ M = TypeVar("M", Item, Interaction)
 
 def is_absent(value: Any, words: Collection[str] = ()) -> bool:
     """True for None, NaN, blank text and any of `words` (lower case): there is nothing."""
+    if value is None:
+        return True
     if isinstance(value, str):
         bare = value.strip()
-        return not bare or bare.lower() in words
-    return value is None or (isinstance(value, float) and math.isnan(value))
+        return not bare or (bool(words) and bare.lower() in words)
+    return isinstance(value, float) and math.isnan(value)
 
 
 def identifier(value: Any, words: Collection[str] = ()) -> str | None:
@@ -77,10 +79,8 @@ def text(value: Any) -> str | None:
     return str(value).strip()
 
 
-def number(value: Any) -> float | None:
+def number(value: Any) -> float:
     """A number, in text as JSON writes it: 1299.5, -3, 1e5. Raises ValueError on all else."""
-    if is_absent(value):
-        return None
     if isinstance(value, str):
         if not _NUMBER.fullmatch(value.strip()):
             raise ValueError(f"{value!r:.60} is not a number")
@@ -92,7 +92,7 @@ def number(value: Any) -> float | None:
     raise ValueError(f"{value!s:.60} is not a number up to {MOST:g}")
 
 
-def price(value: Any) -> float | None:
+def price(value: Any) -> float:
     """A price as shops print it: "$1,299.99", "from 14.99", "5 EUR", 5.
 
     Raises ValueError where it can be read in two ways (1,299 and 1.299: thousands or decimals?),
@@ -100,8 +100,6 @@ def price(value: Any) -> float | None:
     """
     if not isinstance(value, str):
         return number(value)
-    if is_absent(value):
-        return None
     found = _PRICE.fullmatch(value.strip())
     amount = found["number"] if found else ""
     if not _AMOUNT.fullmatch(amount) or _THOUSANDS_OR_THIRD_DECIMAL.fullmatch(amount):
@@ -113,10 +111,7 @@ def seconds_to_ms(value: Any) -> int:
     """Epoch seconds (number or text), or a datetime → epoch milliseconds. Raises ValueError."""
     if isinstance(value, datetime):
         return moment_to_ms(value)
-    seconds = number(value)
-    if seconds is None:
-        raise ValueError("no time")
-    return round(seconds * 1000)
+    return round(number(value) * 1000)
 
 
 def wire_time(value: Any) -> Any:
