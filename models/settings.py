@@ -37,6 +37,12 @@ DEFAULT_WEIGHTS = {
     "hide": 1.0,
 }
 
+# What pandas, R, SQL dumps and spreadsheets write where there is nothing.
+ABSENT_WORDS = (
+    *("nan", "-nan", "none", "null", "(null)", "nil", "na", "n/a", "n.a.", "<na>", "nat"),
+    *("#n/a", "#na", "\\n", "undefined"),
+)
+
 
 def _all_types(weights: dict[str, float]) -> dict[str, float]:
     unknown = weights.keys() - DEFAULT_WEIGHTS.keys()
@@ -247,6 +253,15 @@ class LogSettings(Group):
     )
 
 
+class ImporterSettings(Group):
+    """How `palate import` reads files."""
+
+    absent_words: tuple[str, ...] = Field(
+        ABSENT_WORDS,
+        description="An id, a number or a time written so is not there (capitals do not matter).",
+    )
+
+
 class MetricsSettings(Group):
     """Where each role serves /metrics, /healthz and /readyz."""
 
@@ -310,6 +325,7 @@ class Settings(BaseSettings):
     index: IndexSettings = IndexSettings()
     ranking: RankingSettings = RankingSettings()
     log: LogSettings = LogSettings()
+    importer: ImporterSettings = ImporterSettings()
     metrics: MetricsSettings = MetricsSettings()
     liveness: LivenessSettings = LivenessSettings()
     train: TrainSettings = TrainSettings()

@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from models.errors import TrainingError
 from models.schemas import Interaction, Item
-from streams.importers import generic
+from streams.importers.cells import Layout
 from streams.importers.layouts import FORMATS
 from streams.importers.readers import open_table
-from streams.importers.rows import Adapted, Adapter, Kind, Layout, Table
-from streams.importers.values import build, identifier, missing, seconds_to_ms
+from streams.importers.rows import Adapted, Adapter, Kind, Table
+from streams.importers.values import build, missing, seconds_to_ms
 from trainer.sources import COLUMNS
 
 _SEQUENCE: Final = ("user_id", "item_id", "timestamp", "position")
@@ -56,8 +56,10 @@ class FolderSource:
 
     def items(self) -> Iterator[Item]:
         """Items with a title."""
+        (layout,) = FORMATS["generic"].layouts[Kind.ITEMS]
+        adapt = layout.start()
         for row in open_table(self._items).rows:
-            found = generic.item(row.values) if row.values is not None else None
+            found = adapt(row.values) if row.values is not None else None
             if isinstance(found, Item):
                 yield found
 
@@ -86,7 +88,13 @@ def _read(path: Path) -> pa.Table:
 
 
 def _adapter(opened: Table) -> Adapter:
-    sequences = Layout(_SEQUENCE, lambda: sequence_row)
+    sequences = Layout(
+        _SEQUENCE,
+        lambda: sequence_row,
+        ids=("user_id", "item_id"),
+        times={"timestamp": seconds_to_ms},
+        numbers=("position",),
+    )
     for layout in (
         *FORMATS["online-retail"].layouts[Kind.INTERACTIONS],
         *FORMATS["generic"].layouts[Kind.INTERACTIONS],
@@ -111,10 +119,10 @@ def sequence_row(values: Mapping[str, Any]) -> Adapted:
     return build(
         Interaction,
         event_id=f"{int(values['position']):06d}:{values['user_id']}",
-        user_id=identifier(values["user_id"]),
-        item_id=identifier(values["item_id"]),
+        user_id=values["user_id"],
+        item_id=values["item_id"],
         type="purchase",
-        timestamp=seconds_to_ms(values["timestamp"]),
+        timestamp=values["timestamp"],
     )
 
 

@@ -17,8 +17,9 @@ from deploy.console import JsonOption, print_json, run, terminal
 from models.errors import ImportFailed
 from models.schemas import to_rfc3339
 from models.settings import load_settings
+from streams.importers.dates import DateOrder
 from streams.importers.layouts import FORMATS
-from streams.importers.report import Group, Report
+from streams.importers.report import Group, Report, printable
 from streams.importers.rows import Kind
 
 if TYPE_CHECKING:
@@ -46,7 +47,14 @@ def import_(
     ] = True,
     dry_run: Annotated[bool, typer.Option(help="Only check the files; send nothing.")] = False,
     limit: Annotated[int | None, typer.Option(help="At most so many rows a file.", min=1)] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of text files; UTF-8 if not given.")] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Of text files; if not given, as their byte order mark says, or UTF-8."),
+    ] = None,
+    dates: Annotated[
+        DateOrder | None,
+        typer.Option(help="What 01/12/2010 is; if not given, each file's own dates decide."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send files of items or interactions to Kafka, in file order, and report on every row.
@@ -63,12 +71,14 @@ def import_(
     console = terminal()
     try:
         with _progress(console, reports, quiet=as_json) as watch:
+            settings = load_settings()
+            options = ImportOptions(kind, format_, speed, resume, limit, encoding, dates)
             if dry_run:
+                reading = options.reading(settings)
                 for path in files:
-                    _check(survey(path, kind, format_, encoding, limit), watch)
+                    _check(survey(path, kind, format_, encoding, limit, reading), watch)
             else:
-                options = ImportOptions(kind, format_, speed, resume, limit, encoding)
-                run(import_files(load_settings(), files, options, watch))
+                run(import_files(settings, files, options, watch))
     finally:
         _show(list(reports.values()), console, as_json, dry_run)
     if not any(report.accepted.count for report in reports.values()):
@@ -76,6 +86,7 @@ def import_(
 
 
 def _check(opened: Survey, watch: Watcher) -> None:
+    watch(opened)
     for _ in opened.messages:
         if opened.report.rows % ROWS_PER_LOOK == 0:
             watch(opened)
@@ -101,7 +112,9 @@ def _progress(console: Console, reports: dict[Path, Report], quiet: bool) -> Ite
         def watch(opened: Survey) -> None:
             report = opened.report
             if report.path not in bars:
-                bars[report.path] = progress.add_task(escape(report.path.name), total=1, state="")
+                bars[report.path] = progress.add_task(
+                    escape(printable(report.path.name)), total=1, state=""
+                )
                 reports[report.path] = report
             progress.update(bars[report.path], completed=opened.fraction(), state=_state(report))
 
@@ -119,8 +132,12 @@ def _show(reports: list[Report], console: Console, as_json: bool, dry_run: bool)
         print_json([report.to_dict() for report in reports])
         return
     for report in reports:
-        console.print(f"\n[bold]{escape(str(report.path))}[/]", soft_wrap=True)
+        console.print(f"\n[bold]{escape(printable(str(report.path)))}[/]", soft_wrap=True)
         console.print(_table(report))
+        console.print(
+            f"{report.rows:,} rows read: {report.accepted.count:,} accepted, "
+            f"{report.rejected_rows:,} left out."
+        )
         for line in _remarks(report, dry_run):
             console.print(line, soft_wrap=True)
 
@@ -130,6 +147,8 @@ def _table(report: Report) -> Table:
     for heading in ("outcome", "rows", "first lines"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")
     table.add_row("accepted", f"{report.accepted.count:,}", _first(report.accepted))
+    for column, group in sorted(report.left_out.items()):
+        table.add_row(f"  without {escape(column)}", f"{group.count:,}", _first(group))
     for reason, group in sorted(report.rejected.items()):
         table.add_row(f"[yellow]{escape(reason)}[/]", f"{group.count:,}", _first(group))
     return table
@@ -145,6 +164,9 @@ def _remarks(report: Report, dry_run: bool) -> Iterator[str]:
     if report.first_time and report.last_time:
         yield f"Event times {to_rfc3339(report.first_time)} to {to_rfc3339(report.last_time)}."
     yield "Nothing was sent (dry run)." if dry_run else f"{report.sent:,} messages sent."
+    for what, group in report.doubts.items():
+        line, detail = group.first[0]
+        yield f"[yellow]{group.count:,} × {what}[/] (first: line {line}: {escape(detail)})."
     if report.out_of_order.count:
         first = report.out_of_order.first[0]
         yield (

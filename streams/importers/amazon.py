@@ -14,19 +14,20 @@ from typing import Any, Final
 
 from models.identity import digest
 from models.schemas import MAX_DESCRIPTION_CHARS, MAX_REVIEW_CHARS, Interaction, Item
-from streams.importers.rows import Adapted, Layout
-from streams.importers.values import build, identifier, missing, price, text
+from streams.importers.cells import Layout
+from streams.importers.rows import Adapted
+from streams.importers.values import build, missing, price, text, wire_time
 
 _BREAKS: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 
 def review(values: Mapping[str, Any]) -> Adapted:
     """One review → a rating with its text."""
-    item_id = identifier(values.get("parent_asin")) or identifier(values.get("asin"))
+    item_id = values.get("parent_asin") or values.get("asin")
     absent = missing({**values, "asin": item_id}, "user_id", "asin", "rating", "timestamp")
     if absent:
         return absent
-    user_id, timestamp = identifier(values["user_id"]), values["timestamp"]
+    user_id, timestamp = values["user_id"], values["timestamp"]
     return build(
         Interaction,
         event_id=digest("amazon-2023", user_id, item_id, values.get("asin"), str(timestamp)),
@@ -46,12 +47,12 @@ def metadata(values: Mapping[str, Any]) -> Adapted:
         return absent
     return build(
         Item,
-        item_id=identifier(values["parent_asin"]),
+        item_id=values["parent_asin"],
         title=_plain(values["title"]),
         brand=_brand(values),
-        categories=tuple(map(_plain, _listed(values.get("categories")))),
+        categories=tuple(filter(None, map(_plain, _listed(values.get("categories"))))),
         description=_joined(_listed(values.get("description")), " ", MAX_DESCRIPTION_CHARS),
-        price=price(values.get("price")),
+        price=values.get("price"),
     )
 
 
@@ -68,7 +69,7 @@ def _listed(value: Any) -> tuple[Any, ...]:
 
 
 def _plain(value: Any) -> str:
-    return html.unescape(_BREAKS.sub(" ", str(value))).strip()
+    return html.unescape(_BREAKS.sub(" ", text(value) or "")).strip()
 
 
 def _joined(parts: tuple[Any, ...], mark: str, most: int) -> str | None:
@@ -76,8 +77,18 @@ def _joined(parts: tuple[Any, ...], mark: str, most: int) -> str | None:
     return mark.join(said)[:most] or None
 
 
-ITEM_LAYOUTS: Final = (Layout(("parent_asin", "title"), lambda: metadata),)
-INTERACTION_LAYOUTS: Final = (
-    Layout(("user_id", "parent_asin", "rating", "timestamp"), lambda: review),
-    Layout(("user_id", "asin", "rating", "timestamp"), lambda: review),
+ITEM_LAYOUTS: Final = (
+    Layout(
+        ("parent_asin", "title"), lambda: metadata, ids=("parent_asin",), prices={"price": price}
+    ),
+)
+INTERACTION_LAYOUTS: Final = tuple(
+    Layout(
+        ("user_id", product, "rating", "timestamp"),
+        lambda: review,
+        ids=("user_id", "parent_asin", "asin"),
+        times={"timestamp": wire_time},
+        numbers=("rating",),
+    )
+    for product in ("parent_asin", "asin")
 )

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
 from models.identity import digest
 from models.schemas import Interaction, Item
-from streams.importers.rows import Adapted, Layout, Unusable
-from streams.importers.values import INVALID, build, identifier, is_absent, missing, moment_to_ms
+from streams.importers.cells import Layout
+from streams.importers.rows import Adapted, Unusable
+from streams.importers.values import INVALID, build, is_absent, missing, number, text, wire_time
 
-_ID_FIELDS: Final = ("event_id", "user_id", "item_id", "session_id", "recommendation_id")
+_TEXTS: Final = ("review", "title", "brand", "description")
 _UNNAMED: Final = "unnamed"
 _PATH_MARKS: Final = re.compile(r"\s*[>|]\s*")
 
@@ -31,7 +31,6 @@ def interaction(values: Mapping[str, Any]) -> Adapted:
     if absent:
         return absent
     fields = _present(values, Interaction)
-    fields["timestamp"] = _time(fields["timestamp"])
     built = build(Interaction, **{"event_id": _UNNAMED, **fields})
     if "event_id" in fields or isinstance(built, Unusable):
         return built
@@ -45,7 +44,7 @@ def item(values: Mapping[str, Any]) -> Adapted:
     if absent:
         return absent
     fields = _present(values, Item)
-    if isinstance(fields.get("categories"), str):
+    if "categories" in fields:
         try:
             fields["categories"] = _categories(fields["categories"])
         except ValueError as error:
@@ -54,24 +53,36 @@ def item(values: Mapping[str, Any]) -> Adapted:
 
 
 def _present(values: Mapping[str, Any], schema: type[Interaction] | type[Item]) -> dict[str, Any]:
-    known = {name: values.get(name) for name in schema.model_fields}
-    fields = {name: value for name, value in known.items() if not is_absent(value)}
-    return fields | {name: identifier(fields[name]) for name in _ID_FIELDS if name in fields}
+    known = schema.model_fields
+    fields = {n: value for n, value in values.items() if n in known and not is_absent(value)}
+    return fields | {name: _said(fields[name]) for name in _TEXTS if name in fields}
 
 
-def _time(value: Any) -> Any:
-    return moment_to_ms(value) if isinstance(value, datetime) else value
+def _said(value: Any) -> str:
+    """Text as it was written, blanks too. Raises ValueError on what is no text."""
+    return value if isinstance(value, str) else text(value) or ""
 
 
-def _categories(written: str) -> list[str]:
-    """ "Beauty > Nails", "Beauty|Nails" or '["Beauty", "Nails"]' → the list."""
-    if written.lstrip().startswith("["):
-        listed = orjson.loads(written)
-        return [str(name) for name in listed]
-    return [name for name in _PATH_MARKS.split(written.strip()) if name]
+def _categories(written: Any) -> list[str]:
+    """ "Beauty > Nails", "Beauty|Nails", '["Beauty", "Nails"]' or a list → the list."""
+    if isinstance(written, str) and not written.lstrip().startswith("["):
+        return [name for name in _PATH_MARKS.split(written.strip()) if name]
+    listed = orjson.loads(written) if isinstance(written, str) else written
+    if not isinstance(listed, list | tuple):
+        raise ValueError("neither a path nor a list")
+    return [_said(name) for name in listed if not is_absent(name)]
 
 
-ITEM_LAYOUTS: Final = (Layout(("item_id", "title"), lambda: item),)
+ITEM_LAYOUTS: Final = (
+    Layout(("item_id", "title"), lambda: item, ids=("item_id",), prices={"price": number}),
+)
 INTERACTION_LAYOUTS: Final = (
-    Layout(("user_id", "item_id", "type", "timestamp"), lambda: interaction),
+    Layout(
+        ("user_id", "item_id", "type", "timestamp"),
+        lambda: interaction,
+        ids=("event_id", "user_id", "item_id", "session_id", "recommendation_id"),
+        times={"timestamp": wire_time},
+        numbers=("rating", "quantity", "position"),
+        prices={"price": number},
+    ),
 )

@@ -6,7 +6,8 @@ from typing import Final
 
 from models.errors import ImportFailed
 from streams.importers import amazon, generic, movielens, online_retail
-from streams.importers.rows import Format, Kind, Layout, Table
+from streams.importers.cells import Format, Layout
+from streams.importers.rows import Kind, Table
 
 FORMATS: Final[dict[str, Format]] = {
     "generic": Format(

@@ -11,16 +11,9 @@ from typing import Any, Final
 
 from models.identity import digest
 from models.schemas import Interaction, Item
-from streams.importers.rows import Adapted, Layout, Unusable
-from streams.importers.values import (
-    INVALID,
-    build,
-    identifier,
-    missing,
-    number,
-    seconds_to_ms,
-    text,
-)
+from streams.importers.cells import Layout
+from streams.importers.rows import Adapted
+from streams.importers.values import build, missing, seconds_to_ms, text
 
 RATING_COLUMNS: Final = ("userId", "movieId", "rating", "timestamp")
 MOVIE_COLUMNS: Final = ("movieId", "title", "genres")
@@ -32,11 +25,7 @@ def rating(values: Mapping[str, Any]) -> Adapted:
     absent = missing(values, *RATING_COLUMNS)
     if absent:
         return absent
-    try:
-        timestamp, stars = seconds_to_ms(values["timestamp"]), number(values["rating"])
-    except (ValueError, OverflowError) as error:
-        return Unusable(INVALID, str(error))
-    user_id, item_id = identifier(values["userId"]), identifier(values["movieId"])
+    user_id, item_id, timestamp = values["userId"], values["movieId"], values["timestamp"]
     return build(
         Interaction,
         event_id=digest("movielens", user_id, item_id, timestamp),
@@ -44,7 +33,7 @@ def rating(values: Mapping[str, Any]) -> Adapted:
         item_id=item_id,
         type="rating",
         timestamp=timestamp,
-        rating=stars,
+        rating=values["rating"],
     )
 
 
@@ -56,11 +45,19 @@ def movie(values: Mapping[str, Any]) -> Adapted:
     genres = text(values.get("genres")) or _NO_GENRES
     return build(
         Item,
-        item_id=identifier(values["movieId"]),
+        item_id=values["movieId"],
         title=text(values["title"]),
         categories=() if genres == _NO_GENRES else tuple(genres.split("|")),
     )
 
 
-ITEM_LAYOUTS: Final = (Layout(MOVIE_COLUMNS, lambda: movie),)
-INTERACTION_LAYOUTS: Final = (Layout(RATING_COLUMNS, lambda: rating),)
+ITEM_LAYOUTS: Final = (Layout(MOVIE_COLUMNS, lambda: movie, ids=("movieId",)),)
+INTERACTION_LAYOUTS: Final = (
+    Layout(
+        RATING_COLUMNS,
+        lambda: rating,
+        ids=("userId", "movieId"),
+        times={"timestamp": seconds_to_ms},
+        numbers=("rating",),
+    ),
+)

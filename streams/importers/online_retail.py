@@ -11,28 +11,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
 from models.identity import digest
 from models.schemas import Interaction, Item
-from streams.importers.rows import Adapted, Adapter, Layout, Unusable
-from streams.importers.values import (
-    INVALID,
-    build,
-    customer_number,
-    identifier,
-    is_absent,
-    missing,
-    moment_to_ms,
-    number,
-    seconds_to_ms,
-    text,
-)
+from streams.importers.cells import Layout
+from streams.importers.rows import Adapted, Adapter, Unusable
+from streams.importers.values import build, missing, moment_to_ms, number, seconds_to_ms, text
 
 _PRODUCT: Final = re.compile(r"\d{5}[A-Za-z]*")
-_TIME_PATTERNS: Final = ("%m/%d/%Y %H:%M", "%d-%m-%Y %H:%M", "%m/%d/%Y %H:%M:%S")
 _LINE: Final = ("invoice", "stock_code", "description", "quantity", "time", "price", "customer")
 _RAW_SPELLINGS: Final = (
     ("Invoice", "StockCode", "Description", "Quantity", "InvoiceDate", "Price", "Customer ID"),
@@ -94,20 +83,15 @@ def prepared_line(values: Mapping[str, Any], lines: InvoiceLines) -> Adapted:
     absent = missing(values, "user_id", "item_id", "timestamp", "event_type", "basket_id")
     if absent:
         return absent
-    try:
-        timestamp = seconds_to_ms(values["timestamp"])
-        quantity, unit_price = number(values["quantity"]), number(values.get("price"))
-    except (ValueError, OverflowError) as error:
-        return Unusable(INVALID, str(error))
     return _event(
         lines,
-        invoice=str(values["basket_id"]),
-        stock_code=str(values["item_id"]),
-        customer=str(values["user_id"]),
-        type_=str(values["event_type"]),
-        timestamp=timestamp,
-        quantity=quantity,
-        price=unit_price,
+        invoice=values["basket_id"],
+        stock_code=values["item_id"],
+        customer=values["user_id"],
+        type_=values["event_type"],
+        timestamp=values["timestamp"],
+        quantity=values.get("quantity"),
+        price=values.get("price"),
     )
 
 
@@ -116,7 +100,7 @@ def prepared_item(values: Mapping[str, Any]) -> Adapted:
     absent = missing(values, "item_id", "title")
     if absent:
         return absent
-    return build(Item, item_id=identifier(values["item_id"]), title=text(values["title"]))
+    return build(Item, item_id=values["item_id"], title=text(values["title"]))
 
 
 def invoice_line(line: Mapping[str, Any], lines: InvoiceLines) -> Adapted:
@@ -124,13 +108,8 @@ def invoice_line(line: Mapping[str, Any], lines: InvoiceLines) -> Adapted:
     refused = _not_of_a_customer(line) or missing(line, "invoice", "time", "quantity")
     if refused:
         return refused
-    try:
-        timestamp = shop_time(line["time"])
-        quantity, unit_price = number(line["quantity"]), number(line["price"])
-    except (ValueError, OverflowError) as error:
-        return Unusable(INVALID, str(error))
-    cancelled = line["invoice"].startswith(("C", "c"))
-    if not cancelled and quantity is not None and quantity <= 0:
+    cancelled, quantity = line["invoice"].startswith(("C", "c")), line["quantity"]
+    if not cancelled and quantity <= 0:
         return Unusable("no units sold", f"quantity {quantity:g} on invoice {line['invoice']}")
     return _event(
         lines,
@@ -138,22 +117,21 @@ def invoice_line(line: Mapping[str, Any], lines: InvoiceLines) -> Adapted:
         stock_code=line["stock_code"],
         customer=line["customer"],
         type_="cancel" if cancelled else "purchase",
-        timestamp=timestamp,
+        timestamp=line["time"],
         quantity=quantity,
-        price=unit_price,
+        price=line["price"],
     )
 
 
 def _named(values: Mapping[str, Any], spelling: tuple[str, ...]) -> dict[str, Any]:
     line = {name: values.get(column) for name, column in zip(_LINE, spelling, strict=True)}
-    line["invoice"] = identifier(line["invoice"])
-    line["stock_code"] = (identifier(line["stock_code"]) or "").strip().upper()
-    line["customer"] = customer_number(line["customer"])
+    line["stock_code"] = (line["stock_code"] or "").strip().upper()
+    line["customer"] = (line["customer"] or "").strip().removesuffix(".0")
     return line
 
 
 def _not_of_a_customer(line: Mapping[str, Any]) -> Unusable | None:
-    if line["customer"] is None:
+    if not line["customer"]:
         return Unusable("no customer", f"invoice {line['invoice']}")
     if not _PRODUCT.fullmatch(line["stock_code"]):
         return Unusable("not a product", f"stock code {line['stock_code']!r:.40}")
@@ -188,34 +166,48 @@ def _event(
 def shop_time(value: Any) -> int:
     """The shop's clock → epoch milliseconds, as if it were UTC. Raises ValueError.
 
-    Known spellings: datetimes, ISO 8601, 12/1/2010 8:26 (month first), 01-12-2010 08:26 (day
-    first).
+    Known spellings: datetimes, ISO 8601; and 12/1/2010 8:26, once `dates` has put it in order.
     """
     if isinstance(value, datetime):
         return moment_to_ms(value)
-    if isinstance(value, date) or is_absent(value):
-        raise ValueError(f"no time of day in {value!r}")
-    written = str(value).strip()[:40]
+    if not isinstance(value, str):
+        raise ValueError(f"no time of day in {value!s:.40}")
     try:
-        return moment_to_ms(datetime.fromisoformat(written))
+        return moment_to_ms(datetime.fromisoformat(value.strip()))
     except ValueError:
-        return moment_to_ms(_by_pattern(written))
+        raise ValueError(f"{value!r:.60} is not a time that Online Retail uses") from None
 
 
-def _by_pattern(written: str) -> datetime:
-    for pattern in _TIME_PATTERNS:
-        try:
-            return datetime.strptime(written, pattern)
-        except ValueError:
-            continue
-    raise ValueError(f"{written!r} is not a time that Online Retail uses")
+def _raw_line(names: tuple[str, ...]) -> Layout:
+    invoice, stock_code, _, quantity, time, price, customer = names
+    return Layout(
+        names,
+        partial(raw_interactions, names),
+        ids=(invoice, stock_code, customer),
+        times={time: shop_time},
+        numbers=(quantity,),
+        prices={price: number},
+        local_dates=time,
+    )
+
+
+def _raw_product(names: tuple[str, ...]) -> Layout:
+    invoice, stock_code, *_, customer = names
+    return Layout(names, partial(raw_items, names), ids=(invoice, stock_code, customer))
 
 
 ITEM_LAYOUTS: Final = (
-    *(Layout(names, partial(raw_items, names)) for names in _RAW_SPELLINGS),
-    Layout(("item_id", "title"), lambda: prepared_item),
+    *map(_raw_product, _RAW_SPELLINGS),
+    Layout(("item_id", "title"), lambda: prepared_item, ids=("item_id",)),
 )
 INTERACTION_LAYOUTS: Final = (
-    *(Layout(names, partial(raw_interactions, names)) for names in _RAW_SPELLINGS),
-    Layout(_PREPARED, prepared_interactions),
+    *map(_raw_line, _RAW_SPELLINGS),
+    Layout(
+        _PREPARED,
+        prepared_interactions,
+        ids=("user_id", "item_id", "basket_id"),
+        times={"timestamp": seconds_to_ms},
+        numbers=("quantity",),
+        prices={"price": number},
+    ),
 )

@@ -10,6 +10,7 @@ import orjson
 from models.durable import replacing
 from models.errors import ImportFailed
 from models.identity import digest
+from streams.importers.report import printable
 
 
 class PositionFile:
@@ -19,9 +20,9 @@ class PositionFile:
     """
 
     def __init__(self, folder: Path, source: Path, *identity: str) -> None:
-        """`identity`: format, kind, and which topic on which cluster it goes to."""
+        """`identity`: how it is read, and which topic on which cluster it goes to."""
         state = source.stat()
-        resolved = str(source.resolve())
+        resolved = printable(str(source.resolve()))
         name = digest(resolved, state.st_size, state.st_mtime_ns, identity, chars=16)
         stem = re.sub(r"[^\w.-]", "_", source.name)[:80]
         self.path = folder / f"{stem}-{name}.json"
@@ -33,7 +34,7 @@ class PositionFile:
             return 0
         try:
             return int(orjson.loads(self.path.read_bytes())["row"])
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        except (OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise ImportFailed(
                 f"{self.path}: the saved position cannot be read ({error}); "
                 "start the file anew with --restart"

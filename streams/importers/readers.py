@@ -1,53 +1,62 @@
-"""Files → rows, one at a time: CSV, JSONL and `::`-separated text (each also gzipped), Parquet.
+"""Files → rows, one at a time: CSV, TSV, JSONL, `::`-separated text (each also .gz), Parquet.
 
-No file is ever held whole. What makes the rest of a file unreadable (a wrong byte, a truncated
-archive, a quote that never closes) raises ImportFailed with the file and the line; what spoils
-one row only is a Row with a `problem`.
+No file is ever held whole. Every row of a file comes out: with its values, or with the `problem`
+that spoils it. ImportFailed, with the file and the line, is raised where the rest of a file
+cannot be read (a truncated archive) or its header or first rows are not what its name says.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
-import zlib
-from collections.abc import Iterator
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from models.errors import ImportFailed
+from streams.importers.lines import Line, read_lines
+from streams.importers.parquet import parquet_table
 from streams.importers.rows import Row, Table
+from streams.importers.values import EXACT_BELOW
 
-MAX_LINE_BYTES = 16 * 1024 * 1024
 MAX_FIELD_CHARS = 2_000_000  # twice the longest description that the schema takes
+MAX_RECORD_CHARS = 20_000_000
 PEEKED_ROWS = 20  # JSONL has no header: its columns are those of its first rows
-PARQUET_BATCH = 2048
 
-_GZIP = b"\x1f\x8b"
-_TEXT_READERS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".dat")
+_TEXT_READERS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".dat")
+_PARQUET: Final = b"PAR1"
 
 
 def open_table(
     path: Path,
-    encoding: str = "utf-8",
-    dat_encoding: str = "latin-1",
+    encoding: str | None = None,
     dat_columns: tuple[str, ...] | None = None,
+    only: str | None = None,
 ) -> Table:
-    """Open `path` by its name (and its first bytes). Raises ImportFailed."""
+    """Open `path` by its name and its first bytes. Raises ImportFailed.
+
+    `encoding` None: as a byte order mark says, else latin-1 for .dat and UTF-8 for all others.
+    `only`: the one column that is wanted, if reading less saves time.
+    """
     size, head = _look_at(path)
     suffix = _inner_suffix(path)
-    if suffix == ".parquet":
-        return _parquet(path)
+    if suffix == ".parquet" or head == _PARQUET:
+        return parquet_table(path, only)
     if suffix not in _TEXT_READERS:
         raise ImportFailed(
             f"{path}: cannot tell what this file is; "
             "name it .csv, .tsv, .jsonl, .dat (each also .gz) or .parquet"
         )
-    file = path.open("rb")
-    lines = _lines(
-        path, file, _unzipped(path, file, head), dat_encoding if suffix == ".dat" else encoding
+    table = suffix in (".csv", ".tsv")
+    file, lines = read_lines(
+        path,
+        encoding,
+        otherwise="latin-1" if suffix == ".dat" else "utf-8",
+        ends="" if table else "\n",  # only tables come from systems that end lines with \r
     )
     columns, rows = _rows_of(suffix, path, lines, dat_columns)
     return Table(path, columns, rows, lambda: 1.0 if file.closed else file.tell() / size)
@@ -58,8 +67,8 @@ def _look_at(path: Path) -> tuple[int, bytes]:
         with path.open("rb") as file:
             head = file.read(4)
         size = path.stat().st_size
-    except OSError as error:
-        raise ImportFailed(f"{path}: cannot be opened: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise ImportFailed(f"{path}: cannot be opened: {error}") from error
     if size == 0:
         raise ImportFailed(f"{path}: the file is empty")
     return size, head
@@ -72,54 +81,11 @@ def _inner_suffix(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _unzipped(path: Path, file: IO[bytes], head: bytes) -> IO[bytes]:
-    if head.startswith(_GZIP):
-        return cast(IO[bytes], gzip.open(file))
-    if path.suffix.lower() == ".gz":
-        file.close()
-        raise ImportFailed(f"{path}: named .gz, but it is not a gzip file")
-    return file
-
-
-def _lines(path: Path, file: IO[bytes], stream: IO[bytes], encoding: str) -> Iterator[str]:
-    """Decoded lines with their line ends; every error names its line."""
-    line = 0
-    with file, stream:  # closing a gzip stream leaves its file open
-        while True:
-            line += 1
-            try:
-                raw = stream.readline(MAX_LINE_BYTES + 1)
-            except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
-                raise ImportFailed(
-                    f"{path}, line {line}: the file cannot be read further ({error}); "
-                    "it is truncated or damaged: fetch it again"
-                ) from error
-            if not raw:
-                return
-            if len(raw) > MAX_LINE_BYTES:
-                raise ImportFailed(f"{path}, line {line}: longer than {MAX_LINE_BYTES} bytes")
-            yield _decoded(path, line, raw, encoding)
-
-
-def _decoded(path: Path, line: int, raw: bytes, encoding: str) -> str:
-    try:
-        decoded = raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ImportFailed(
-            f"{path}, line {line}: byte 0x{raw[error.start]:02x} at column {error.start + 1} is "
-            f"not {encoding}; name the file's encoding (for example --encoding latin-1) "
-            "or save it in one encoding"
-        ) from error
-    except LookupError as error:
-        raise ImportFailed(f"{path}: there is no encoding called {encoding!r}") from error
-    return decoded.removeprefix("\ufeff") if line == 1 else decoded
-
-
 def _rows_of(
-    suffix: str, path: Path, lines: Iterator[str], dat_columns: tuple[str, ...] | None
+    suffix: str, path: Path, lines: Iterator[Line], dat_columns: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], Iterator[Row]]:
     if suffix in (".csv", ".tsv"):
-        return _csv(path, lines)
+        return _separated(path, suffix, lines)
     if suffix != ".dat":
         return _jsonl(path, lines)
     if dat_columns is None:
@@ -134,127 +100,195 @@ def _not_empty(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
     return chain((first,), rows)
 
 
-def _csv(path: Path, lines: Iterator[str]) -> tuple[tuple[str, ...], Iterator[Row]]:
-    first = next(lines, "")
-    delimiter = max(",;\t", key=first.count)
-    csv.field_size_limit(MAX_FIELD_CHARS)  # of the whole process; the csv module has no other
-    reader = csv.reader(chain((first,), lines), delimiter=delimiter, strict=True)
-    try:
-        header = tuple(name.strip() for name in next(reader, []))
-    except csv.Error as error:
-        raise ImportFailed(f"{path}, line 1: the header cannot be read: {error}") from error
-    repeated = {name for name in header if header.count(name) > 1}
+# --- CSV and TSV -----------------------------------------------------------------------------
+
+
+class _Record(NamedTuple):
+    line: int  # its first
+    fields: list[str]
+    problem: str = ""
+    spanned: tuple[str, ...] = ()  # its further lines
+
+
+def _separated(
+    path: Path, suffix: str, lines: Iterator[Line]
+) -> tuple[tuple[str, ...], Iterator[Row]]:
+    first = next((line for line in lines if line.problem or line.text.strip()), None)
+    if first is None:
+        raise ImportFailed(f"{path}: the file has no rows")
+    tab = suffix == ".tsv" and "\t" in first.text
+    delimiter = "\t" if tab else max(",;\t", key=first.text.count)
+    lines = chain((first,), lines)
+    records = _tsv(lines) if delimiter == "\t" else _csv(lines, delimiter)
+    header = _header(path, next(records))
+    rows = (_row(record, header, delimiter) for record in records)
+    return header, _not_empty(path, rows)
+
+
+def _header(path: Path, record: _Record) -> tuple[str, ...]:
+    problem, header = record.problem, tuple(name.strip() for name in record.fields)
+    if any("\x00" in name for name in header):
+        problem = "it has null bytes; if the file is UTF-16, say so with --encoding utf-16"
+    if problem:
+        raise ImportFailed(f"{path}, line {record.line}: the header cannot be read: {problem}")
+    repeated = {name for name in header if name and header.count(name) > 1}
     if repeated:
-        raise ImportFailed(f"{path}, line 1: repeated columns: {', '.join(sorted(repeated))}")
-    return header, _not_empty(path, _csv_rows(path, reader, header))
+        raise ImportFailed(
+            f"{path}, line {record.line}: repeated columns: {', '.join(sorted(repeated))}"
+        )
+    return header
 
 
-def _csv_rows(path: Path, reader: Any, header: tuple[str, ...]) -> Iterator[Row]:
+def _row(record: _Record, header: tuple[str, ...], delimiter: str) -> Row:
+    if record.problem:
+        return Row(record.line, None, record.problem)
+    values = dict(zip(header, record.fields, strict=True))
+    if not record.spanned:
+        return Row(record.line, values)
+    within = [text.rstrip("\r\n").split(delimiter) for text in record.spanned]
+    alike = [fields for fields in within if len(fields) == len(header)]
+    rows = tuple(dict(zip(header, fields, strict=True)) for fields in alike)
+    return Row(record.line, values, within=rows)
+
+
+def _wrong_width(fields: Sequence[str], width: int) -> str:
+    return "" if len(fields) == width else f"{len(fields)} fields under {width} columns"
+
+
+def _tsv(lines: Iterable[Line]) -> Iterator[_Record]:
+    """A line is a row, whatever quotes are in it."""
+    width = 0
+    for line in lines:
+        text = line.text.rstrip("\r\n")
+        if not text and not line.problem:
+            continue
+        fields = [_unquoted(field) for field in text.split("\t")]
+        width = width or len(fields)
+        yield _Record(line.number, fields, line.problem or _wrong_width(fields, width))
+
+
+def _unquoted(field: str) -> str:
+    """Without the quotes that spreadsheets and pandas put around a whole field."""
+    if field[:1] != '"' or field[-1:] != '"' or len(field) < 2:
+        return field
+    inner = field[1:-1].replace('""', "\x00")
+    return field if '"' in inner else inner.replace("\x00", '"')
+
+
+def _csv(lines: Iterable[Line], delimiter: str) -> Iterator[_Record]:
+    """Fields may be quoted and then hold line ends (RFC 4180).
+
+    Where a record of several lines is none after all, only its first line is refused, and
+    reading goes on with its second: a quote that never closes swallows nothing.
+    """
+    csv.field_size_limit(MAX_FIELD_CHARS)  # of the whole process; the csv module has no other
+    source = _Source(iter(lines))
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
+    width = 0
     while True:
-        line = reader.line_num + 1
+        source.begin()
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            if "field limit" in str(error) or "end of data" in str(error):
-                raise ImportFailed(
-                    f"{path}, line {line}: a quote opened in this row never closes ({error})"
-                ) from error
-            yield Row(line, None, f"not CSV: {error}")
+            yield _Record(source.taken[0].number, [], source.problem() or _not_csv(error))
+            source.read_again()
             continue
-        if len(fields) == len(header):
-            yield Row(line, dict(zip(header, fields, strict=True)))
-        elif fields:
-            yield Row(line, None, f"{len(fields)} fields under {len(header)} columns")
+        problem = source.problem()
+        if not fields and not problem:
+            continue  # a blank line
+        width = width or len(fields)
+        wrong_width = _wrong_width(fields, width)
+        first, *spanned = source.taken
+        texts = tuple(line.text for line in spanned)
+        yield _Record(first.number, fields, problem or wrong_width, texts)
+        if wrong_width:
+            source.read_again()
 
 
-def _jsonl(path: Path, lines: Iterator[str]) -> tuple[tuple[str, ...], Iterator[Row]]:
-    rows = _jsonl_rows(lines)
+def _not_csv(error: csv.Error) -> str:
+    said = str(error)
+    if "end of data" in said or "limit" in said:
+        return f"a quote opened in this row never closes ({said})"
+    return f"not CSV: {said}"
+
+
+class _Source:
+    """Feeds lines to a csv reader; knows which ones the current record has taken."""
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines = lines
+        self._again: deque[Line] = deque()
+        self._chars = 0
+        self.taken: list[Line] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines)
+        self.taken.append(line)
+        self._chars += len(line.text)
+        if self._chars > MAX_RECORD_CHARS and len(self.taken) > 1:
+            raise csv.Error(f"record larger than the limit of {MAX_RECORD_CHARS} characters")
+        return line.text
+
+    def begin(self) -> None:
+        """The next line is the first of a record."""
+        self.taken, self._chars = [], 0
+
+    def problem(self) -> str:
+        """What is wrong with the first taken line that is not what was written."""
+        return next((line.problem for line in self.taken if line.problem), "")
+
+    def read_again(self) -> None:
+        """Give all taken lines but the first once more."""
+        self._again.extendleft(reversed(self.taken[1:]))
+
+
+# --- JSONL and .dat --------------------------------------------------------------------------
+
+
+def _jsonl(path: Path, lines: Iterable[Line]) -> tuple[tuple[str, ...], Iterator[Row]]:
+    rows = map(_json_row, (line for line in lines if line.problem or line.text.strip()))
     peeked = list(islice(rows, PEEKED_ROWS))
     if not peeked:
         raise ImportFailed(f"{path}: the file has no rows")
-    if peeked[0].values is None:
+    columns = dict.fromkeys(name for row in peeked for name in row.values or ())
+    if not columns and any(row.problem for row in peeked):
         raise ImportFailed(
-            f"{path}, line {peeked[0].line}: {peeked[0].problem}; "
+            f"{path}, line {peeked[0].line}: {peeked[0].problem or 'no columns'}; "
             "a JSONL file has one JSON object per line"
         )
-    columns = dict.fromkeys(name for row in peeked for name in row.values or ())
     return tuple(columns), chain(peeked, rows)
 
 
-def _jsonl_rows(lines: Iterator[str]) -> Iterator[Row]:
-    for line, content in enumerate(lines, start=1):
-        if not content.strip():
-            continue
-        try:
-            values = orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            yield Row(line, None, f"not JSON: {error}")
-            continue
-        if isinstance(values, dict):
-            yield Row(line, values)
-        else:
-            yield Row(line, None, f"a JSON {type(values).__name__}, not an object")
-
-
-def _dat(lines: Iterator[str], columns: tuple[str, ...]) -> Iterator[Row]:
-    for line, content in enumerate(lines, start=1):
-        fields = content.rstrip("\r\n").split("::")
-        if len(fields) == len(columns):
-            yield Row(line, dict(zip(columns, fields, strict=True)))
-        elif content.strip():
-            yield Row(line, None, f"{len(fields)} fields under {len(columns)} columns")
-
-
-def _parquet(path: Path) -> Table:
-    import pyarrow
-    import pyarrow.parquet
-
+def _json_row(line: Line) -> Row:
+    if line.problem:
+        return Row(line.number, None, line.problem)
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ImportFailed(
-            f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); fetch it again"
-        ) from error
-    total = file.metadata.num_rows
-    if total == 0:
-        raise ImportFailed(f"{path}: the file has no rows")
-    read = [0]  # shared with `fraction`
-    return Table(
-        path,
-        tuple(file.schema_arrow.names),
-        _parquet_rows(path, file, read),
-        lambda: read[0] / total,
-    )
+        values = _exact(orjson.loads(line.text), line.text)
+    except (ValueError, RecursionError) as error:
+        return Row(line.number, None, f"not JSON: {error}")
+    if not isinstance(values, dict):
+        return Row(line.number, None, f"a JSON {type(values).__name__}, not an object")
+    return Row(line.number, values)
 
 
-def _parquet_rows(path: Path, file: Any, read: list[int]) -> Iterator[Row]:
-    import pyarrow
-
-    batches = file.iter_batches(batch_size=PARQUET_BATCH)
-    while True:
-        try:
-            batch = next(batches, None)
-            records = [] if batch is None else _with_plain_times(batch).to_pylist()
-        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise ImportFailed(
-                f"{path}, row {read[0] + 1}: cannot be read further "
-                f"({str(error).splitlines()[0]}); the file is damaged: fetch it again"
-            ) from error
-        if batch is None:
-            return
-        for record in records:
-            read[0] += 1
-            yield Row(read[0], record)
+def _exact(values: Any, text: str) -> Any:
+    """Whole numbers that orjson makes floats, for they have more than 64 bits, digit by digit."""
+    if isinstance(values, dict):
+        for value in values.values():
+            if type(value) is float and abs(value) >= EXACT_BELOW:
+                return json.loads(text)
+    return values
 
 
-def _with_plain_times(batch: Any) -> Any:
-    """Nanosecond times become microseconds, which Python's datetime can hold."""
-    import pyarrow
-
-    for index, field in enumerate(batch.schema):
-        if pyarrow.types.is_timestamp(field.type) and field.type.unit == "ns":
-            kind = pyarrow.timestamp("us", field.type.tz)
-            batch = batch.set_column(index, field.name, batch.column(index).cast(kind, safe=False))
-    return batch
+def _dat(lines: Iterable[Line], columns: tuple[str, ...]) -> Iterator[Row]:
+    for line in lines:
+        fields = line.text.rstrip("\r\n").split("::")
+        problem = line.problem or _wrong_width(fields, len(columns))
+        if line.problem or line.text.strip():
+            values = None if problem else dict(zip(columns, fields, strict=True))
+            yield Row(line.number, values, problem)

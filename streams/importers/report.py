@@ -12,6 +12,11 @@ FIRST_LINES: Final = 3
 MUCH_EARLIER_MS: Final = 86_400_000  # a day: shops write a day's rows in any order
 
 
+def printable(text: str) -> str:
+    """`text` on one line, without what a terminal would obey or UTF-8 cannot say."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 @dataclass(slots=True)
 class Group:
     """Rows with the same outcome."""
@@ -23,7 +28,7 @@ class Group:
         """Count one row; keep it if it is among the first."""
         self.count += 1
         if len(self.first) < FIRST_LINES:
-            self.first.append((line, detail[:200]))
+            self.first.append((line, printable(detail[:200])))
 
 
 @dataclass(slots=True)
@@ -31,18 +36,16 @@ class Report:
     """The validation report of one file, complete when its rows have all been read."""
 
     path: Path
+    rows: int = 0  # that the file held so far: those accepted and those rejected
     accepted: Group = field(default_factory=Group)
     rejected: dict[str, Group] = field(default_factory=dict)
+    left_out: dict[str, Group] = field(default_factory=dict)  # by column: accepted without it
+    doubts: dict[str, Group] = field(default_factory=dict)  # accepted, but look at these
     out_of_order: Group = field(default_factory=Group)  # accepted, but much earlier than before
     resumed_after: int = 0  # rows that an earlier run had brought to the broker
     sent: int = 0  # messages that the broker acknowledged in this run
     first_time: int | None = None  # ms
     last_time: int | None = None  # ms
-
-    @property
-    def rows(self) -> int:
-        """All rows read."""
-        return self.accepted.count + self.rejected_rows
 
     @property
     def rejected_rows(self) -> int:
@@ -59,6 +62,14 @@ class Report:
         """Count a row that is left out."""
         self.rejected.setdefault(reason, Group()).add(line, detail)
 
+    def leave_out(self, line: int, column: str, detail: str) -> None:
+        """Count a usable row of which one cell is left out."""
+        self.left_out.setdefault(column, Group()).add(line, detail)
+
+    def doubt(self, line: int, what: str, detail: str) -> None:
+        """Count a usable row that may not mean what it says."""
+        self.doubts.setdefault(what, Group()).add(line, detail)
+
     def _see(self, line: int, event_time: int) -> None:
         if self.last_time is not None and event_time < self.last_time - MUCH_EARLIER_MS:
             latest = to_rfc3339(self.last_time)
@@ -69,16 +80,22 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {
-            "file": str(self.path),
+            "file": printable(str(self.path)),
             "rows": self.rows,
             "accepted": _group(self.accepted),
-            "rejected": {reason: _group(group) for reason, group in self.rejected.items()},
+            "rejected": _groups(self.rejected),
+            "left_out": _groups(self.left_out),
+            "doubts": _groups(self.doubts),
             "out_of_order": _group(self.out_of_order),
             "resumed_after": self.resumed_after,
             "sent": self.sent,
             "first_time": self.first_time and to_rfc3339(self.first_time),
             "last_time": self.last_time and to_rfc3339(self.last_time),
         }
+
+
+def _groups(groups: dict[str, Group]) -> dict[str, Any]:
+    return {name: _group(group) for name, group in groups.items()}
 
 
 def _group(group: Group) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,18 @@ class Row:
     line: int  # of the record's first line, or its row in a Parquet file; from 1
     values: Mapping[str, Any] | None
     problem: str = ""
+    # Lines inside a quoted field that have as many fields as a row.
+    within: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for a cell whose value Python cannot hold, such as a time before year 1."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return self.why
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +59,3 @@ class Unusable:
 
 Adapted = Item | Interaction | Unusable
 Adapter = Callable[[Mapping[str, Any]], Adapted]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """One shape of columns that a format is found in, and the adapter for it.
-
-    `start` makes a fresh adapter per file: some count the lines of an invoice.
-    """
-
-    required: tuple[str, ...]
-    start: Callable[[], Adapter]
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A family of files: its layouts by kind, and what plain separated files need."""
-
-    layouts: Mapping[Kind, tuple[Layout, ...]]
-    encoding: str = "utf-8"
-    dat_encoding: str = "latin-1"
-    dat_columns: Mapping[Kind, tuple[str, ...]] | None = None  # of `::`-separated .dat files

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any, Final
 
+from models.errors import ImportFailed
 from models.schemas import Interaction, Item
 from streams.codec import MAX_VALUE_BYTES
+from streams.importers.cells import Layout, Reading
+from streams.importers.dates import order_of
 from streams.importers.layouts import format_named, layout_of
 from streams.importers.readers import open_table
 from streams.importers.report import Report
-from streams.importers.rows import Adapter, Kind, Row, Unusable
+from streams.importers.rows import Kind, Row, Table, Unusable
+
+_LIKE_A_DECIMAL: Final = re.compile(r"\d+\.0+", re.ASCII)
+_DECIMAL_ID: Final = "an id written as a decimal number"
+_SHORTENED: Final = re.compile(r"\d\.\d+[eE]\+\d+", re.ASCII)
+_SHORTENED_ID: Final = "an id that a spreadsheet has shortened"
+_LOST_ROW: Final = "a quoted text that holds whole rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +46,50 @@ class Survey:
 
 
 def survey(
-    path: Path, kind: Kind, format_name: str, encoding: str | None = None, limit: int | None = None
+    path: Path,
+    kind: Kind,
+    format_name: str,
+    encoding: str | None = None,
+    limit: int | None = None,
+    reading: Reading | None = None,
 ) -> Survey:
     """Open a file as what it claims to be; at most the first `limit` rows. Raises ImportFailed."""
+    reading = reading or Reading()
     format_ = format_named(format_name)
     dat_columns = format_.dat_columns[kind] if format_.dat_columns else None
-    table = open_table(
-        path, encoding or format_.encoding, encoding or format_.dat_encoding, dat_columns
-    )
-    adapt = layout_of(table, kind, format_name).start()
+
+    def opened(only: str | None = None) -> Table:
+        return open_table(path, encoding, dat_columns, only)
+
+    table = opened()
+    layout = layout_of(table, kind, format_name)
+    if layout.local_dates and reading.dates is None:
+        cells = _cells(opened(layout.local_dates), layout.local_dates)
+        reading = replace(reading, dates=order_of(path, cells))
     report = Report(path)
-    messages = prepared(islice(table.rows, limit), adapt, report)
+    messages = prepared(islice(table.rows, limit), layout, report, reading)
     return Survey(messages, report, table.fraction)
 
 
-def prepared(rows: Iterator[Row], adapt: Adapter, report: Report) -> Iterator[Ready]:
+def _cells(table: Table, column: str) -> Iterator[tuple[int, Any]]:
+    """One column's cells, as far as the file can be read: the import will say how far that is."""
+    try:
+        for row in table.rows:
+            if row.values is not None:
+                yield row.line, row.values.get(column)
+    except ImportFailed:
+        return
+
+
+def prepared(
+    rows: Iterator[Row], layout: Layout, report: Report, reading: Reading | None = None
+) -> Iterator[Ready]:
     """Adapt each row; yield the usable ones, report all."""
+    without: list[tuple[str, str]] = []  # columns that the row goes without
+    adapt = layout.start(reading, lambda column, why: without.append((column, why)))
     for number, row in enumerate(rows, start=1):
+        report.rows = number
+        without.clear()
         if row.values is None:
             report.reject(row.line, "unreadable row", row.problem)
             continue
@@ -64,7 +102,32 @@ def prepared(rows: Iterator[Row], adapt: Adapter, report: Report) -> Iterator[Re
             report.reject(row.line, "too large", f"{len(message.value)} bytes")
             continue
         report.accept(row.line, _in_words(adapted), message.event_time)
+        for column, why in without:
+            report.leave_out(row.line, column, why)
+        _doubt_ids(adapted, row.line, report)
+        if row.within:
+            _doubt_quotes(row, layout, reading, report)
         yield message
+
+
+def _doubt_ids(message: Item | Interaction, line: int, report: Report) -> None:
+    """A table tool may have added the ".0"; elsewhere the same thing goes by its whole number."""
+    for name in ("item_id", "user_id"):
+        said = getattr(message, name, "")
+        if "." not in said:
+            continue
+        if _LIKE_A_DECIMAL.fullmatch(said):
+            whole = said.partition(".")[0]
+            report.doubt(line, _DECIMAL_ID, f"{name} {said} is another than {name} {whole}")
+        elif _SHORTENED.fullmatch(said):
+            report.doubt(line, _SHORTENED_ID, f"{name} {said} may stand for several ids")
+
+
+def _doubt_quotes(row: Row, layout: Layout, reading: Reading | None, report: Report) -> None:
+    adapt = layout.start(reading)
+    lost = sum(not isinstance(adapt(values), Unusable) for values in row.within)
+    if lost:
+        report.doubt(row.line, _LOST_ROW, f"{lost} of them; is a quote missing or too many?")
 
 
 def _message(row: int, message: Item | Interaction) -> Ready:

@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from models.errors import ImportFailed
 from models.settings import Settings
+from streams.importers.cells import Reading
+from streams.importers.dates import DateOrder
 from streams.importers.pacing import Pacer
 from streams.importers.position import PositionFile
 from streams.importers.report import Report
 from streams.importers.rows import Kind
 from streams.importers.survey import Ready, Survey, survey
-from streams.kafka import client_options, producer, start_client
+from streams.kafka import (
+    client_options,
+    producer,
+    start_client,
+    until_answered,
+    worth_another_try,
+)
 from streams.reach import answers_within
 from streams.topics import ensure_topics_within
+
+log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT: Final = 2_000
 CONNECT_S: Final = 20.0
 LINGER_MS: Final = 5  # fuller batches; an import is not in a hurry
 SAVE_EVERY_S: Final = 0.5
 ROWS_PER_TURN: Final = 200
+SILENT_S: Final = 5.0  # without an acknowledgement: what is waited for is said
+LOOK_EVERY_S: Final = 1.0
+GIVE_UP_S: Final = 5.0  # of acknowledgements, once the import has ended otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,11 @@ class ImportOptions:
     resume: bool = True
     limit: int | None = None
     encoding: str | None = None
+    dates: DateOrder | None = None
+
+    def reading(self, settings: Settings) -> Reading:
+        """How cells are read."""
+        return Reading(frozenset(map(str.lower, settings.importer.absent_words)), self.dates)
 
 
 Watcher = Callable[[Survey], None]
@@ -55,8 +75,9 @@ async def import_files(
 ) -> list[Report]:
     """Send each file in turn and return its report; `watch` is called as rows go out.
 
-    Raises ImportFailed when a file cannot be read on or the broker stops acknowledging; what was
-    acknowledged until then is remembered, and the next call goes on from there.
+    While the broker is away it waits, and says so. Raises ImportFailed when a file cannot be read
+    on or the broker refuses a row for good; what was acknowledged until then is remembered, and
+    the next call resumes there.
     """
     sender, cluster = await _connect(settings)
     pacer = Pacer(options.speed) if options.speed else None
@@ -66,7 +87,9 @@ async def import_files(
             for path in paths
         ]
     finally:
-        await sender.stop()
+        with suppress(TimeoutError):  # of a broker that is away
+            async with asyncio.timeout(GIVE_UP_S):
+                await sender.stop()
 
 
 async def _connect(settings: Settings) -> tuple[AIOKafkaProducer, str]:
@@ -93,20 +116,34 @@ async def _import_file(
     pacer: Pacer | None,
     watch: Watcher,
 ) -> Report:
-    opened = survey(path, options.kind, options.format, options.encoding, options.limit)
+    opened = survey(
+        path,
+        options.kind,
+        options.format,
+        options.encoding,
+        options.limit,
+        options.reading(settings),
+    )
+    watch(opened)
     topic = settings.topic(options.kind)
+    read_as = (part for part in (options.encoding, options.dates) if part)
     file = PositionFile(
-        settings.data_dir / "imports", path, options.format, options.kind, topic, cluster
+        settings.data_dir / "imports",
+        path,
+        *(options.format, options.kind, topic, cluster, *read_as),
     )
     if not options.resume:
         file.forget()
     start = file.load()
     opened.report.resumed_after = start
     flight = _Flight(sender, topic, file, start, opened.report)
-    try:
-        async for message in _in_time(opened, pacer, start, watch):
-            await flight.send(message)
-    finally:
+    async with flight.watched(settings.kafka.bootstrap):
+        try:
+            async for message in _in_time(opened, pacer, start, watch):
+                await flight.send(message)
+        except BaseException:
+            await flight.land(GIVE_UP_S)
+            raise
         await flight.land()
     file.save(max(start, opened.report.rows))  # the last rows may have been unusable
     watch(opened)
@@ -141,38 +178,80 @@ class _Flight:
         self._topic = topic
         self._file = file
         self._report = report
-        self._waiting: deque[tuple[int, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[tuple[Ready, asyncio.Future[Any]]] = deque()
         self._saved = self._acknowledged = start
         self._saved_at = time.monotonic()
 
     async def send(self, message: Ready) -> None:
         """Hand one message to the producer; wait while too many are unacknowledged."""
-        try:
-            future = await self._sender.send(self._topic, message.value, message.key)
-        except KafkaError as error:
-            raise self._refused(message.row, error) from error
-        self._waiting.append((message.row, future))
+        self._waiting.append((message, await self._handed_over(message)))
         while self._waiting and (self._waiting[0][1].done() or len(self._waiting) > MAX_IN_FLIGHT):
             await self._settle_oldest()
         if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
             self._save()
 
-    async def land(self) -> None:
-        """Wait for every acknowledgement and save how far they reach, whatever happens."""
+    async def land(self, within_s: float | None = None) -> None:
+        """Wait for every acknowledgement and save how far they reach, whatever happens.
+
+        After `within_s` the rest is left to the next import, which sends it again.
+        """
         try:
-            while self._waiting:
-                await self._settle_oldest()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    while self._waiting:
+                        await self._settle_oldest()
         finally:
             self._save()
 
-    async def _settle_oldest(self) -> None:
-        row, future = self._waiting[0]
+    @asynccontextmanager
+    async def watched(self, cluster: str) -> AsyncIterator[None]:
+        """Inside, a silence of the broker is said, and its end."""
+        watching = asyncio.create_task(self._watch(cluster))
         try:
-            await asyncio.shield(future)  # interrupted or not, the broker will answer
+            yield
+        finally:
+            watching.cancel()
+
+    async def _watch(self, cluster: str) -> None:
+        row, since, silent = 0, time.monotonic(), False
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            oldest = next((m.row for m, future in self._waiting if not future.done()), 0)
+            if oldest != row:
+                if silent:
+                    log.warning("Kafka at %s answers again: the import goes on", cluster)
+                row, since, silent = oldest, time.monotonic(), False
+            elif row and not silent and time.monotonic() - since > SILENT_S:
+                silent = True
+                log.warning(
+                    "%s: waiting for Kafka at %s to acknowledge row %d; the import goes on when "
+                    "it answers (`palate up` starts it), Ctrl-C keeps what is acknowledged",
+                    *(self._report.path, cluster, row),
+                )
+
+    async def _handed_over(self, message: Ready) -> asyncio.Future[Any]:
+        while True:
+            try:
+                return await until_answered(
+                    f"sending to {self._topic}",
+                    lambda: self._sender.send(self._topic, message.value, message.key),
+                )
+            except KafkaTimeoutError:
+                continue  # the batch before is full and not acknowledged: `_watch` says so
+            except KafkaError as error:
+                raise self._refused(message.row, error) from error
+
+    async def _settle_oldest(self) -> None:
+        message, future = self._waiting[0]
+        try:
+            await asyncio.shield(future)
         except KafkaError as error:
-            raise self._refused(row, error) from error
+            if not worth_another_try(error):
+                raise self._refused(message.row, error) from error
+            self._waiting[0] = (message, await self._handed_over(message))
+            return
         self._waiting.popleft()
-        self._acknowledged = row
+        self._acknowledged = message.row
         self._report.sent += 1
 
     def _save(self) -> None:
@@ -183,7 +262,7 @@ class _Flight:
 
     def _refused(self, row: int, error: KafkaError) -> ImportFailed:
         return ImportFailed(
-            f"{self._report.path}, row {row}: the broker did not acknowledge it on topic "
+            f"{self._report.path}, row {row}: the broker refused it on topic "
             f"{self._topic} ({type(error).__name__}: {error}); all rows up to "
-            f"{self._acknowledged} are there: run the same command again to go on"
+            f"{self._acknowledged} are there: run the same command again to resume"
         )

@@ -1,72 +1,128 @@
-"""Cells of foreign files → the types of our schemas. Pure; `None` means absent."""
+"""Cells of foreign files → the types of our schemas. Pure; `None` means absent.
+
+A cell that cannot be read for certain raises ValueError: nothing is guessed.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
 from models.schemas import Interaction, Item
-from streams.importers.rows import Unusable
+from streams.importers.rows import Unreadable, Unusable
 
-INVALID = "invalid value"
-MISSING = "missing value"
+INVALID: Final = "invalid value"
+MISSING: Final = "missing value"
 
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_ABSENT_WORDS = frozenset({"", "none", "null", "nan"})
+EXACT_BELOW: Final = 2**53  # from here on, two whole numbers can be one float
+MOST: Final = 1e12  # as models.schemas.Finite
+
+_NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_CURRENCY: Final = (
+    r"(?:(?:US|CA|AU|NZ|HK|[ACRS])?[$€£¥₹₩₽₺₪฿₫]|USD|EUR|GBP|JPY|CNY|INR|KRW|AUD|CAD|NZD|CHF|SEK"
+    r"|NOK|DKK|PLN|CZK|HUF|BRL|MXN|SGD|HKD|TWD|THB|ZAR|TRY|ILS|AED|SAR)?"
+)
+_SPACE: Final = "[ \\t\u00a0\u2009\u202f]*"  # also the narrow ones that typesetters use
+_PRICE: Final = re.compile(
+    rf"(?:[Ff]rom )?{_SPACE}{_CURRENCY}{_SPACE}(?P<number>[\d.,]+){_SPACE}{_CURRENCY}", re.ASCII
+)
+_AMOUNT: Final = re.compile(r"\d{1,3}(?:,\d{3})+\.\d{1,2}|\d+|\d*\.\d+", re.ASCII)
+_THOUSANDS_OR_THIRD_DECIMAL: Final = re.compile(r"[1-9]\d{0,2}\.\d{3}", re.ASCII)
 
 M = TypeVar("M", Item, Interaction)
 
 
-def is_absent(value: Any) -> bool:
-    """True for None, NaN and blank text: how tables write that there is nothing."""
-    if isinstance(value, float):
-        return math.isnan(value)
-    return value is None or (isinstance(value, str) and not value.strip())
+def is_absent(value: Any, words: Collection[str] = ()) -> bool:
+    """True for None, NaN, blank text and any of `words` (lower case): there is nothing."""
+    if value is None:
+        return True
+    if isinstance(value, str):
+        bare = value.strip()
+        return not bare or (bool(words) and bare.lower() in words)
+    return isinstance(value, float) and math.isnan(value)
 
 
-def identifier(value: Any) -> str | None:
-    """An id as text; 13085.0 (a whole number that passed through a float column) is "13085"."""
-    if is_absent(value):
+def identifier(value: Any, words: Collection[str] = ()) -> str | None:
+    """An id as text; 13085.0 (a whole number that passed through a float column) is "13085".
+
+    Raises ValueError on all but text and whole numbers, and on a float that may stand for
+    several whole numbers.
+    """
+    if is_absent(value, words):
         return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def customer_number(value: Any) -> str | None:
-    """As `identifier`, and "13085.0" in text loses its fraction too."""
-    name = identifier(value)
-    return name.strip().removesuffix(".0") if name else None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError(f"{_shown(value)}; ids are text or whole numbers")
+    if isinstance(value, int):
+        return str(value)
+    if not math.isfinite(value) or value != int(value):
+        raise ValueError(f"{value} is no whole number; ids are text or whole numbers")
+    if isinstance(value, float) and abs(value) >= EXACT_BELOW:
+        raise ValueError(f"{value!r} may stand for several whole numbers; write such ids as text")
+    return str(int(value))
 
 
 def text(value: Any) -> str | None:
-    """Text without surrounding blanks."""
-    return None if is_absent(value) else str(value).strip()
-
-
-def number(value: Any) -> float | None:
-    """A number. Raises ValueError on text that is none."""
-    return None if is_absent(value) else float(value)
-
-
-def price(value: Any) -> float | None:
-    """The first number in "$1,299.99", "from 14.99" or 5; None where there is none."""
-    if is_absent(value) or str(value).strip().lower() in _ABSENT_WORDS:
+    """Text without surrounding blanks; numbers are text too. Raises ValueError on all else."""
+    if is_absent(value):
         return None
-    if isinstance(value, int | float):
-        return float(value)
-    found = _NUMBER.search(str(value))
-    return float(found.group().replace(",", "")) if found else None
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise ValueError(f"{_shown(value)} where text is expected")
+    return str(value).strip()
+
+
+def number(value: Any) -> float:
+    """A number, in text as JSON writes it: 1299.5, -3, 1e5. Raises ValueError on all else."""
+    if isinstance(value, str):
+        if not _NUMBER.fullmatch(value.strip()):
+            raise ValueError(f"{value!r:.60} is not a number")
+    elif isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError(f"{_shown(value)} is not a number")
+    with suppress(OverflowError):
+        if abs(read := float(value)) <= MOST:
+            return read
+    raise ValueError(f"{value!s:.60} is not a number up to {MOST:g}")
+
+
+def price(value: Any) -> float:
+    """A price as shops print it: "$1,299.99", "from 14.99", "5 EUR", 5.
+
+    Raises ValueError where it can be read in two ways (1,299 and 1.299: thousands or decimals?),
+    is a range, or is not a price.
+    """
+    if not isinstance(value, str):
+        return number(value)
+    found = _PRICE.fullmatch(value.strip())
+    amount = found["number"] if found else ""
+    if not _AMOUNT.fullmatch(amount) or _THOUSANDS_OR_THIRD_DECIMAL.fullmatch(amount):
+        raise ValueError(f"{value!r:.60} is not a price that can be read for certain")
+    return number(amount.replace(",", ""))
 
 
 def seconds_to_ms(value: Any) -> int:
-    """Epoch seconds (number or text) → epoch milliseconds. Raises ValueError."""
-    return round(float(value) * 1000)
+    """Epoch seconds (number or text), or a datetime → epoch milliseconds. Raises ValueError."""
+    if isinstance(value, datetime):
+        return moment_to_ms(value)
+    return round(number(value) * 1000)
+
+
+def wire_time(value: Any) -> Any:
+    """A time as our schemas read it; datetimes and whole floats as epoch milliseconds."""
+    if isinstance(value, datetime):
+        return moment_to_ms(value)
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"{_shown(value)} is no time; write RFC 3339 or epoch milliseconds")
+    return value
 
 
 def moment_to_ms(moment: datetime) -> int:
@@ -90,3 +146,12 @@ def build(schema: type[M], **fields: Any) -> M | Unusable:
         problems = error.errors(include_url=False, include_input=False)
         lines = (f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
         return Unusable(INVALID, "; ".join(lines)[:300])
+
+
+def _shown(value: Any) -> str:
+    """What a cell holds, for a message: Parquet's odd values have long representations."""
+    if isinstance(value, Unreadable):
+        return str(value)
+    if isinstance(value, int | float | Decimal | date):
+        return f"{type(value).__name__} {value}"
+    return "binary" if isinstance(value, bytes) else f"a {type(value).__name__}"

@@ -58,6 +58,48 @@ def test_disorder_in_time_is_pointed_out(tmp_path: Path) -> None:
     assert "line 3" in result.stdout
 
 
+def test_what_is_left_out_of_a_row_and_what_is_doubtful_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text(f"user_id,item_id,type,timestamp,price\n{GOOD},5\nu,77.0{GOOD[3:]},1.5 €\n")
+
+    result = run("interactions", path, "--dry-run")
+
+    assert "without price" in result.stdout
+    assert "3: '1.5 €' is not a number" in result.stdout
+    assert "2 rows read: 2 accepted, 0 left out." in result.stdout
+    assert "item_id 77.0 is another than item_id 77" in result.stdout
+
+
+def test_dates_of_two_readings_need_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "invoices.csv"
+    path.write_text(
+        "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID\n"
+        "1,85123A,HEART,6,01/12/2010 08:26,2.55,17850\n"
+    )
+    arguments = ("interactions", path, "--format", "online-retail", "--dry-run")
+
+    assert "--dates day-first" in str(run(*arguments).exception)
+    assert "2010-12-01T08:26" in run(*arguments, "--dates", "day-first").stdout
+    assert "2010-01-12T08:26" in run(*arguments, "--dates", "month-first").stdout
+
+
+def test_words_for_nobody_come_from_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = csv_file(tmp_path, GOOD, f"Guest{GOOD[1:]}")
+    monkeypatch.setenv("PALATE_IMPORTER__ABSENT_WORDS", '["GUEST"]')
+
+    (report,) = json.loads(run("interactions", path, "--dry-run", "--json").stdout)
+
+    assert report["rejected"]["missing value"]["first"] == [{"line": 3, "detail": "no user_id"}]
+
+
+def test_what_a_terminal_would_obey_is_shown_as_text(tmp_path: Path) -> None:
+    result = run("interactions", csv_file(tmp_path, f"\x1b[31m{GOOD}"), "--dry-run")
+
+    assert "\\x1b[31mu view i" in result.stdout
+
+
 def test_markup_in_a_file_is_shown_as_it_is(tmp_path: Path) -> None:
     result = run("interactions", csv_file(tmp_path, f"[red]{GOOD}"), "--dry-run")
 

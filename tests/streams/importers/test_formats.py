@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import orjson
 import pytest
 
 from models.errors import ImportFailed
-from models.schemas import Interaction, Item, to_epoch_ms
-from streams.importers.layouts import layout_of
+from models.schemas import Interaction, Item, to_epoch_ms, to_rfc3339
+from streams.importers.cells import Reading
+from streams.importers.dates import DateOrder
+from streams.importers.layouts import FORMATS, layout_of
 from streams.importers.rows import Adapted, Kind, Table, Unusable
 from streams.importers.survey import survey
 
@@ -21,7 +25,7 @@ ITEMS, INTERACTIONS = Kind.ITEMS, Kind.INTERACTIONS
 def adapted(kind: Kind, format_name: str, *rows: dict[str, Any]) -> list[Adapted]:
     """All rows through one adapter, as those of one file."""
     table = Table(Path("f.csv"), tuple(rows[0]), iter(()), lambda: 0.0)
-    adapt = layout_of(table, kind, format_name).start()
+    adapt = layout_of(table, kind, format_name).start(Reading(dates=DateOrder.MONTH_FIRST))
     return [adapt(row) for row in rows]
 
 
@@ -194,6 +198,46 @@ def test_amazon_prices_are_read_as_written(written: Any, price: float | None) ->
     assert item("amazon-2023", PRODUCT | {"price": written}).price == price
 
 
+@pytest.mark.parametrize(
+    ("written", "price"),
+    [
+        ("$9.99", 9.99), ("$5", 5.0), ("9.99 EUR", 9.99), ("US$ 1,299.00", 1299.0),
+        ("€\u202f12.50", 12.5), ("£0.125", 0.125), ("1299.5", 1299.5), (Decimal("9.99"), 9.99),
+    ],
+)  # fmt: skip
+def test_prices_that_say_one_thing_are_read(written: Any, price: float) -> None:
+    assert item("amazon-2023", PRODUCT | {"price": written}).price == price
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "1.299.00", "1.299,99 €", "12,99 €", "1,299", "1.299", "$1,299", "$5-$9", "5 - 9", "-5",
+        "$-5", "($5)", "1 299.00", "1'299.00", "１２", "1e3", "inf", "1,29,999.00", "9.99.",
+        "5 pcs", "was $9 now $5", "9.99/month", "$",
+        "99999999999999", 10**400, float("inf"), True, b"5",
+        [5], {"amount": 5},
+    ],
+)  # fmt: skip
+def test_prices_that_say_two_things_or_none_are_left_out_and_said(written: Any) -> None:
+    left_out: list[str] = []
+    (layout,) = FORMATS["amazon-2023"].layouts[ITEMS]
+    adapt = layout.start(leave_out=lambda column, why: left_out.append(column))
+
+    message = adapt(PRODUCT | {"price": written})
+
+    assert isinstance(message, Item)
+    assert message.price is None
+    assert left_out == ["price"]
+
+
+def test_a_price_in_a_table_is_a_number_or_left_out() -> None:
+    assert interaction("online-retail", SECOND_SPELLING | {"Price": "1.299"}).price == 1.299
+    assert interaction("online-retail", SECOND_SPELLING | {"Price": "2,55"}).price is None
+    assert interaction("generic", EVENT | {"price": "$5"}).price is None
+    assert interaction("generic", EVENT | {"price": "n/a"}).price is None
+
+
 def test_amazon_details_name_the_brand_before_the_store() -> None:
     assert item("amazon-2023", PRODUCT | {"details": {"Brand": "Howard"}}).brand == "Howard"
 
@@ -312,6 +356,150 @@ def test_generic_categories_that_are_no_list_are_left_out() -> None:
     assert refusal(ITEMS, "generic", row).reason == "invalid value"
 
 
+ROWS = {
+    ("generic", INTERACTIONS): EVENT,
+    ("generic", ITEMS): {"item_id": "i", "title": "t"},
+    ("amazon-2023", INTERACTIONS): REVIEW,
+    ("amazon-2023", ITEMS): PRODUCT,
+    ("movielens", INTERACTIONS): {
+        "userId": "1", "movieId": "296", "rating": "4.5", "timestamp": "1147880044",
+    },
+    ("movielens", ITEMS): {"movieId": 1, "title": "Toy Story (1995)", "genres": "Adventure"},
+    ("online-retail", INTERACTIONS): SECOND_SPELLING,
+}  # fmt: skip
+LAYOUTS_OF_ROWS = ROWS | {("online-retail", INTERACTIONS): PREPARED}
+NOON = datetime(2020, 1, 2, 12, tzinfo=UTC)
+
+
+# --- ids -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ("77", "77"), ("077", "077"), (77, "77"), (77.0, "77"), (Decimal("77.00"), "77"),
+        (2**64 + 1, "18446744073709551617"), (Decimal(10**37 + 1), str(10**37 + 1)),
+    ],
+)  # fmt: skip
+def test_ids_are_text_or_whole_numbers(written: Any, named: str) -> None:
+    assert interaction("generic", EVENT | {"user_id": written}).user_id == named
+
+
+ID_COLUMNS = [
+    ("generic", INTERACTIONS, "user_id"), ("generic", INTERACTIONS, "event_id"),
+    ("generic", INTERACTIONS, "session_id"), ("generic", ITEMS, "item_id"),
+    ("amazon-2023", INTERACTIONS, "user_id"), ("amazon-2023", INTERACTIONS, "asin"),
+    ("amazon-2023", ITEMS, "parent_asin"), ("movielens", INTERACTIONS, "userId"),
+    ("movielens", ITEMS, "movieId"), ("online-retail", INTERACTIONS, "Customer ID"),
+    ("online-retail", INTERACTIONS, "StockCode"), ("online-retail", INTERACTIONS, "Invoice"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind", "column"), ID_COLUMNS)
+@pytest.mark.parametrize(
+    "written",
+    [b"u1", 1.5, True, ["u"], {"u": 1}, 2.0**53, 1e23, float("inf"), Decimal("1.5"), NOON],
+    ids=str,
+)
+def test_all_other_ids_are_unusable(name: str, kind: Kind, column: str, written: Any) -> None:
+    row = ROWS[name, kind] | {column: written}
+
+    assert refusal(kind, name, row).reason == "unusable id"
+    assert column in refusal(kind, name, row).detail
+
+
+@pytest.mark.parametrize("written", ["nan", "NaN", "None", "NULL", "n/a", "<NA>", "", " ", None])
+def test_words_for_nobody_are_no_customer(written: Any) -> None:
+    shop = refusal(INTERACTIONS, "online-retail", SECOND_SPELLING | {"Customer ID": written})
+    plain = refusal(INTERACTIONS, "generic", EVENT | {"user_id": written})
+
+    assert shop.reason == "no customer"
+    assert (plain.reason, plain.detail) == ("missing value", "no user_id")
+
+
+def test_words_for_nobody_are_no_event_id_either() -> None:
+    first, second = (
+        interaction("generic", EVENT | {"item_id": name, "event_id": "None"}) for name in "ab"
+    )
+
+    assert first.event_id != second.event_id
+
+
+def test_the_words_for_nobody_are_a_setting() -> None:
+    (layout,) = FORMATS["generic"].layouts[INTERACTIONS]
+    adapt = layout.start(Reading(absent=frozenset({"guest"})))
+
+    assert adapt(EVENT | {"user_id": "Guest"}) == Unusable("missing value", "no user_id")
+    assert isinstance(adapt(EVENT | {"user_id": "None"}), Interaction)
+
+
+# --- times -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", [float("inf"), float("nan"), 1e300, True, b"1", [1], "0001"])
+def test_times_that_are_none_are_refused_in_every_format(written: Any) -> None:
+    for name in ("generic", "amazon-2023", "movielens"):
+        refused = refusal(INTERACTIONS, name, ROWS[name, INTERACTIONS] | {"timestamp": written})
+        assert refused.reason in ("invalid value", "missing value")
+        assert "timestamp" in refused.detail
+
+
+def test_a_datetime_is_a_time_in_every_format() -> None:
+    for name in ("generic", "amazon-2023", "movielens"):
+        row = ROWS[name, INTERACTIONS] | {"timestamp": NOON}
+        assert interaction(name, row).timestamp == to_epoch_ms("2020-01-02T12:00:00Z")
+
+
+def invoices(folder: Path, *dates: str) -> Path:
+    path = folder / "invoices.csv"
+    lines = (f"{n},85123A,HEART,6,{at},2.55,17850" for n, at in enumerate(dates))
+    path.write_text("\n".join([",".join(list(SECOND_SPELLING)[:7]), *lines]))
+    return path
+
+
+def days(path: Path, dates: DateOrder | None = None) -> list[str]:
+    opened = survey(path, INTERACTIONS, "online-retail", reading=Reading(dates=dates))
+    return [to_rfc3339(message.event_time or 0)[:10] for message in opened.messages]
+
+
+@pytest.mark.parametrize("mark", "/-.")
+def test_one_date_of_a_file_decides_how_all_are_read(tmp_path: Path, mark: str) -> None:
+    day_first = ["01/12/2010 08:26", "03/12/2010 11:00", "13/12/2010 09:00"]
+    month_first = ["12/1/2010 8:26", "12/3/2010 11:00", "12/13/2010 9:00:00"]
+
+    for dates in (day_first, month_first):
+        path = invoices(tmp_path, *(date.replace("/", mark) for date in dates))
+        assert days(path) == ["2010-12-01", "2010-12-03", "2010-12-13"]
+
+
+def test_dates_that_can_be_read_in_two_ways_are_refused_with_both(tmp_path: Path) -> None:
+    path = invoices(tmp_path, "2010-11-30 08:00", "01/12/2010 08:26", "02/12/2010 08:26")
+
+    with pytest.raises(ImportFailed) as caught:
+        days(path)
+
+    for said in (f"{path}, line 3", "2010-12-01", "2010-01-12", "--dates day-first"):
+        assert said in str(caught.value)
+    assert days(path, DateOrder.DAY_FIRST) == ["2010-11-30", "2010-12-01", "2010-12-02"]
+    assert days(path, DateOrder.MONTH_FIRST) == ["2010-11-30", "2010-01-12", "2010-02-12"]
+
+
+def test_dates_that_contradict_each_other_are_refused_with_both_lines(tmp_path: Path) -> None:
+    path = invoices(tmp_path, "13/12/2010 08:26", "01/12/2010 08:26", "12/31/2010 08:26")
+
+    with pytest.raises(ImportFailed, match=r"line 2: 13/12/2010.*line 4.*--dates"):
+        days(path)
+    assert days(path, DateOrder.DAY_FIRST) == ["2010-12-13", "2010-12-01"]
+
+
+def test_dates_need_no_order_where_it_makes_no_difference(tmp_path: Path) -> None:
+    assert days(invoices(tmp_path, "05/05/2010 08:26", "13/13/2010 1:00")) == ["2010-05-05"]
+
+
+def test_years_of_two_digits_are_not_guessed(tmp_path: Path) -> None:
+    assert days(invoices(tmp_path, "13/12/10 08:26", "13/12/2010 08:26")) == ["2010-12-13"]
+
+
 # --- all -------------------------------------------------------------------------------------
 
 
@@ -365,6 +553,77 @@ def test_the_report_counts_every_row_and_shows_the_first_lines(tmp_path: Path) -
     }
     assert report["first_time"] == "2019-12-31T23:59:59.000Z"
     assert report["last_time"] == "2020-01-03T00:00:00.000Z"
+
+
+def test_a_price_left_out_is_counted_beside_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "meta.jsonl"
+    path.write_bytes(b"".join(orjson.dumps(PRODUCT | {"price": p}) for p in ("$5",)) + b"\n")
+    with path.open("ab") as file:
+        file.write(orjson.dumps(PRODUCT | {"price": "1.299,99 €"}))
+
+    opened = survey(path, ITEMS, "amazon-2023")
+    report = [len(list(opened.messages)), opened.report.to_dict()]
+
+    assert report[0] == 2
+    assert report[1]["left_out"]["price"]["first"][0]["line"] == 2
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id"])
+def test_an_id_written_as_a_decimal_number_is_doubted(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "a.csv"
+    rows = [EVENT | {column: name} for name in ("77", "77.0", "1.5", "v2.0")]
+    path.write_text("\n".join([",".join(EVENT), *(",".join(row.values()) for row in rows)]))
+
+    opened = survey(path, INTERACTIONS, "generic")
+    keys = [message.row for message in opened.messages]
+
+    assert keys == [1, 2, 3, 4]
+    (doubt,) = opened.report.doubts.values()
+    assert doubt.count == 1
+    assert doubt.first == [(3, f"{column} 77.0 is another than {column} 77")]
+
+
+def test_an_id_that_a_spreadsheet_has_shortened_is_doubted(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [EVENT | {"user_id": name} for name in ("1.23457E+11", "1E5", "e.1E+2")]
+    path.write_text("\n".join([",".join(EVENT), *(",".join(row.values()) for row in rows)]))
+
+    opened = survey(path, INTERACTIONS, "generic")
+
+    assert len(list(opened.messages)) == 3
+    (doubt,) = opened.report.doubts.values()
+    assert doubt.first == [(2, "user_id 1.23457E+11 may stand for several ids")]
+
+
+@pytest.mark.parametrize(("name", "kind"), [*LAYOUTS_OF_ROWS])
+def test_a_json_row_that_lacks_any_column_is_accounted_for(
+    tmp_path: Path, name: str, kind: Kind
+) -> None:
+    row = LAYOUTS_OF_ROWS[name, kind]
+    path = tmp_path / "a.jsonl"
+    rows = [row, *({key: row[key] for key in row if key != lacking} for lacking in row)]
+    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+
+    opened = survey(path, kind, name)
+
+    assert len(list(opened.messages)) + opened.report.rejected_rows == len(rows)
+
+
+def test_a_quoted_text_that_holds_whole_rows_is_doubted(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "user_id,item_id,type,timestamp,review\n"
+        f'u1,i1,view,{EVENT["timestamp"]},"Heroes\n'
+        f"u2,i2,view,{EVENT['timestamp']},ok\n"
+        f'u3,i3,view,{EVENT["timestamp"]},TV 32"\n'
+        f'u4,i4,view,{EVENT["timestamp"]},"two\nlines, with, some, commas, too"\n'
+    )
+
+    opened = survey(path, INTERACTIONS, "generic")
+
+    assert len(list(opened.messages)) == 2
+    (doubt,) = opened.report.doubts.values()
+    assert (doubt.count, doubt.first[0][0]) == (1, 2)
 
 
 def test_a_message_too_large_for_the_topic_is_left_out(tmp_path: Path) -> None:

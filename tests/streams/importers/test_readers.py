@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import encodings.aliases
 import gzip
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ import pyarrow.parquet
 import pytest
 
 from models.errors import ImportFailed
-from streams.importers import readers
+from streams.importers import lines, parquet, readers
 from streams.importers.readers import open_table
-from streams.importers.rows import Row
+from streams.importers.rows import Row, Unreadable
 
 
 def written(path: Path, content: str | bytes) -> Path:
@@ -63,7 +65,7 @@ def test_dat_fields_are_parted_by_double_colons_and_latin_1(tmp_path: Path) -> N
 def test_parquet_is_read_in_batches_with_python_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "PARQUET_BATCH", 2)
+    monkeypatch.setattr(parquet, "PARQUET_BATCH", 2)
     noon = datetime(2020, 1, 2, 12, tzinfo=UTC)
     times = pyarrow.array([noon] * 5, pyarrow.timestamp("ns", "UTC"))
     path = tmp_path / "a.parquet"
@@ -160,14 +162,57 @@ def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
     assert "no rows" in failure(path)
 
 
-def test_mixed_encodings_are_refused_with_the_line(tmp_path: Path) -> None:
-    content = "a,b\n1,é\n".encode() + "2,é\n".encode("latin-1")
+def test_a_byte_of_another_encoding_spoils_its_line_only(tmp_path: Path) -> None:
+    content = "a,b\n1,é\n".encode() + "2,é\n".encode("latin-1") + b"3,x\n"
 
-    message = failure(written(tmp_path / "a.csv", content))
+    rows = rows_of(written(tmp_path / "a.csv", content))
 
-    assert "line 3" in message
-    assert "0xe9" in message
-    assert "--encoding" in message
+    assert [(row.line, row.values and row.values["b"]) for row in rows] == [
+        (2, "é"), (3, None), (4, "x"),
+    ]  # fmt: skip
+    assert "byte 0xe9 at column 3 is not utf-8" in rows[1].problem
+    assert "--encoding" in rows[1].problem
+
+
+def test_a_header_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    message = failure(written(tmp_path / "a.csv", "à,b\n1,2\n".encode("latin-1")))
+
+    assert "line 1" in message
+    assert "0xe0" in message
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.csv.gz"])
+@pytest.mark.parametrize(
+    ("written_in", "encoding"),
+    [
+        ("utf-16", None), ("utf-16", "utf-16"), ("utf-16-le", "utf-16"), ("utf-16-be", "utf-16"),
+        ("utf-16-be", "utf-16-be"), ("utf-32", None), ("utf-32-be", "utf_32"),
+        ("utf-8-sig", None), ("utf-8-sig", "utf-8"), ("cp1252", "cp1252"), ("utf-8", "utf-8-sig"),
+    ],
+)  # fmt: skip
+def test_encodings_are_read_by_name_or_by_their_mark(
+    tmp_path: Path, name: str, written_in: str, encoding: str | None
+) -> None:
+    rows = [{"a": "1", "b": "Zoë"}, {"a": "2", "b": "ĊŊ" if "utf" in written_in else "é"}]
+    mark = "\t" if "tsv" in name else ","
+    table = "".join(f"{row['a']}{mark}{row['b']}\r\n" for row in [{"a": "a", "b": "b"}, *rows])
+    records = "".join(f'{{"a": "{row["a"]}", "b": "{row["b"]}"}}\n' for row in rows)
+    path = written(tmp_path / name, (records if "jsonl" in name else table).encode(written_in))
+
+    assert values_of(path, encoding=encoding) == rows
+
+
+def test_utf_16_that_nobody_named_is_recognised_by_its_null_bytes(tmp_path: Path) -> None:
+    assert "--encoding utf-16" in failure(
+        written(tmp_path / "a.csv", "a,b\n1,2\n".encode("utf-16-le"))
+    )
+
+
+@pytest.mark.parametrize("encoding", sorted({*encodings.aliases.aliases.values(), "", "a\0b", "ü"}))
+def test_no_name_of_an_encoding_is_a_defect(tmp_path: Path, encoding: str) -> None:
+    path = written(tmp_path / "a.csv", b"a,b\n1,\xe9\x80\n\xff\xfe,+\xdc\n")
+    with suppress(ImportFailed):
+        assert all(row.values or row.problem for row in rows_of(path, encoding=encoding))
 
 
 def test_another_encoding_can_be_named(tmp_path: Path) -> None:
@@ -222,25 +267,104 @@ def test_a_parquet_file_damaged_inside_is_refused_with_the_row(tmp_path: Path) -
     assert int(message.split("row ")[1].split(":")[0]) > 1
 
 
-def test_a_quote_that_never_closes_is_refused_with_its_line(tmp_path: Path) -> None:
-    assert "line 3" in failure(written(tmp_path / "a.csv", 'a,b\n1,2\n"3,4\n5,6\n'))
+def test_a_quote_that_never_closes_spoils_its_row_only(tmp_path: Path) -> None:
+    rows = rows_of(written(tmp_path / "a.csv", 'a,b\n1,2\n"3,4\n5,6\n'))
+
+    assert [row.line for row in rows] == [2, 3, 4]
+    assert "a quote opened in this row never closes" in rows[1].problem
+    assert rows[2].values == {"a": "5", "b": "6"}
 
 
-def test_a_field_that_swallows_the_file_is_refused(
+def test_a_quote_that_closes_in_another_row_spoils_its_row_only(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", 'a,b\n1,"Heroes\n2,ok\n3,said "hi"\n"4","x ""y"""\n')
+
+    rows = rows_of(path)
+
+    assert [(row.line, row.values) for row in rows] == [
+        (2, None),
+        (3, {"a": "2", "b": "ok"}),
+        (4, {"a": "3", "b": 'said "hi"'}),
+        (5, {"a": "4", "b": 'x "y"'}),
+    ]
+
+
+def test_a_record_of_several_lines_with_too_many_fields_swallows_nothing(tmp_path: Path) -> None:
+    rows = rows_of(written(tmp_path / "a.csv", 'a,b\n1,"x\n2,y\n3,z",9\n4,w\n'))
+
+    assert [row.values and row.values["a"] for row in rows] == [None, "2", None, "4"]
+
+
+def test_a_field_that_would_swallow_the_file_spoils_its_row_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readers, "MAX_FIELD_CHARS", 100)
 
-    message = failure(written(tmp_path / "a.csv", 'a,b\n1,"2\n' + "3,4\n" * 100))
+    rows = rows_of(written(tmp_path / "a.csv", 'a,b\n1,"2\n' + "3,4\n" * 100))
 
-    assert "line 2" in message
-    assert "never closes" in message
+    assert "never closes" in rows[0].problem
+    assert [row.values for row in rows[1:]] == [{"a": "3", "b": "4"}] * 100
 
 
-def test_an_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "MAX_LINE_BYTES", 1_000)
+def test_a_line_of_a_tsv_is_a_row_whatever_its_quotes(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "a.tsv",
+        '"a"\tb\n1\t"Heroes by Bowie\n2\tsaid "hi" twice\n3\t"Weird" Al\n4\tTV 32"\n'
+        '"5"\t"said ""hi"", twice"\n6\t"\n7\t""\n\n8\tx\ty\n',
+    )
 
-    assert "line 2" in failure(written(tmp_path / "a.jsonl", '{"a": 1}\n' + "x" * 2_000))
+    rows = rows_of(path)
+
+    assert [row.values and row.values["b"] for row in rows] == [
+        *('"Heroes by Bowie', 'said "hi" twice', '"Weird" Al', 'TV 32"'),
+        *('said "hi", twice', '"', "", None),
+    ]
+    assert rows[4].values == {"a": "5", "b": 'said "hi", twice'}
+
+
+def test_an_endless_line_spoils_itself_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE_CHARS", 1_000)
+    path = written(tmp_path / "a.jsonl", '{"a": 1}\n' + "x" * 12_345 + '\n{"a": 2}\n')
+
+    rows = rows_of(path)
+
+    assert [row.values for row in rows] == [{"a": 1}, None, {"a": 2}]
+    assert "longer than 1000 characters" in rows[1].problem
+
+
+def test_a_broken_first_line_of_a_jsonl_spoils_itself_only(tmp_path: Path) -> None:
+    rows = rows_of(written(tmp_path / "a.jsonl", '{"a": 1\n{"a": 2}\n'))
+
+    assert [row.values for row in rows] == [None, {"a": 2}]
+
+
+def test_json_numbers_of_any_length_are_read_to_the_last_digit(tmp_path: Path) -> None:
+    numbers = [2**53 + 1, 2**64 + 1, 123456789012345678901234, 123456789012345678901235]
+    path = written(tmp_path / "a.jsonl", "".join(f'{{"a": {number}}}\n' for number in numbers))
+
+    assert values_of(path) == [{"a": number} for number in numbers]
+
+
+def test_cells_that_python_cannot_hold_spoil_no_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    at = pyarrow.array([0, -(10**18), 10**15], "int64").cast(pyarrow.timestamp("us"))
+    raw = pyarrow.array([b"x", b"\xff", b"z"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"at": at, "s": raw, "n": [1, 2, 3]}), path)
+
+    first, second, third = values_of(path)
+
+    assert (first["s"], third["s"], third["n"]) == ("x", "z", 3)
+    assert isinstance(second["at"], Unreadable)
+    assert isinstance(second["s"], Unreadable)
+    assert second["n"] == 2
+
+
+def test_parquet_is_recognised_by_content_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), path)
+
+    assert values_of(path) == [{"a": 1}]
 
 
 def test_text_that_is_no_jsonl_at_all_is_refused(tmp_path: Path) -> None:

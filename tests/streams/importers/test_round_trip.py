@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 from models.errors import ImportFailed
 from models.schemas import EARLIEST_MS, LATEST_MS, Interaction, InteractionType, Item
+from models.settings import ABSENT_WORDS
 from streams.importers.rows import Kind
 from streams.importers.survey import survey
+from streams.importers.values import is_absent
 
-# Blank text is how tables write "absent", and UTF-8 has no lone surrogates.
+# Blank text and words like "none" are how tables write "absent", and UTF-8 has no lone surrogates.
 said = st.text(st.characters(exclude_characters="\x00", codec="utf-8"), min_size=1, max_size=30)
-words = said.filter(lambda text: bool(text.strip()))
+words = said.filter(lambda text: not is_absent(text, ABSENT_WORDS))
 numbers = st.floats(-1e9, 1e9, allow_nan=False)
 
 interactions = st.builds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -10,17 +11,19 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from deploy.broker import Broker, free_port
 from models.errors import ImportFailed, StackError
 from models.schemas import Interaction
 from models.settings import Settings
 from streams.codec import partition_for
 from streams.importers import transmission
+from streams.importers.report import Report
 from streams.importers.rows import Kind
 from streams.importers.survey import Survey
 from streams.importers.transmission import ImportOptions, import_files
@@ -124,13 +127,23 @@ def test_an_interrupted_import_loses_and_repeats_nothing(
 def test_a_damaged_file_leaves_what_was_read_before_the_damage(
     settings: Settings, tmp_path: Path
 ) -> None:
-    path = events_file(tmp_path, 400)
-    path.write_bytes(path.read_bytes() + b"e\xff,u,i,click,1600000000000\n")
+    whole = gzip.compress(events_file(tmp_path, 40_000).read_bytes())
+    path = tmp_path / "events.csv.gz"
+    path.write_bytes(whole[: len(whole) // 2])
 
-    with pytest.raises(ImportFailed, match="line 402"):
+    with pytest.raises(ImportFailed, match="truncated"):
         imported(settings, [path])
 
-    assert len(event_ids(settings)) == 400
+    assert len(event_ids(settings)) > 10_000
+
+
+def test_a_damaged_row_is_all_that_is_left_out(settings: Settings, tmp_path: Path) -> None:
+    path = events_file(tmp_path, 400)
+    path.write_bytes(
+        path.read_bytes() + b"e\xff,u,i,click,1600000000000\nz,u,i,click,1600000000000"
+    )
+
+    assert imported(settings, [path]) == [401]
 
 
 def test_a_broker_that_is_away_is_named(
@@ -166,6 +179,70 @@ def test_killed_outright_it_loses_nothing_and_goes_on_from_what_was_saved(
     ids = event_ids(settings)
     assert rest <= rows - saved
     assert set(ids) == {f"e{n}" for n in range(rows)}
+
+
+def test_while_the_broker_is_away_an_import_says_so_and_then_resumes(
+    own_broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = own_broker.settings
+    path = events_file(tmp_path, 20_000)
+    options = replace(OPTIONS, speed=1_000.0)  # 20,000 s of events take 20 s
+
+    async def main() -> list[Report]:
+        importing = asyncio.create_task(import_files(settings, [path], options))
+        await asyncio.sleep(3)
+        await asyncio.to_thread(own_broker.stop)
+        await said(caplog, "waiting for Kafka at")
+        assert not importing.done()
+        await asyncio.to_thread(own_broker.start)
+        await said(caplog, "answers again")
+        return await importing
+
+    (report,) = asyncio.run(main())
+
+    assert report.sent == 20_000
+    assert event_ids(settings) == Counter({f"e{n}": 1 for n in range(20_000)})
+    assert settings.kafka.bootstrap in caplog.text
+
+
+def test_an_import_interrupted_while_the_broker_is_away_ends_and_can_be_resumed(
+    own_broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = own_broker.settings
+    path = events_file(tmp_path, 5_000)
+
+    async def main() -> None:
+        options = replace(OPTIONS, speed=500.0)
+        importing = asyncio.create_task(import_files(settings, [path], options))
+        await asyncio.sleep(2)
+        await asyncio.to_thread(own_broker.stop)
+        await said(caplog, "waiting for Kafka at")
+        importing.cancel()
+        async with asyncio.timeout(60):  # it would wait for ever
+            with pytest.raises(asyncio.CancelledError):
+                await importing
+
+    asyncio.run(main())
+    own_broker.start()
+    imported(settings, [path])
+
+    assert set(event_ids(settings)) == {f"e{n}" for n in range(5_000)}
+
+
+@pytest.fixture
+def own_broker(needs_java: None, make_settings: MakeSettings) -> Iterator[Broker]:
+    """A broker that no other test uses: it is stopped and started."""
+    bootstrap = f"127.0.0.1:{free_port()}"
+    broker = Broker(make_settings(kafka={"bootstrap": bootstrap, "embedded": True}))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+async def said(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    async with asyncio.timeout(120):
+        while words not in caplog.text:
+            await asyncio.sleep(0.1)
 
 
 def saved_row(settings: Settings, at_least: int) -> int:

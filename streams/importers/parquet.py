@@ -1,0 +1,104 @@
+"""Parquet files → rows, in batches. One cell that Python cannot hold spoils no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from models.errors import ImportFailed
+from streams.importers.rows import Row, Table, Unreadable
+
+PARQUET_BATCH = 2048
+
+# What pyarrow raises for bytes that are no Parquet (its own errors are among these), and
+# as_py() for cells beyond Python's types: times before year 1, unknown time zones.
+_UNREADABLE: Final = (
+    *(OSError, ArithmeticError, LookupError, MemoryError, NotImplementedError, TypeError),
+    ValueError,
+)
+
+
+def parquet_table(path: Path, only: str | None = None) -> Table:
+    """Open a Parquet file; with `only`, rows have just this column. Raises ImportFailed."""
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        total, columns = file.metadata.num_rows, tuple(file.schema_arrow.names)
+    except (pyarrow.ArrowException, *_UNREADABLE) as error:
+        raise ImportFailed(
+            f"{path}: not a whole Parquet file ({_first_line(error)}); fetch it again"
+        ) from error
+    if total == 0:
+        raise ImportFailed(f"{path}: the file has no rows")
+    repeated = {name for name in columns if columns.count(name) > 1}
+    if repeated:
+        raise ImportFailed(f"{path}: repeated columns: {', '.join(sorted(repeated))}")
+    read = [0]  # shared with `fraction`
+    rows = _rows(path, file, [only] if only else None, read)
+    return Table(path, columns, rows, lambda: read[0] / total)
+
+
+def _rows(path: Path, file: Any, columns: list[str] | None, read: list[int]) -> Iterator[Row]:
+    batches = _batches(path, file, columns, read)
+    for batch in batches:
+        for record in _records(batch):
+            read[0] += 1
+            yield Row(read[0], record)
+    if read[0] != file.metadata.num_rows:
+        raise ImportFailed(
+            f"{path}: has {read[0]} rows of the {file.metadata.num_rows} that it says it has; it "
+            "is damaged: fetch it again"
+        )
+
+
+def _batches(path: Path, file: Any, columns: list[str] | None, read: list[int]) -> Iterator[Any]:
+    import pyarrow
+
+    try:
+        for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
+            batch.validate()
+            yield _with_plain_times(batch)
+    except (pyarrow.ArrowException, *_UNREADABLE) as error:
+        raise ImportFailed(
+            f"{path}, row {read[0] + 1}: cannot be read further ({_first_line(error)}); the file "
+            "is damaged: fetch it again"
+        ) from error
+
+
+def _records(batch: Any) -> list[dict[str, Any]]:
+    import pyarrow
+
+    try:
+        return list(batch.to_pylist())
+    except (pyarrow.ArrowException, *_UNREADABLE):
+        columns = {name: batch.column(n) for n, name in enumerate(batch.schema.names)}
+        return [
+            {name: _cell(column[row]) for name, column in columns.items()}
+            for row in range(batch.num_rows)
+        ]
+
+
+def _cell(scalar: Any) -> Any:
+    import pyarrow
+
+    try:
+        return scalar.as_py()
+    except (pyarrow.ArrowException, *_UNREADABLE):
+        return Unreadable(f"a {scalar.type} that cannot be read")
+
+
+def _with_plain_times(batch: Any) -> Any:
+    """Nanosecond times become microseconds, which Python's datetime can hold."""
+    import pyarrow
+
+    for index, field in enumerate(batch.schema):
+        if pyarrow.types.is_timestamp(field.type) and field.type.unit == "ns":
+            kind = pyarrow.timestamp("us", field.type.tz)
+            batch = batch.set_column(index, field.name, batch.column(index).cast(kind, safe=False))
+    return batch
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
