@@ -106,7 +106,7 @@ def test_jars_are_fetched_once_and_then_found(monkeypatch, tmp_path, own):
 def java_found(monkeypatch, tmp_path):
     """The tools are there, so that what comes after them can be seen."""
     monkeypatch.setattr(module, "find_java", lambda: "java")
-    monkeypatch.setattr(module, "jars", lambda settings: tmp_path)
+    monkeypatch.setattr(module, "jars", lambda settings, say: tmp_path)
 
 
 def test_a_taken_port_is_refused_with_who_has_it(java_found, own):
