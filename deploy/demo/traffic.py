@@ -16,7 +16,8 @@ from models.settings import Settings
 from streams.importers.survey import Ready
 
 IN_FLIGHT: Final = 2_000
-SEND_WITHIN_S: Final = 120.0
+SEND_WITHIN_S: Final = 300.0
+HOLD_S: Final = 0.25
 Moved = Callable[[int], None]  # so many more were sent
 
 
@@ -30,9 +31,17 @@ class Bad(NamedTuple):
 
 
 async def send(
-    settings: Settings, topic: str, messages: Sequence[Ready], moved: Moved, rate: float = 0.0
+    settings: Settings,
+    topic: str,
+    messages: Sequence[Ready],
+    moved: Moved,
+    rate: float = 0.0,
+    behind: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Send all and await the broker's acknowledgement; at most `rate` per second if not 0."""
+    """Send all and await the broker's acknowledgement; at most `rate` per second if not 0.
+
+    While somebody is `behind`, nothing is sent: event time stands still.
+    """
     from streams.kafka import producer
 
     sender = producer(settings, linger_ms=5)
@@ -47,6 +56,7 @@ async def send(
             waiting.append(await sender.send(settings.topic(topic), message.value, message.key))
             if len(waiting) >= (IN_FLIGHT if not rate else 50):
                 await _settle(waiting, moved)
+                began += await _held_back(behind)
         await _settle(waiting, moved)
     finally:
         await sender.stop()
@@ -57,6 +67,14 @@ async def _settle(waiting: list[Any], moved: Moved) -> None:
         await asyncio.gather(*waiting)
     moved(len(waiting))
     waiting.clear()
+
+
+async def _held_back(behind: Callable[[], bool]) -> float:
+    """Wait while somebody is behind; the seconds that it took."""
+    began = time.monotonic()
+    while behind():
+        await asyncio.sleep(HOLD_S)
+    return time.monotonic() - began
 
 
 async def send_bad(settings: Settings, messages: Iterable[Bad]) -> None:
