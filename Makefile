@@ -11,10 +11,10 @@ LOCK := $(if $(filter vllm,$(EXTRA)),requirements-gpu.lock,requirements.lock)
 READY := $(VENV)/.installed$(if $(filter vllm,$(EXTRA)),-vllm)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check bench lock clean java
+.PHONY: help setup demo test test-fast test-stream check bench lock clean java
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY)  ## install everything into .venv (once, and when its lock changes); on a GPU: EXTRA=vllm
 
@@ -27,11 +27,14 @@ java:
 demo: $(READY) java  ## real purchases through Kafka, profiles and recommendations (about 5 minutes)
 	@$(BIN)/palate demo
 
-test: $(READY) java test-fast  ## all tests: real Kafka, language model, vLLM (about 28 minutes on 2 cores)
-	@$(BIN)/python -m pytest -m "service or vllm"
+test: test-fast test-stream  ## all tests: the two below, language model, training, vLLM (about 28 minutes on 2 cores)
+	@$(BIN)/python -m pytest -m "model"
 
 test-fast: $(READY)  ## tests that need no service (under 2 minutes)
-	@$(BIN)/python -m pytest -q -n 2 -m "not service and not vllm"
+	@$(BIN)/python -m pytest -q -n 2 -m "not service"
+
+test-stream: $(READY) java  ## tests with a real Kafka and without a language model (under 5 minutes)
+	@$(BIN)/python -m pytest -q -m "service and not model"
 
 check: $(READY)  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

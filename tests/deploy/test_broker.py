@@ -211,7 +211,7 @@ def test_its_life_start_again_kill_restart_stop(needs_java, own):
         assert asyncio.run(send(settings, b"before")) == 0
 
         os.kill(first, signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(first)], timeout=10)
+        psutil.wait_procs([psutil.Process(first)])
         assert not broker.running()
         broker.start()
         assert asyncio.run(send(settings, b"after a kill")) == 1

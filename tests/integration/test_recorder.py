@@ -23,10 +23,10 @@ from streams.event_log import SegmentLog, connect_views
 from streams.kafka import client_options, consumer, deliver, producer
 from streams.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
+from tests.patience import Deadline
 
 pytestmark = pytest.mark.service
 NOW = 1_300_000_000_000
-DEADLINE_S = 90.0
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ class Process:
         self.process.send_signal(number)
 
     def ended(self) -> int:
-        return self.process.wait(DEADLINE_S)
+        return self.process.wait()
 
 
 @contextmanager
@@ -71,9 +71,9 @@ def recorder(settings: Settings, **metrics: int) -> Iterator[Process]:
 
 
 def wait_until(holds: Callable[[], bool], what: str, settings: Settings) -> None:
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     while not holds():
-        if time.monotonic() > deadline:
+        if deadline.over():
             output = settings.data_dir.parent / "recorder.log"
             raise AssertionError(f"not {what} in time; {output.read_text()[-4000:]}")
         time.sleep(0.05)

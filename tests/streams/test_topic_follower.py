@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
 from streams.kafka import consumer, deliver, producer
 from streams.topic_follower import TopicFollower
 from streams.topics import ensure_topics
+from tests.patience import Deadline
 from tests.streams.clients import make_topic, read, started, until
 
 pytestmark = pytest.mark.service
@@ -26,7 +26,7 @@ def test_a_follower_of_an_empty_topic_is_caught_up_at_once_and_then_follows(kafk
         follower = followed(settings, "items", seen)
         assert "not started" in follower.not_ready
         await follower.start()
-        await asyncio.wait_for(follower.caught_up(), 30)
+        await follower.caught_up()
         assert follower.not_ready is None
         async with started(lambda: producer(settings)) as sender:
             await deliver(sender, settings.topic("items"), b"one", key=b"i")
@@ -53,7 +53,7 @@ def test_caught_up_means_that_all_records_of_all_partitions_were_seen(kafka, mak
             await asyncio.gather(*sent)
         follower = followed(settings, "items", seen)
         await follower.start()
-        await asyncio.wait_for(follower.caught_up(), 60)
+        await follower.caught_up()
         count = len(seen)
         await follower.stop()
         return count
@@ -77,7 +77,7 @@ def test_a_transaction_marker_at_the_end_does_not_keep_a_follower_waiting(kafka,
             await sender.send_and_wait(settings.topic("items"), b"v", key=b"i")
         follower = followed(settings, "items", seen)
         await follower.start()
-        await asyncio.wait_for(follower.caught_up(), 30)
+        await follower.caught_up()
         await follower.stop()
 
     asyncio.run(run())
@@ -102,7 +102,7 @@ def test_holes_left_by_compaction_do_not_keep_a_follower_waiting(kafka, make_set
     async def run():
         await make_topic(settings, "items", **eager)
         async with started(lambda: producer(settings, linger_ms=0)) as sender:
-            deadline = time.monotonic() + 90
+            deadline = Deadline()
             while True:  # every record may close a segment, which may then be cleaned
                 for n in range(10):
                     await deliver(sender, topic, b"%d" % n, key=b"a", partition=0)
@@ -110,11 +110,11 @@ def test_holes_left_by_compaction_do_not_keep_a_follower_waiting(kafka, make_set
                 offsets = await first_offsets()
                 if offsets[0] > 0:
                     break
-                assert time.monotonic() < deadline, "the broker did not compact in time"
+                assert not deadline.over(), "the broker did not compact in time"
         seen = []
         follower = TopicFollower(settings, "items", lambda r: seen.append(r.offset))
         await follower.start()
-        await asyncio.wait_for(follower.caught_up(), 30)
+        await follower.caught_up()
         await follower.stop()
         return seen
 
@@ -136,7 +136,7 @@ def test_a_callback_that_fails_ends_the_follower_and_tells_who_waits(kafka, make
         follower = TopicFollower(settings, "items", refuse)
         await follower.start()
         with pytest.raises(ValueError, match="cannot take this in"):
-            await asyncio.wait_for(follower.caught_up(), 30)
+            await follower.caught_up()
         with pytest.raises(ValueError, match="cannot take this in"):
             await follower.failed()
         assert "cannot take this in" in follower.not_ready
@@ -154,8 +154,8 @@ def test_a_follower_waits_for_its_topic_to_exist(kafka, make_settings, caplog):
         starting = asyncio.create_task(follower.start())
         await until(lambda: "waiting for topic" in caplog.text)
         await ensure_topics(settings, ["items"])
-        await asyncio.wait_for(starting, 30)
-        await asyncio.wait_for(follower.caught_up(), 30)
+        await starting
+        await follower.caught_up()
         await follower.stop()
 
     asyncio.run(run())

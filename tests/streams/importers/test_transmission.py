@@ -25,6 +25,7 @@ from streams.importers.rows import Kind
 from streams.importers.survey import Survey
 from streams.importers.transmission import ImportOptions, import_files
 from tests.conftest import MakeSettings, role_environment
+from tests.patience import Deadline
 from tests.records import records
 
 pytestmark = pytest.mark.service
@@ -170,8 +171,8 @@ def test_killed_outright_it_loses_nothing_and_goes_on_from_what_was_saved(
 
 def saved_row(settings: Settings, at_least: int) -> int:
     """The position that the running import has saved, once it is far enough."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    deadline = Deadline()
+    while not deadline.over():
         for file in (settings.data_dir / "imports").glob("*.json"):
             row = json.loads(file.read_bytes())["row"]
             if row >= at_least:
