@@ -49,7 +49,7 @@ class Broker:
             return
         host, port = self._address()
         java = find_java()
-        libs = jars(self.settings, say)
+        libs = jars(self.settings, lambda what: say(f"its jars: {what}"))
         self._require_disk()
         require_free(host, port)
         self._write_properties(host, port)

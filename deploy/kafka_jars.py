@@ -58,7 +58,7 @@ def jars(settings: Settings, say: Callable[[str], None] = lambda _: None) -> Pat
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    say("fetching its jars with Maven, once (43 MB)")
+    say("fetching 43 MB with Maven, once")
     with FileLock(cache / "jars.lock"):
         if not folder.is_dir():
             _fetch(folder)

@@ -28,13 +28,12 @@ def prepare(settings: Settings, console: Console) -> None:
     with live_parts(console) as say:
         if settings.kafka.embedded:
             find_java()
-            jars(settings, lambda what: say("kafka", what))
-            say("kafka", "jars are there")
-        model = "language model"
-        say(model, "looking for it; the first time it is converted, half a minute on idle cores")
+            jars(settings, lambda what: say("Kafka's jars", what))
+            say("Kafka's jars", "ready")
+        say("language model", "converted on the first run: half a minute on idle cores")
         done = subprocess.run(
             [sys.executable, "-c", CONVERT], capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise StackError(f"the language model cannot be prepared: {done.stderr[-400:]}")
-        say(model, "is there")
+        say("language model", "ready")

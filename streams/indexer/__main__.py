@@ -21,7 +21,7 @@ from streams.metrics import IndexerMetrics
 from streams.service import HealthServer, run_role
 from streams.topics import ensure_topics
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("streams.indexer")  # not __main__
 
 
 def main() -> None:

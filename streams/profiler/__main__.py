@@ -18,7 +18,7 @@ from streams.profiler.writing import Deps
 from streams.service import run_role
 from streams.topics import ensure_topics
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("streams.profiler")  # not __main__
 
 
 def main() -> None:

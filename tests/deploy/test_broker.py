@@ -93,10 +93,12 @@ def test_jars_are_fetched_once_and_then_found(monkeypatch, tmp_path, own):
     maven = program(tmp_path / "bin", "mvn", script)
     settings = own(broker_jars=tmp_path / "jars")
     monkeypatch.setenv("PATH", str(maven.parent))
-    folder = jars(settings)
+    said: list[str] = []
+    folder = jars(settings, said.append)
     assert [path.name for path in folder.iterdir()] == ["kafka_2.13-4.1.0.jar"]
     maven.unlink()
-    assert jars(settings) == folder
+    assert jars(settings, said.append) == folder
+    assert said == ["fetching 43 MB with Maven, once"]
 
 
 # -- what stands in the way --------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Iterator
 from io import StringIO
@@ -77,6 +78,12 @@ def test_a_role_that_does_not_answer_yet_is_shown_with_what_it_does(
     assert last_step(role) == "starting"
     role.log_file.write_text(written)
     assert last_step(role) == "starting: converting a.gguf to b, once: half a minute"
+
+
+@pytest.mark.parametrize("role", ["profiler", "indexer"])
+def test_what_a_role_logs_while_it_loads_models_is_such_a_step(role: str) -> None:
+    main = importlib.import_module(f"streams.{role}.__main__")  # runs under another name
+    assert main.log.name == f"streams.{role}"
 
 
 def test_before_its_first_step_a_role_is_starting(role: Background) -> None:
