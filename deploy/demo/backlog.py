@@ -39,6 +39,13 @@ class Backlog(NamedTuple):
         left = (sent - self.applied, self.waiting, self.due, self.unanswered)
         return max(left) <= 0
 
+    def in_words(self, sent: int) -> str:
+        """What has been done of what was sent."""
+        return (
+            f"{self.applied:,} of {sent:,} events applied, {self.waiting} lists to be made; "
+            f"{self.written} profiles written, {self.unanswered} asked for, {self.due} due"
+        )
+
 
 def backlog(stack: Stack) -> Backlog:
     """As the roles' metrics say it now. Raises StackError if one has died."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-import orjson
-import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,8 +16,17 @@ from deploy.commands.up import live_parts
 from deploy.console import run
 from deploy.demo.backlog import Backlog, Pace, backlog
 from deploy.demo.plan import CALLS_PER_MINUTE, Plan
+from deploy.demo.report import machine
 from deploy.demo.sample import Sample
-from deploy.demo.traffic import bad_messages, choose_theme, send, send_bad, shopping_trip
+from deploy.demo.traffic import (
+    action,
+    bad_messages,
+    choose_theme,
+    event_id,
+    send,
+    send_bad,
+    shopping_trip,
+)
 from deploy.demo.waiting import Patience, counters_of, samples_of, settled, wait_for
 from deploy.log_reader import LogReader
 from deploy.observe import KafkaState, kafka_state, role_states, total
@@ -47,6 +52,7 @@ SHOWN: Final = 3  # customers
 THEMES: Final = ("GARDEN", "LUNCH", "SEWING", "BABY", "CAKE", "CANDLE", "CHRISTMAS", "TEA")
 TRIP_ITEMS: Final = 10
 DAY_MS: Final = 86_400_000
+TOLD_EVERY_S: Final = 20.0
 BUDGET_S: Final = 75.0  # after the stream has ended, for profiles that the budget puts off
 
 
@@ -57,9 +63,10 @@ class Demo:
         self.plan, self.sample, self.console = plan, sample, console
         self.settings = plan.settings
         self.stack = Stack(plan.settings)
-        self.seen: dict[str, Any] = {"machine": _machine(), "customers": sample.customers()}
+        self.seen: dict[str, Any] = {"machine": machine(), "customers": sample.customers()}
         self._began = time.monotonic()
         self._sent = 0  # interactions
+        self._told = self._began  # when a log was last told how far the roles are
 
     def play(self) -> None:
         """All acts; leaves the stack running."""
@@ -104,7 +111,7 @@ class Demo:
             )
 
     def _moved(self, progress: Progress, applied: Any, lists: Any) -> bool:
-        now, made = backlog(self.stack), self._lists_made()
+        now, made = self._backlog(), self._lists_made()
         progress.update(applied, completed=now.applied)
         progress.update(lists, completed=made)
         return now.applied >= self._sent and now.waiting == 0 and made > 0
@@ -123,7 +130,7 @@ class Demo:
             profiles = progress.add_task("profiles written", total=None)
 
             def behind() -> bool:
-                now = backlog(self.stack)
+                now = self._backlog()
                 progress.update(profiles, completed=now.written)
                 progress.update(lists, completed=self._lists_made())
                 return pace.holds_back(now, self._sent)
@@ -136,10 +143,8 @@ class Demo:
         self.seen["events_per_second"] = round(rate, 1)
         self.seen["held_back_s"] = round(pace.held_s, 1)
         if pace.held_s >= 1:
-            self.console.print(
-                f"   {rate:.0f} events per second: the stream was held back for {pace.held_s:.0f} "
-                "s in all, until the roles had followed"
-            )
+            waited = f"the stream waited {pace.held_s:.0f} s for the roles"
+            self.console.print(f"   {rate:.0f} events per second: {waited}")
         if pace.gave_up:
             self.console.print(f"   [yellow]then it went on without them: {pace.gave_up}[/]")
 
@@ -151,7 +156,7 @@ class Demo:
             task = progress.add_task("profiles written", total=None)
 
             def look() -> bool:
-                now = backlog(self.stack)
+                now = self._backlog()
                 progress.update(task, completed=now.written, total=now.requests - now.dropped)
                 if time.monotonic() > budget_ends and not now.holds_back(self._sent):
                     return True
@@ -208,10 +213,10 @@ class Demo:
         self._title(f"7  Customer {user} goes shopping: {theme.lower()}")
         texts = reader.texts(items)
         for message in trip:
-            self.console.print(f"   {_action(message, texts)}", highlight=False)
+            self.console.print(f"   {action(message, texts)}", highlight=False)
         run(send(self.settings, "interactions", trip, self._count_sent))
         patience = self._patience()
-        renewed = self._await_answers(user, [_event_id(message) for message in trip], patience)
+        renewed = self._await_answers(user, [event_id(message) for message in trip], patience)
         self._show_changes(before, old, trip, None if renewed else patience.over())
 
     def _theme(self, reader: LogReader, user: str) -> tuple[str, list[str]]:
@@ -259,7 +264,7 @@ class Demo:
         assert after is not None
         self.console.print(f"[bold]Right now, before:[/] {_now(old)}", highlight=False)
         if gave_up is None:
-            ids = {_event_id(message) for message in trip}
+            ids = {event_id(message) for message in trip}
             history = reader.history(old.user_id)
             known = sum(e.event_id in ids and e.offset <= new.applied_offset for e in history)
             name = f"Right now, after {known} of these {len(trip)} events:"
@@ -323,6 +328,14 @@ class Demo:
         except StackError:
             return None
 
+    def _backlog(self) -> Backlog:
+        """How far the roles are; a log is told now and then, where no progress bar moves."""
+        now = backlog(self.stack)
+        if not self.console.is_terminal and time.monotonic() - self._told > TOLD_EVERY_S:
+            self._told = time.monotonic()
+            self.console.print(f"   {now.in_words(self._sent)}")
+        return now
+
     def _patience(self) -> Patience:
         return Patience(lambda: counters_of(self.stack))
 
@@ -365,14 +378,6 @@ class Demo:
         self.console.print(Rule(f"[bold]{text}[/]", align="left", style="cyan"))
 
 
-def _machine() -> dict[str, Any]:
-    memory = psutil.virtual_memory().total / 2**30
-    return {
-        **{"cores": os.cpu_count(), "memory_gib": round(memory, 1)},
-        **{"python": platform.python_version(), "system": platform.platform()},
-    }
-
-
 def _since(profile: Profile, history: History) -> str:
     """How old a profile is, in the customer's own events and in event time."""
     later = [entry for entry in history if entry.offset > profile.applied_offset]
@@ -384,12 +389,3 @@ def _since(profile: Profile, history: History) -> str:
 
 def _now(profile: Profile) -> str:
     return escape(" ".join(sentence.text for sentence in profile.sections.now)) or "nothing"
-
-
-def _event_id(message: Ready) -> str:
-    return str(orjson.loads(message.value)["event_id"])
-
-
-def _action(message: Ready, texts: dict[str, str]) -> str:
-    event = orjson.loads(message.value)
-    return f"{event['type']:<9} {texts.get(event['item_id'], event['item_id'])}"

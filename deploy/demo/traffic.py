@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -110,6 +110,17 @@ def shopping_trip(user_id: str, item_ids: Sequence[str], begins: int) -> list[Re
         )
         trip.append(Ready(number + 1, user_id.encode(), event.to_json(), at))
     return trip
+
+
+def event_id(message: Ready) -> str:
+    """Of an interaction that is to be sent."""
+    return str(orjson.loads(message.value)["event_id"])
+
+
+def action(message: Ready, texts: Mapping[str, str]) -> str:
+    """What an interaction does to which item, in words."""
+    event = orjson.loads(message.value)
+    return f"{event['type']:<9} {texts.get(event['item_id'], event['item_id'])}"
 
 
 def bad_messages(user_id: str, item_id: str, at: int) -> list[Bad]:
