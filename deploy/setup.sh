@@ -8,7 +8,10 @@ cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 lock=${LOCK:-requirements.lock}
 line_every_s=${SETUP_LINE_EVERY_S:-15}
-trap 'exit 130' INT # also where the installer takes Ctrl-C and ends by itself
+installer= # its process, while it runs in the background
+trap 'stop_installer; exit 130' INT TERM # also where the installer takes Ctrl-C and just ends
+
+stop_installer() { [ -z "$installer" ] || kill "$installer" 2>/dev/null || true; }
 
 fail() {
     printf 'setup: %s\n' "$@" >&2
@@ -79,17 +82,15 @@ install_with_pip() {
 # said last, and all of the end if it fails.
 shown() {
     [ ! -t 1 ] || [ ! -t 2 ] || { "$@"; return; }
-    local log=$venv/setup.log installer began=$SECONDS
+    local log=$venv/setup.log began=$SECONDS
     "$@" >"$log" 2>&1 &
     installer=$!
-    trap 'kill $installer 2>/dev/null' EXIT
-    while kill -0 $installer 2>/dev/null; do
+    while kill -0 "$installer" 2>/dev/null; do
         sleep 1
         (((SECONDS - began) % line_every_s)) ||
             printf 'setup: %s s: %.100s\n' $((SECONDS - began)) "$(last_line "$log")"
     done
-    trap - EXIT
-    wait $installer || { tail -n 20 "$log" >&2 && return 1; }
+    wait "$installer" || { tail -n 20 "$log" >&2 && return 1; }
 }
 
 last_line() { tr '\r' '\n' <"$1" | awk 'NF { line = $0 } END { sub(/^ +/, "", line); print line }'; }

