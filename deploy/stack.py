@@ -5,6 +5,7 @@ Everything is found again through files under `data_dir`: `run/` (pids), `logs/`
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+import orjson
 from filelock import FileLock, Timeout
 
 from deploy.broker import Broker
@@ -24,13 +26,14 @@ from deploy.processes import Background
 from models.errors import StackError
 from models.settings import Settings
 
-READY_WITHIN_S: Final = 300.0  # a first start converts the language model
+STANDSTILL_S: Final = 600.0  # the longest step takes a minute on a busy machine
 DRAIN_S: Final = 30.0  # a role ends by itself within liveness.drain_s, which is less
 POLL_S: Final = 0.3
 ASK_EVERY_S: Final = 2.0  # whoever watches over the roles asks whether they are ready
 FIRST_PAUSE_S: Final = 1.0  # before a part that has ended is started again; doubled each time
 LONGEST_PAUSE_S: Final = 60.0
 STEADY_S: Final = 60.0  # a part that has run for so long is not in a crash loop
+STARTING: Final = "starting"
 CHECKOUT: Final = str(Path(__file__).resolve().parent.parent)
 
 Say = Callable[[str, str], None]  # (part, what it is doing)
@@ -97,9 +100,9 @@ class Stack:
         """Start the embedded broker, if it is ours and not running, and create topics."""
         started = []
         if self.broker and not self.broker.running():
-            say("kafka", "starting")
-            self.broker.start()
+            self.broker.start(lambda what: say("kafka", what))
             started.append("kafka")
+        say("kafka", "making its topics, where they are missing")
         self._ensure_topics()
         say("kafka", "ready")
         return started
@@ -119,7 +122,8 @@ class Stack:
 
     def _wait_ready(self, say: Say, started: list[str]) -> None:
         waiting = list(self.roles)
-        deadline = time.monotonic() + READY_WITHIN_S
+        reasons: dict[str, str | None] = {}
+        moved = time.monotonic()
         while waiting:
             for role in list(waiting):
                 # One that was found running may have been about to end.
@@ -129,8 +133,10 @@ class Stack:
                 if reason is None:
                     waiting.remove(role)
                 say(role.name, reason or "ready")
-            if waiting and time.monotonic() > deadline:
-                raise StackError(self._too_slow(waiting))
+                if reasons.get(role.name) != reason:
+                    reasons[role.name], moved = reason, time.monotonic()
+            if waiting and time.monotonic() - moved > STANDSTILL_S:
+                raise StackError(self._at_a_standstill(waiting))
             time.sleep(POLL_S)
 
     def not_ready(self, role: Role) -> str | None:
@@ -138,11 +144,12 @@ class Stack:
         background = self.background(role)
         if background.process() is None:
             raise StackError(_died(background))
-        return readiness(role)
+        reason = readiness(role)
+        return last_step(background) if reason == STARTING else reason
 
-    def _too_slow(self, waiting: list[Role]) -> str:
-        names = ", ".join(f"{role.name} ({readiness(role)})" for role in waiting)
-        return f"not ready after {READY_WITHIN_S:.0f} s: {names}; see {self.logs}"
+    def _at_a_standstill(self, waiting: list[Role]) -> str:
+        names = ", ".join(f"{role.name} ({self.not_ready(role)})" for role in waiting)
+        return f"not ready, and nothing new for {STANDSTILL_S:.0f} s: {names}; see {self.logs}"
 
     def stop(self, say: Say) -> None:
         """Let every role drain and stop it, then the broker."""
@@ -280,10 +287,34 @@ def readiness(role: Role) -> str | None:
     try:
         answer = fetch(f"{role.url}/readyz")
     except httpx.ConnectError:  # nothing listens yet
-        return "starting"
+        return STARTING
     except httpx.HTTPError as error:
         return f"does not answer ({type(error).__name__})"
     return None if answer.status_code == 200 else answer.text.strip()[:200] or "not ready"
+
+
+def last_step(background: Background) -> str:
+    """What a role that does not answer yet says in its log that it is doing."""
+    for line in reversed(background.last_lines()):
+        step = _step(line)
+        if step and not step.startswith(f"{background.name.partition('-')[0]} starts"):
+            return f"{STARTING}: {step}"
+    return STARTING
+
+
+def _step(line: str) -> str | None:
+    """The message of one of Palate's own log lines, in either format; of others None."""
+    if line.startswith("{"):
+        with contextlib.suppress(ValueError, KeyError):
+            found = orjson.loads(line)
+            return str(found["message"]) if _ours(found["level"], found["logger"]) else None
+    level, _, rest = " ".join(line.split(" ")[2:]).partition(" ")
+    logger, _, message = rest.partition(": ")
+    return message.partition("  ")[0] if _ours(level, logger) else None
+
+
+def _ours(level: str, logger: str) -> bool:
+    return level == "INFO" and logger.startswith(("models.", "streams."))
 
 
 def _died(background: Background) -> str:

@@ -154,7 +154,7 @@ def _converted(gguf: Path, models_dir: Path) -> Path:
 def _convert(gguf: Path, target: Path) -> None:
     from models.encoders.conversion import gguf_to_safetensors
 
-    logger.info("converting %s to %s (once)", gguf.name, target)
+    logger.info("converting %s to %s, once: half a minute on idle cores", gguf.name, target)
     try:
         with making(target) as unfinished:
             gguf_to_safetensors(gguf, unfinished)

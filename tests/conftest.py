@@ -6,8 +6,9 @@ import os
 import random
 import shutil
 import signal
+import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from deploy.broker import Broker, free_port, listens
 from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
+from tests.patience import machine_clock
 
 wait_without_spinning()  # also for the processes that tests start
 
@@ -42,13 +44,39 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses the broker or vLLM is marked so, also where its author forgot to."""
     for item in items:
-        needed = set(getattr(item, "fixturenames", ()))
-        if needed & {"kafka", "vllm"}:
-            item.add_marker(pytest.mark.service)
-        if "vllm" in needed:
-            item.add_marker(pytest.mark.vllm)
-        if item.get_closest_marker("vllm"):
-            item.add_marker(pytest.mark.timeout(1_000))  # the first of them waits for the server
+        marks = {mark.name for mark in item.iter_markers()}
+        for name in sorted(implied(marks, getattr(item, "fixturenames", ())) - marks):
+            item.add_marker(getattr(pytest.mark, name))
+
+
+def implied(marks: Iterable[str], fixtures: Iterable[str]) -> set[str]:
+    """All marks of a test that has these, so that each test is in one tier of the Makefile."""
+    found = set(marks) | ({"vllm"} & set(fixtures))
+    if "vllm" in found:
+        found.add("model")
+    if "model" in found or {"kafka", "needs_java"} & set(fixtures):
+        found.add("service")
+    return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
+    """A test that hangs is ended by the machine's clock, not by the wall's."""
+    from pytest_timeout import timeout_sigalrm
+
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.signal(signal.SIGALRM, lambda *_: timeout_sigalrm(item, settings))
+    call_off = machine_clock.alarm(
+        settings.timeout, lambda: signal.pthread_kill(main, signal.SIGALRM)
+    )
+
+    def cancel() -> None:
+        call_off()
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # also of one that rang just now
+
+    item.cancel_timeout = cancel  # type: ignore[attr-defined]
+    return True
 
 
 @pytest.fixture(scope="session", autouse=True)

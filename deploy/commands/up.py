@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from deploy.stack import Say, Stack
 from models.settings import load_settings
 
 MARKS = {"ready": "[green]●[/]", "stopped": "[dim]○[/]", "was not running": "[dim]○[/]"}
+PATIENCE_S = 3.0  # what takes longer shows its seconds
 
 
 def up(
@@ -70,20 +72,53 @@ def _stay(stack: Stack, console: Console) -> None:
 
 @contextmanager
 def live_parts(console: Console, quiet: bool = False) -> Iterator[Say]:
-    """A table that shows what each part of the stack is doing, kept up to date."""
-    states: dict[str, str] = {}
+    """Show what each part of the stack is doing, and for how long if it is more than seconds.
+
+    On a terminal as a table that is kept up to date, elsewhere as a line for every change.
+    """
+    parts = Parts()
     if quiet:
         yield lambda _part, _what: None
-        return
-    with Live(console=console, refresh_per_second=4) as live:
+    elif console.is_terminal:
+        with Live(console=console, refresh_per_second=4, get_renderable=parts.table):
+            yield parts.note
+    else:
+        yield lambda part, what: _print_news(console, parts, part, what)
 
-        def say(part: str, what: str) -> None:
-            states[part] = what
-            table = Table.grid(padding=(0, 1))
-            for name, state in states.items():
-                table.add_row(MARKS.get(state, "[yellow]◌[/]"), name, escape(state))
-            live.update(table)
 
-        yield say
-    if not console.is_terminal:
-        console.line()  # a file or a pipe gets the last state only, without an end of line
+class Parts:
+    """Each part of the stack with what it is doing, and since when."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._states: dict[str, tuple[str, float]] = {}
+
+    def note(self, part: str, what: str) -> None:
+        """Keep what the part is doing; the same again changes nothing."""
+        if self.state(part) != what:
+            self._states[part] = (what, self._clock())
+
+    def state(self, part: str) -> str | None:
+        """What the part was last noted to do."""
+        return self._states[part][0] if part in self._states else None
+
+    def table(self) -> Table:
+        """All parts as they are now."""
+        table = Table.grid(padding=(0, 1))
+        for name, (what, since) in self._states.items():
+            table.add_row(_mark(what), name, escape(what) + self._waited(what, since))
+        return table
+
+    def _waited(self, what: str, since: float) -> str:
+        seconds = self._clock() - since
+        return f" [dim]{seconds:.0f} s[/]" if what not in MARKS and seconds > PATIENCE_S else ""
+
+
+def _print_news(console: Console, parts: Parts, part: str, what: str) -> None:
+    if parts.state(part) != what:
+        parts.note(part, what)
+        console.print(_mark(what), part, escape(what), soft_wrap=True)
+
+
+def _mark(what: str) -> str:
+    return MARKS.get(what, "[yellow]◌[/]")

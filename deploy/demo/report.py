@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
+import psutil
 
 from deploy.demo.sample import Sample
 from deploy.outcomes import outcomes
@@ -47,6 +50,15 @@ def save(report: dict[str, Any], folder: Path) -> Path:
     path = folder / "report.json"
     path.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     return path
+
+
+def machine() -> dict[str, Any]:
+    """What the demo runs on."""
+    memory = psutil.virtual_memory().total / 2**30
+    return {
+        **{"cores": os.cpu_count(), "memory_gib": round(memory, 1)},
+        **{"python": platform.python_version(), "system": platform.platform()},
+    }
 
 
 def _events(connection: Any, seen: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,11 @@ class Sample:
     live: list[Ready]
 
     @property
+    def begins(self) -> int:
+        """Event time (epoch ms) of the first event."""
+        return self.past[0].event_time or 0
+
+    @property
     def live_since(self) -> int:
         """Event time (epoch ms) of the first live event."""
         return self.live[0].event_time or 0

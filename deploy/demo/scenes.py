@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-import orjson
-import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -18,25 +14,46 @@ from rich.rule import Rule
 
 from deploy.commands.up import live_parts
 from deploy.console import run
+from deploy.demo.backlog import Backlog, Pace, backlog
 from deploy.demo.plan import CALLS_PER_MINUTE, Plan
+from deploy.demo.report import machine
 from deploy.demo.sample import Sample
-from deploy.demo.traffic import bad_messages, choose_theme, send, send_bad, shopping_trip
-from deploy.demo.waiting import first, samples_of, settled, wait_for
+from deploy.demo.traffic import (
+    action,
+    bad_messages,
+    choose_theme,
+    event_id,
+    send,
+    send_bad,
+    shopping_trip,
+)
+from deploy.demo.waiting import Patience, counters_of, samples_of, settled, wait_for
 from deploy.log_reader import LogReader
 from deploy.observe import KafkaState, kafka_state, role_states, total
 from deploy.rendering import day, history_view, profile_view, recommendation_view
 from deploy.stack import Stack
-from models.errors import PalateError
+from models.errors import PalateError, StackError
 from models.schemas import Profile, Recommendation
 from streams.importers.survey import Ready
+from streams.windows import History
 from trainer.held_out import held_out
 
+CANDIDATES: Final = """
+WITH newest AS (
+    SELECT user_id, max(applied_offset) AS described FROM profiles WHERE status = 'ok' GROUP BY 1
+), asked AS (
+    SELECT user_id, max(applied_offset) AS asked FROM requests WHERE status = 'ok' GROUP BY 1
+)
+SELECT user_id, coalesce(any_value(asked) > any_value(described), FALSE) AS waits
+FROM interactions JOIN newest USING (user_id) LEFT JOIN asked USING (user_id)
+GROUP BY 1 ORDER BY count(*) FILTER (timestamp >= $live_since) DESC, user_id
+"""
 SHOWN: Final = 3  # customers
 THEMES: Final = ("GARDEN", "LUNCH", "SEWING", "BABY", "CAKE", "CANDLE", "CHRISTMAS", "TEA")
 TRIP_ITEMS: Final = 10
-CATCH_UP_S: Final = 240.0
-PROFILES_S: Final = 75.0  # after the stream has ended, at most
-ANSWER_S: Final = 120.0
+DAY_MS: Final = 86_400_000
+TOLD_EVERY_S: Final = 20.0
+BUDGET_S: Final = 75.0  # after the stream has ended, for profiles that the budget puts off
 
 
 class Demo:
@@ -46,8 +63,10 @@ class Demo:
         self.plan, self.sample, self.console = plan, sample, console
         self.settings = plan.settings
         self.stack = Stack(plan.settings)
-        self.seen: dict[str, Any] = {"machine": _machine(), "customers": sample.customers()}
+        self.seen: dict[str, Any] = {"machine": machine(), "customers": sample.customers()}
         self._began = time.monotonic()
+        self._sent = 0  # interactions
+        self._told = self._began  # when a log was last told how far the roles are
 
     def play(self) -> None:
         """All acts; leaves the stack running."""
@@ -65,7 +84,8 @@ class Demo:
 
     def load_past(self) -> None:
         """Kafka starts; the catalogue and the past purchases go into it."""
-        self._title("1  Kafka starts, and takes the catalogue and two years of purchases")
+        first, last = day(self.sample.begins)[:10], day(self.sample.live_since)[:10]
+        self._title(f"1  Kafka takes the catalogue, and the purchases from {first} to {last}")
         with live_parts(self.console) as say:
             self.stack.start_broker(say)
         with self._progress() as progress:
@@ -86,69 +106,91 @@ class Demo:
             applied = progress.add_task("events applied", total=past)
             lists = progress.add_task("first lists", total=len({m.key for m in self.sample.past}))
             wait_for(
-                lambda: self._moved(progress, applied, lists, past) or None,
-                CATCH_UP_S,
+                lambda: self._moved(progress, applied, lists) or None,
+                self._patience(),
                 "the tracker to apply the past purchases",
             )
 
-    def _moved(self, progress: Progress, applied: Any, lists: Any, past: int) -> bool:
-        samples = samples_of(self.stack, "tracker-0")
-        done = self._applied(samples)
-        made = total(samples, "palate_recommendations_total")
-        progress.update(applied, completed=done)
+    def _moved(self, progress: Progress, applied: Any, lists: Any) -> bool:
+        now, made = self._backlog(), self._lists_made()
+        progress.update(applied, completed=now.applied)
         progress.update(lists, completed=made)
-        return done >= past and total(samples, "palate_waiting_users") == 0 and made > 0
+        return now.applied >= self._sent and now.waiting == 0 and made > 0
 
     def stream_live(self) -> None:
-        """The last months, as they happened, some ten thousand times faster."""
+        """The last months, as they happened, some ten thousand times faster.
+
+        No faster than the roles follow: on a busy machine event time waits for the profiles.
+        """
         since, until = day(self.sample.live_since)[:10], day(self.sample.ends)[:10]
-        self._title(f"4  {since} to {until}, live: {self.plan.rate:.0f} events per second")
+        self._title(f"4  {since} to {until}, live: up to {self.plan.rate:.0f} events per second")
         self.seen["live_from_ms"] = time.time_ns() // 1_000_000
+        began, pace = time.monotonic(), Pace(self._patience())
         with self._progress() as progress:
             lists = progress.add_task("lists", total=None)
             profiles = progress.add_task("profiles written", total=None)
 
-            def look() -> None:
-                progress.update(lists, completed=self._count("tracker-0", "recommendations"))
-                progress.update(profiles, completed=self._count("profiler", "profiles"))
+            def behind() -> bool:
+                now = self._backlog()
+                progress.update(profiles, completed=now.written)
+                progress.update(lists, completed=self._lists_made())
+                return pace.holds_back(now, self._sent)
 
-            self._send(
-                progress, "interactions", "purchases", self.sample.live, self.plan.rate, look
-            )
+            live = self.sample.live
+            self._send(progress, "interactions", "purchases", live, self.plan.rate, behind)
+        self._say_pace(len(live) / (time.monotonic() - began), pace)
+
+    def _say_pace(self, rate: float, pace: Pace) -> None:
+        self.seen["events_per_second"] = round(rate, 1)
+        self.seen["held_back_s"] = round(pace.held_s, 1)
+        if pace.held_s >= 1:
+            waited = f"the stream waited {pace.held_s:.0f} s for the roles"
+            self.console.print(f"   {rate:.0f} events per second: {waited}")
+        if pace.gave_up:
+            self.console.print(f"   [yellow]then it went on without them: {pace.gave_up}[/]")
 
     def await_profiles(self) -> None:
-        """The language model works off what is due, within its budget."""
-        self._title(f"5  The language model writes profiles (at most {CALLS_PER_MINUTE:.0f}/min)")
+        """The language model works off what was asked of it, and for a while what is due."""
+        self._title(f"5  Profiles are written (budget: {CALLS_PER_MINUTE:.0f} a minute)")
+        budget_ends, patience = time.monotonic() + BUDGET_S, self._patience()
         with self._progress() as progress:
             task = progress.add_task("profiles written", total=None)
 
             def look() -> bool:
-                asked = self._count("tracker-0", "profile_requests")
-                written = self._count("profiler", "profiles")
-                dropped = self._count("profiler", "requests_dropped")
-                progress.update(task, completed=written, total=asked - dropped)
-                due = total(samples_of(self.stack, "tracker-0"), "palate_profiles_due")
-                return written > 0 and due == 0 and written + dropped >= asked
+                now = self._backlog()
+                progress.update(task, completed=now.written, total=now.requests - now.dropped)
+                if time.monotonic() > budget_ends and not now.holds_back(self._sent):
+                    return True
+                return now.is_done(self._sent)
 
-            self.seen["all_due_profiles_written"] = settled(look, PROFILES_S)
+            settled(look, patience)
+        self._say_left(backlog(self.stack), patience)
+
+    def _say_left(self, left: Backlog, patience: Patience) -> None:
+        self.seen["profiles_left"] = {"due": left.due, "unanswered": left.unanswered}
+        if left.holds_back(self._sent):
+            self.console.print(f"   [yellow]not waited for any longer: {patience.over()}[/]")
+        if left.due or left.unanswered:
+            self.console.print(
+                f"   {left.due} customers are still to have a newer profile asked for, "
+                f"{left.unanswered} requests are unanswered"
+            )
 
     def choose_customers(self) -> list[str]:
         """Those with a profile who bought most in the live part. Raises if there is none.
 
-        First those of whom the starter release has learned nothing: on them its profiles are
-        what they will be on your users.
+        First those who wait for no newer one; of these first those of whom the starter release
+        has learned nothing: on them its profiles are what they will be on your users.
         """
         self._settle_log()
         reader = LogReader(self.settings)
         rows = reader.connection.execute(
-            "SELECT user_id, count(*) FILTER (timestamp >= ?) AS recent FROM interactions "
-            "WHERE user_id IN (SELECT user_id FROM profiles WHERE status = 'ok') "
-            "GROUP BY 1 ORDER BY recent DESC, user_id",
-            [self.sample.live_since],
+            CANDIDATES, {"live_since": self.sample.live_since}
         ).fetchall()
         if not rows:
             raise PalateError(f"no profile was written; see {self.stack.logs / 'profiler.log'}")
-        return sorted((user for user, _ in rows), key=lambda user: not held_out(user))[:SHOWN]
+        rows.sort(key=lambda row: (row[1], not held_out(row[0])))
+        return [user for user, _ in rows[:SHOWN]]
 
     def show(self, user: str) -> None:
         """History in short, the profile with its evidence, the list with reasons."""
@@ -159,25 +201,24 @@ class Demo:
         texts = reader.texts(entry.item_id for entry in history)
         self.console.print(history_view(history, windows, texts, 5))
         profile = reader.profiles(user)[-1]
-        self.console.print(profile_view(profile, reader.evidence(profile)), "")
+        self.console.print(profile_view(profile, reader.evidence(profile)))
+        self.console.print(_since(profile, history), "", highlight=False)
         self._show_list(reader, reader.recommendation(user))
 
     def live_trip(self, user: str) -> None:
         """The customer goes shopping; 'right now' and the list move."""
         reader = LogReader(self.settings)
         before, old = reader.recommendation(user), reader.profiles(user)[-1]
-        known = max(entry.offset for entry in reader.history(user))
         theme, items = self._theme(reader, user)
         trip = shopping_trip(user, items, self.sample.ends + 3_600_000)
         self._title(f"7  Customer {user} goes shopping: {theme.lower()}")
         texts = reader.texts(items)
         for message in trip:
-            self.console.print(f"   {_action(message, texts)}", highlight=False)
-        run(send(self.settings, "interactions", trip, lambda _: None))
-        list_after, profile_after = self._answers(
-            user, known, orjson.loads(trip[-1].value)["event_id"]
-        )
-        self._show_changes(before, list_after, old, profile_after)
+            self.console.print(f"   {action(message, texts)}", highlight=False)
+        run(send(self.settings, "interactions", trip, self._count_sent))
+        patience = self._patience()
+        renewed = self._await_answers(user, [event_id(message) for message in trip], patience)
+        self._show_changes(before, old, trip, None if renewed else patience.over())
 
     def _theme(self, reader: LogReader, user: str) -> tuple[str, list[str]]:
         sold = dict(
@@ -193,52 +234,51 @@ class Demo:
         known = {entry.item_id for entry in reader.history(user)}
         return choose_theme(titles, sold, known, THEMES, TRIP_ITEMS)
 
-    def _answers(
-        self, user: str, known: int, last_event: str
-    ) -> tuple[Recommendation, Profile | None]:
-        """The list that knows the trip, and the profile that describes it, if it came in time.
+    def _await_answers(self, user: str, trip: list[str], patience: Patience) -> bool:
+        """Wait for a list that knows the trip, then for a profile; whether there is a profile."""
 
-        `known`: offset of the customer's last interaction before the trip.
-        """
+        def offsets() -> list[int] | None:
+            history = LogReader(self.settings).history(user)
+            found = [entry.offset for entry in history if entry.event_id in trip]
+            return found if len(found) == len(trip) else None
 
-        def trip_offset() -> int | None:
-            newest = LogReader(self.settings).history(user)[-1]
-            return newest.offset if newest.event_id == last_event else None
-
-        def list_after() -> Recommendation | None:
+        def list_after() -> bool:
             found = LogReader(self.settings).recommendation(user)
-            return found if found and found.applied_offset >= offset else None
+            return found is not None and found.applied_offset >= max(places)
 
-        def profile_after() -> Profile | None:
-            found = LogReader(self.settings).profiles(user)[-1]
-            return found if found.applied_offset > known else None
+        def profile_after() -> bool:
+            return LogReader(self.settings).profiles(user)[-1].applied_offset >= min(places)
 
         with self.console.status("waiting for the list and the profile …"):
-            offset = wait_for(trip_offset, ANSWER_S, "the trip to be recorded")
-            wait_for(list_after, ANSWER_S, "a new list")
-            profile = first(profile_after, ANSWER_S)
+            places = wait_for(offsets, patience, "the trip to be recorded")
+            wait_for(lambda: list_after() or None, patience, "a new list")
+            renewed = settled(profile_after, patience)
             self._settle_log()
-        found = LogReader(self.settings).recommendation(user)
-        assert found is not None
-        return found, profile
+        return renewed
 
     def _show_changes(
-        self,
-        before: Recommendation | None,
-        after: Recommendation,
-        old: Profile,
-        new: Profile | None,
+        self, before: Recommendation | None, old: Profile, trip: list[Ready], gave_up: str | None
     ) -> None:
+        """`gave_up`: why the profile was not waited for any longer; None if it is renewed."""
         reader = LogReader(self.settings)
-        for name, profile in (("before", old), ("after", new)):
-            self.console.print(f"[bold]Right now, {name}:[/] {_now(profile)}", highlight=False)
+        after, new = reader.recommendation(old.user_id), reader.profiles(old.user_id)[-1]
+        assert after is not None
+        self.console.print(f"[bold]Right now, before:[/] {_now(old)}", highlight=False)
+        if gave_up is None:
+            ids = {event_id(message) for message in trip}
+            history = reader.history(old.user_id)
+            known = sum(e.event_id in ids and e.offset <= new.applied_offset for e in history)
+            name = f"Right now, after {known} of these {len(trip)} events:"
+            self.console.print(f"[bold]{name}[/] {_now(new)}", highlight=False)
+        else:
+            self.console.print(f"[yellow]The profile was not renewed: {gave_up}.[/]")
         kept = {item.item_id for item in before.items} if before else set()
         fresh = [item.item_id for item in after.items if item.item_id not in kept]
         self.console.print(f"{len(fresh)} of {len(after.items)} recommendations are new:")
         self._show_list(reader, after)
         self.seen["trip"] = {
             **{"user": after.user_id, "new_items": len(fresh), "of": len(after.items)},
-            "profile_renewed": new is not None,
+            "profile_renewed": gave_up is None,
         }
 
     def send_bad(self, user: str) -> None:
@@ -248,34 +288,63 @@ class Demo:
         self.console.print("   " + ", ".join(b.what for b in bad))
         run(send_bad(self.settings, bad))
         self.seen["bad_sent"] = len(bad)
-        settled(lambda: self._kafka().dead_letters >= len(bad), 30.0)
-        self.seen["dead_letters"] = self._kafka().dead_letters
+        settled(lambda: self._refused() >= len(bad), self._patience())
+        self.seen["dead_letters"] = self._refused()
         self.console.print(f"   {self.seen['dead_letters']} dead letters (palate dead-letters)")
+
+    def _refused(self) -> int:
+        state = self._kafka()
+        return state.dead_letters if state else 0
 
     def finish(self) -> None:
         """Wait until everything is in the log; note what the roles used."""
         self._settle_log()
-        self.seen["applied"] = self._applied(samples_of(self.stack, "tracker-0"))
+        self.seen["applied"] = backlog(self.stack).applied
         self.seen["memory_mib"] = {
             state.name: round(state.memory_mib) for state in role_states(self.stack)
         }
         self.seen["seconds"] = round(time.monotonic() - self._began, 1)
 
     def _settle_log(self) -> None:
-        """Wait until the recorder has all that Kafka has."""
-        recorder = f"{self.settings.kafka.prefix}palate-recorder"
-        settled(
-            lambda: all(g.records == 0 for g in self._kafka().lags if g.group == recorder), 30.0
-        )
+        """Wait until the recorder has all that Kafka has; say it if that is in vain."""
+        recorder, patience = f"{self.settings.kafka.prefix}palate-recorder", self._patience()
 
-    def _kafka(self) -> KafkaState:
-        return run(kafka_state(self.settings))
+        def whole() -> bool:
+            state = self._kafka()
+            return state is not None and all(
+                lag.records == 0 for lag in state.lags if lag.group == recorder
+            )
 
-    def _applied(self, samples: list[Any]) -> int:
-        return int(total(samples, "palate_events_total", outcome="applied"))
+        self.seen["log_is_whole"] = settled(whole, patience)
+        if not self.seen["log_is_whole"]:
+            self.console.print(
+                f"[yellow]The event log lacks records that Kafka has ({patience.over()}); what "
+                "follows is told from what it holds.[/]"
+            )
 
-    def _count(self, role: str, name: str) -> int:
-        return int(total(samples_of(self.stack, role), f"palate_{name}_total"))
+    def _kafka(self) -> KafkaState | None:
+        """None if a busy broker did not answer in time."""
+        try:
+            return run(kafka_state(self.settings))
+        except StackError:
+            return None
+
+    def _backlog(self) -> Backlog:
+        """How far the roles are; a log is told now and then, where no progress bar moves."""
+        now = backlog(self.stack)
+        if not self.console.is_terminal and time.monotonic() - self._told > TOLD_EVERY_S:
+            self._told = time.monotonic()
+            self.console.print(f"   {now.in_words(self._sent)}")
+        return now
+
+    def _patience(self) -> Patience:
+        return Patience(lambda: counters_of(self.stack))
+
+    def _lists_made(self) -> int:
+        return int(total(samples_of(self.stack, "tracker-0"), "palate_recommendations_total"))
+
+    def _count_sent(self, number: int) -> None:
+        self._sent += number
 
     def _show_list(self, reader: LogReader, found: Recommendation | None) -> None:
         if found is not None:
@@ -289,19 +358,16 @@ class Demo:
         name: str,
         messages: list[Ready],
         rate: float = 0.0,
-        look: Any = lambda: None,
+        behind: Callable[[], bool] = lambda: False,
     ) -> None:
         task = progress.add_task(name, total=len(messages))
-        looked = time.monotonic()
 
         def moved(number: int) -> None:
-            nonlocal looked
             progress.advance(task, number)
-            if time.monotonic() - looked > 1.0:
-                look()
-                looked = time.monotonic()
+            if topic == "interactions":
+                self._count_sent(number)
 
-        run(send(self.settings, topic, messages, moved, rate))
+        run(send(self.settings, topic, messages, moved, rate, behind))
 
     @contextmanager
     def _progress(self) -> Iterator[Progress]:
@@ -313,20 +379,14 @@ class Demo:
         self.console.print(Rule(f"[bold]{text}[/]", align="left", style="cyan"))
 
 
-def _machine() -> dict[str, Any]:
-    memory = psutil.virtual_memory().total / 2**30
-    return {
-        **{"cores": os.cpu_count(), "memory_gib": round(memory, 1)},
-        **{"python": platform.python_version(), "system": platform.platform()},
-    }
+def _since(profile: Profile, history: History) -> str:
+    """How old a profile is, in the customer's own events and in event time."""
+    later = [entry for entry in history if entry.offset > profile.applied_offset]
+    if not later:
+        return "It knows all interactions so far."
+    days = (max(entry.timestamp for entry in later) - profile.as_of) / DAY_MS
+    return f"{len(later)} interactions have come since, over {max(0.0, days):.0f} days."
 
 
-def _now(profile: Profile | None) -> str:
-    if profile is None:
-        return f"(no new profile within {ANSWER_S:.0f} s; this machine is slow or busy)"
+def _now(profile: Profile) -> str:
     return escape(" ".join(sentence.text for sentence in profile.sections.now)) or "nothing"
-
-
-def _action(message: Ready, texts: dict[str, str]) -> str:
-    event = orjson.loads(message.value)
-    return f"{event['type']:<9} {texts.get(event['item_id'], event['item_id'])}"

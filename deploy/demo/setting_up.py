@@ -7,6 +7,8 @@ import sys
 
 from rich.console import Console
 
+from deploy.commands.up import live_parts
+from deploy.kafka_jars import find_java, jars
 from models.errors import StackError
 from models.settings import Settings
 
@@ -21,16 +23,17 @@ CONVERT = (
 def prepare(settings: Settings, console: Console) -> None:
     """Fetch the jars and convert the language model, where that was not done before.
 
-    Raises StackError if either fails.
+    Says what takes its time. Raises StackError if either fails.
     """
-    with console.status("set-up, on the first run only: Kafka's jars, the language model …"):
+    with live_parts(console) as say:
         if settings.kafka.embedded:
-            from deploy.kafka_jars import find_java, jars
-
             find_java()
-            jars(settings)
+            jars(settings, lambda what: say("Kafka's jars", what))
+            say("Kafka's jars", "ready")
+        say("language model", "converted on the first run: half a minute on idle cores")
         done = subprocess.run(
             [sys.executable, "-c", CONVERT], capture_output=True, text=True, check=False
         )
-    if done.returncode:
-        raise StackError(f"the language model cannot be prepared: {done.stderr[-400:]}")
+        if done.returncode:
+            raise StackError(f"the language model cannot be prepared: {done.stderr[-400:]}")
+        say("language model", "ready")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -16,7 +16,8 @@ from models.settings import Settings
 from streams.importers.survey import Ready
 
 IN_FLIGHT: Final = 2_000
-SEND_WITHIN_S: Final = 120.0
+SEND_WITHIN_S: Final = 300.0
+HOLD_S: Final = 0.25
 Moved = Callable[[int], None]  # so many more were sent
 
 
@@ -30,9 +31,17 @@ class Bad(NamedTuple):
 
 
 async def send(
-    settings: Settings, topic: str, messages: Sequence[Ready], moved: Moved, rate: float = 0.0
+    settings: Settings,
+    topic: str,
+    messages: Sequence[Ready],
+    moved: Moved,
+    rate: float = 0.0,
+    behind: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Send all and await the broker's acknowledgement; at most `rate` per second if not 0."""
+    """Send all and await the broker's acknowledgement; at most `rate` per second if not 0.
+
+    While somebody is `behind`, nothing is sent: event time stands still.
+    """
     from streams.kafka import producer
 
     sender = producer(settings, linger_ms=5)
@@ -47,6 +56,7 @@ async def send(
             waiting.append(await sender.send(settings.topic(topic), message.value, message.key))
             if len(waiting) >= (IN_FLIGHT if not rate else 50):
                 await _settle(waiting, moved)
+                began += await _held_back(behind)
         await _settle(waiting, moved)
     finally:
         await sender.stop()
@@ -57,6 +67,14 @@ async def _settle(waiting: list[Any], moved: Moved) -> None:
         await asyncio.gather(*waiting)
     moved(len(waiting))
     waiting.clear()
+
+
+async def _held_back(behind: Callable[[], bool]) -> float:
+    """Wait while somebody is behind; the seconds that it took."""
+    began = time.monotonic()
+    while behind():
+        await asyncio.sleep(HOLD_S)
+    return time.monotonic() - began
 
 
 async def send_bad(settings: Settings, messages: Iterable[Bad]) -> None:
@@ -92,6 +110,17 @@ def shopping_trip(user_id: str, item_ids: Sequence[str], begins: int) -> list[Re
         )
         trip.append(Ready(number + 1, user_id.encode(), event.to_json(), at))
     return trip
+
+
+def event_id(message: Ready) -> str:
+    """Of an interaction that is to be sent."""
+    return str(orjson.loads(message.value)["event_id"])
+
+
+def action(message: Ready, texts: Mapping[str, str]) -> str:
+    """What an interaction does to which item, in words."""
+    event = orjson.loads(message.value)
+    return f"{event['type']:<9} {texts.get(event['item_id'], event['item_id'])}"
 
 
 def bad_messages(user_id: str, item_id: str, at: int) -> list[Bad]:

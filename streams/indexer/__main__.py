@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import closing
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from streams.indexer.role import Indexer
 from streams.metrics import IndexerMetrics
 from streams.service import run_role, until_stopped
 from streams.topics import ensure_topics
+
+log = logging.getLogger("streams.indexer")  # not __main__
 
 
 def main() -> None:
@@ -50,6 +53,7 @@ async def index(settings: Settings, stop: asyncio.Event) -> None:
 
 def load_embedder(settings: Settings) -> TextEmbedder:
     """The configured embedder; torch is imported only behind the lock, 10 s on a busy machine."""
+    log.info("loading the embedder")
     from models.embedder import SentenceEmbedder
 
     return SentenceEmbedder(embedder_model(settings), settings.embedder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +17,8 @@ from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps
 from streams.service import run_role, until_stopped
 from streams.topics import ensure_topics
+
+log = logging.getLogger("streams.profiler")  # not __main__
 
 
 def main() -> None:
@@ -38,6 +41,7 @@ def load_deps(settings: Settings) -> Deps:
     from models.encoders.tokens import token_counter
 
     source = language_model(settings)
+    log.info("loading the language model and the embedder")
     encoder = _encoder(settings, source)
     return Deps(
         encoder=encoder,

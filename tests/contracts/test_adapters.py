@@ -27,10 +27,10 @@ from tests.vllm import Served, write_adapter
 
 WRITTEN = [(PROMPT, "Red, green and blue."), (PROMPT, "Lanterns; lunch bags; paper chains.")]
 REAL = [
-    pytest.param("transformers", marks=pytest.mark.service),
-    pytest.param("vllm", marks=[pytest.mark.service, pytest.mark.vllm]),
+    pytest.param("transformers", marks=pytest.mark.model),
+    pytest.param("vllm", marks=pytest.mark.vllm),
 ]
-SCRIPTED = pytest.param("scripted", marks=pytest.mark.service)
+SCRIPTED = pytest.param("scripted", marks=pytest.mark.model)
 
 
 @pytest.fixture

@@ -59,10 +59,10 @@ async def transformers_model(make_settings: MakeSettings) -> AsyncIterator[Profi
 
 @pytest.fixture(
     params=[
-        pytest.param("transformers", marks=pytest.mark.service),
-        pytest.param("vllm", marks=[pytest.mark.service, pytest.mark.vllm]),
-        pytest.param("vllm lora", marks=[pytest.mark.service, pytest.mark.vllm]),
-        pytest.param("scripted", marks=pytest.mark.service),  # counts with the model's tokenizer
+        pytest.param("transformers", marks=pytest.mark.model),
+        pytest.param("vllm", marks=pytest.mark.vllm),
+        pytest.param("vllm lora", marks=pytest.mark.vllm),
+        pytest.param("scripted", marks=pytest.mark.model),  # counts with the model's tokenizer
         "fake",
     ]
 )

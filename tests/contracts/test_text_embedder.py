@@ -14,7 +14,7 @@ from models.settings import load_settings
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param("sentence-transformers", marks=pytest.mark.service), "hash"],
+    params=[pytest.param("sentence-transformers", marks=pytest.mark.model), "hash"],
 )
 def embedder(request: pytest.FixtureRequest) -> TextEmbedder:
     if request.param == "hash":

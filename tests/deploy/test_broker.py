@@ -93,10 +93,12 @@ def test_jars_are_fetched_once_and_then_found(monkeypatch, tmp_path, own):
     maven = program(tmp_path / "bin", "mvn", script)
     settings = own(broker_jars=tmp_path / "jars")
     monkeypatch.setenv("PATH", str(maven.parent))
-    folder = jars(settings)
+    said: list[str] = []
+    folder = jars(settings, said.append)
     assert [path.name for path in folder.iterdir()] == ["kafka_2.13-4.1.0.jar"]
     maven.unlink()
-    assert jars(settings) == folder
+    assert jars(settings, said.append) == folder
+    assert said == ["fetching 43 MB with Maven, once"]
 
 
 # -- what stands in the way --------------------------------------------------------------------
@@ -106,7 +108,7 @@ def test_jars_are_fetched_once_and_then_found(monkeypatch, tmp_path, own):
 def java_found(monkeypatch, tmp_path):
     """The tools are there, so that what comes after them can be seen."""
     monkeypatch.setattr(module, "find_java", lambda: "java")
-    monkeypatch.setattr(module, "jars", lambda settings: tmp_path)
+    monkeypatch.setattr(module, "jars", lambda settings, say: tmp_path)
 
 
 def test_a_taken_port_is_refused_with_who_has_it(java_found, own):
@@ -211,7 +213,7 @@ def test_its_life_start_again_kill_restart_stop(needs_java, own):
         assert asyncio.run(send(settings, b"before")) == 0
 
         os.kill(first, signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(first)], timeout=10)
+        psutil.wait_procs([psutil.Process(first)])
         assert not broker.running()
         broker.start()
         assert asyncio.run(send(settings, b"after a kill")) == 1

@@ -81,5 +81,6 @@ def test_the_theme_is_the_one_that_the_customer_knows_least() -> None:
 def test_the_live_part_of_the_sample_comes_after_the_past() -> None:
     sample = load_sample(events=2_000)
     assert len(sample.past) + len(sample.live) == 2_000
+    assert sample.begins == min(m.event_time or 0 for m in sample.past)
     assert max(m.event_time or 0 for m in sample.past) <= sample.live_since <= sample.ends
     assert sample.evidence_of_rank(1) >= sample.evidence_of_rank(5) > 0

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from deploy.processes import Background
+from tests.patience import Deadline
 
 OBEDIENT = "import time, sys; print('hello', flush=True); time.sleep(60)"
 STUBBORN = (
@@ -46,10 +47,10 @@ def make(tmp_path: Path) -> Iterator[Make]:
         one.stop(0.1)
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
+def until(condition: Callable[[], bool]) -> None:
+    deadline = Deadline()
     while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
+        assert not deadline.over(), "the condition did not come true in time"
         time.sleep(0.02)
 
 

@@ -46,7 +46,6 @@ def run(settings: Settings, *command: str | Path) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

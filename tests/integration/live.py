@@ -6,7 +6,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -24,17 +23,7 @@ from streams.codec import partition_for
 from streams.tracker.state import CLOCK_KEY, HEAD, User, decode_clock, load
 from streams.triggers import PartitionClock
 from tests.conftest import role_environment
-
-DEADLINE_S = 120.0
-
-
-def until(condition: Callable[[], object], what: Callable[[], str] | str) -> None:
-    """Wait until the condition holds; say `what` was waited for if it does not in time."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not in {DEADLINE_S:.0f} s: {what() if callable(what) else what}")
-        time.sleep(0.2)
+from tests.patience import until as until  # tests of the stack find it here
 
 
 class Live:
@@ -57,7 +46,7 @@ class Live:
         processes = [self._process(name) for name in names]
         for process in processes:
             process.kill()
-        psutil.wait_procs(processes, timeout=10)
+        psutil.wait_procs(processes)
 
     def _process(self, name: str) -> psutil.Process:
         if name == "kafka":
@@ -80,14 +69,14 @@ class Live:
         """The end of a role's log."""
         return (self.stack.logs / f"{name}.log").read_text(errors="replace")[-3_000:]
 
-    def palate(self, *arguments: str, within_s: float = DEADLINE_S) -> Any:
+    def palate(self, *arguments: str) -> Any:
         """What a command prints as JSON; it must end with 0."""
-        return orjson.loads(self.command(*arguments, "--json", within_s=within_s))
+        return orjson.loads(self.command(*arguments, "--json"))
 
-    def command(self, *arguments: str, within_s: float = DEADLINE_S) -> bytes:
+    def command(self, *arguments: str) -> bytes:
         """What a command prints; it must end with 0."""
         command = [sys.executable, "-m", "deploy", *arguments]
-        done = subprocess.run(command, capture_output=True, timeout=within_s, check=False)
+        done = subprocess.run(command, capture_output=True, check=False)
         assert done.returncode == 0, (done.stdout[-1_000:], done.stderr[-3_000:])
         return done.stdout
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -39,9 +38,9 @@ from streams.release_steps import announce
 from streams.serving_release import ServingRelease
 from streams.topics import ensure_topics
 from streams.tracker.role import TrackerRole
+from tests.patience import Deadline
 
 NOW = 1_300_000_000_000
-DEADLINE_S = 120.0
 SALT = "salt.txt"
 
 
@@ -125,9 +124,9 @@ class Wire:
         await announce(self.producer, self.settings, release, status, "test", **more)
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = Deadline()
         while not condition():
-            assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
+            assert not deadline.over(), f"in vain: {what}"
             await asyncio.sleep(0.02)
 
     async def read(self, source: Any) -> None:

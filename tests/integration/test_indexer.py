@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -31,10 +30,10 @@ from streams.kafka import deliver, producer
 from streams.metrics import IndexerMetrics
 from streams.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
+from tests.patience import Deadline
 from tests.records import records
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
-DEADLINE_S = 240.0  # a process that loads torch on a crowded machine
+pytestmark = pytest.mark.service
 ITEMS, PROFILES = "items@base-0", "profiles@base-0"
 
 
@@ -67,9 +66,9 @@ def items(names: Sequence[str], title: str = "Lamp") -> dict[str, bytes | None]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     while not await asyncio.to_thread(condition):
-        assert time.monotonic() < deadline, "the condition did not come true"
+        assert not deadline.over(), "the condition did not come true"
         await asyncio.sleep(0.05)
 
 
@@ -192,6 +191,7 @@ def process(settings: Settings, output: Path) -> Iterator[subprocess.Popen[bytes
         running.wait()
 
 
+@pytest.mark.model  # two processes load torch
 def test_kill_9_loses_nothing_and_a_second_indexer_is_refused(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -201,7 +201,7 @@ def test_kill_9_loses_nothing_and_a_second_indexer_is_refused(
     with process(settings, tmp_path / "first.log") as first:
         asyncio.run(until(lambda: len(reader.ids(ITEMS)) >= 16))
         with process(settings, tmp_path / "second.log") as second:
-            assert second.wait(DEADLINE_S) == 1
+            assert second.wait() == 1
         assert "another process writes to the vector index" in (tmp_path / "second.log").read_text()
         first.send_signal(signal.SIGKILL)
         first.wait()
@@ -213,7 +213,7 @@ def test_kill_9_loses_nothing_and_a_second_indexer_is_refused(
             until(lambda: reader.ids(ITEMS) == expected and label(reader) == "Changed i001")
         )
         again.send_signal(signal.SIGTERM)
-        assert again.wait(DEADLINE_S) == 0
+        assert again.wait() == 0
     rows = reader.newer_than(ITEMS, -1)
     live = [row for row in rows if not row.attributes.get("removed")]
     assert len(live) == len(expected)  # nothing twice
@@ -265,7 +265,7 @@ def test_a_folder_deleted_under_the_indexer_ends_it_and_is_made_anew_whole(
         shutil.rmtree(settings.lancedb_uri)
         await send(settings, "items", items(["c"]))
         with pytest.raises(VectorIndexError, match="is gone"):
-            await asyncio.wait_for(task, DEADLINE_S)
+            await task
         writer.close()
         async with indexing(settings) as reader:
             await until(lambda: reader.ids(ITEMS) == {"a", "b", "c"})

@@ -24,7 +24,7 @@ from tests.integration.releasing import (
 )
 from tests.records import records
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.service
 TITLES = [f"lamp {number}" for number in range(60)]
 
 

@@ -26,8 +26,7 @@ from tests.integration.live import Live, home, live, state_on_disk, tracker_stat
 from tests.records import records
 
 pytestmark = [
-    pytest.mark.service,
-    pytest.mark.timeout(900),
+    pytest.mark.model,
     pytest.mark.skipif("KAFKA_BOOTSTRAP" in os.environ, reason="kills its own broker"),
 ]
 NOW = 1_300_000_000_000

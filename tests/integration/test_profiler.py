@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -29,10 +28,10 @@ from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps
 from streams.topics import ensure_topics
 from tests.conftest import MakeSettings
+from tests.patience import HANG_S, Deadline
 from tests.streams.profiler.requests import AS_OF, request
 
 pytestmark = pytest.mark.service
-DEADLINE_S = 60.0
 GROUNDED = " white hanging lantern; red retrospot lunch bag"
 
 
@@ -104,10 +103,10 @@ class Wire:
         finally:
             await admin.close()
 
-    async def until(self, holds: Callable[[], object], within_s: float = DEADLINE_S) -> None:
-        deadline = time.monotonic() + within_s
+    async def until(self, holds: Callable[[], object]) -> None:
+        deadline = Deadline()
         while not holds():
-            assert time.monotonic() < deadline, f"not in {within_s} s: {self.profiles}"
+            assert not deadline.over(), f"in vain: {self.profiles}"
             await asyncio.sleep(0.02)
 
     def of(self, user: str) -> list[Profile]:
@@ -169,7 +168,7 @@ class GatedEmbedder(HashEmbedder):
         self.go = threading.Event()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        assert self.go.wait(DEADLINE_S)
+        assert self.go.wait(HANG_S)
         return super().embed(texts)
 
 

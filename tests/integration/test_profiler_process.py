@@ -19,9 +19,8 @@ from tests.conftest import MakeSettings, role_environment
 from tests.integration.test_profiler import Wire
 from tests.streams.profiler.requests import request
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.model
 CHECKOUT = Path(__file__).parent.parent.parent
-STOPS_WITHIN_S = 60
 
 
 @contextmanager
@@ -41,7 +40,6 @@ def process(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         child.wait()
 
 
-@pytest.mark.timeout(600)  # torch is loaded twice; a busy machine takes a minute for each
 def test_a_killed_profiler_loses_nothing_and_the_real_model_answers(
     kafka: str, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
@@ -57,13 +55,13 @@ def test_a_killed_profiler_loses_nothing_and_the_real_model_answers(
             await wire.serve()
             await wire.ask(*(request(user) for user in users))
             with process(settings, log) as first:
-                await wire.until(lambda: wire.profiles, within_s=240)
+                await wire.until(lambda: wire.profiles)
                 first.send_signal(signal.SIGKILL)
                 first.wait()
             with process(settings, log) as second:
-                await wire.until(lambda: all(map(wire.of, users)), within_s=240)
+                await wire.until(lambda: all(map(wire.of, users)))
                 second.send_signal(signal.SIGTERM)
-                assert await asyncio.to_thread(second.wait, STOPS_WITHIN_S) == 0
+                assert await asyncio.to_thread(second.wait) == 0
             assert (await wire.committed())[0] == len(users)
             return wire.profiles
 

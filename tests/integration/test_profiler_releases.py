@@ -22,6 +22,7 @@ from streams.release_steps import announce
 from tests.canaries import canary_of
 from tests.conftest import MakeSettings
 from tests.integration.test_profiler import GROUNDED, Gated, Running, Wire, profiler
+from tests.patience import NEVER_S
 from tests.streams.profiler.requests import AS_OF, request
 
 pytestmark = pytest.mark.service
@@ -123,7 +124,7 @@ def test_a_promotion_changes_adapter_and_embedder_together_and_loses_no_work(
             await wire.until(lambda: encoder.prompts)
             # The gate holds the request under way and the warm-up; it opens for the latter.
             promoting = asyncio.create_task(
-                world.promoted(topic, await world.release("taste-1"), within_s=60)
+                world.promoted(topic, await world.release("taste-1"), within_s=NEVER_S)
             )
             await wire.until(lambda: len(encoder.prompts) == 1 + len(TEXTS))
             encoder.gate.set()
@@ -151,7 +152,7 @@ def test_a_promotion_waits_for_every_profiler_that_lives(world: World) -> None:
         async with world.profiler(good()), world.profiler(slow, second):
             await until_member(topic, 2)
             promoting = asyncio.create_task(
-                world.promoted(topic, await world.release("taste-1"), within_s=60)
+                world.promoted(topic, await world.release("taste-1"), within_s=NEVER_S)
             )
             await topic.releases.until(lambda found: bool(found.by("taste-1", "engine-ready")))
             await topic.releases.until(lambda found: found.has("taste-1", "profiles-ready"))
@@ -175,10 +176,12 @@ def test_a_profiler_that_cannot_show_the_adapter_refuses_and_the_old_release_ser
         async with world.profiler(deaf):
             await until_member(topic, 1)
             with pytest.raises(ReleaseError, match="base model answers"):
-                await promote(topic, world.store, (await world.release("taste-1")).id, within_s=60)
+                await promote(
+                    topic, world.store, (await world.release("taste-1")).id, within_s=NEVER_S
+                )
             assert topic.releases.id == "base-0"
             deaf.deaf = False  # mended: it is proven anew
-            await world.promoted(topic, world.store.get("taste-1"), within_s=60)
+            await world.promoted(topic, world.store.get("taste-1"), within_s=NEVER_S)
         await wire.until(lambda: topic.releases.id == "taste-1")
 
     run(world, scenario)
@@ -195,7 +198,7 @@ def test_a_promotion_that_takes_too_long_ends_with_the_old_release_and_can_be_go
                 await promote(topic, world.store, "taste-1", within_s=0.5)
             assert (topic.releases.id, topic.releases.candidate) == ("base-0", "taste-1")
             await topic.releases.until(lambda found: found.has("taste-1", "engine-ready"))
-            await world.promoted(topic, release, within_s=60)
+            await world.promoted(topic, release, within_s=NEVER_S)
             statuses = [step.status for step in topic.releases.steps("taste-1")]
             assert statuses.count("published") == 1
         await wire.until(lambda: topic.releases.id == "taste-1")
@@ -227,7 +230,7 @@ def test_a_rollback_returns_to_the_previous_release_at_once(world: World) -> Non
             await until_member(topic, 1)
             with pytest.raises(ReleaseError, match="no release is kept"):
                 await rollback(topic, world.store)
-            await world.promoted(topic, await world.release("taste-1"), within_s=60)
+            await world.promoted(topic, await world.release("taste-1"), within_s=NEVER_S)
             await topic.releases.until(lambda found: found.id == "taste-1")
             with pytest.raises(ReleaseError, match="only 'base-0' is kept"):
                 await rollback(topic, world.store, "taste-0")

@@ -25,10 +25,10 @@ from streams.kafka import producer
 from streams.topics import ensure_topics
 from streams.tracker.state import CLOCK_KEY, decode_clock, load
 from tests.conftest import MakeSettings, role_environment
+from tests.patience import Deadline
 from tests.streams.logged import NOW
 
 pytestmark = pytest.mark.service
-DEADLINE_S = 90.0
 EVENTS = 600
 app = Typer()
 app.command()(rebuild)
@@ -55,9 +55,9 @@ def role(settings: Settings, module: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     while not holds():
-        assert time.monotonic() < deadline, f"not {what} in time"
+        assert not deadline.over(), f"not {what} in time"
         time.sleep(0.1)
 
 
@@ -113,7 +113,7 @@ def test_the_state_is_what_the_log_says_and_can_be_made_again(
         assert running.exit_code == 1
         assert "a tracker is running" in str(running.exception)
         tracker.send_signal(signal.SIGTERM)
-        assert tracker.wait(DEADLINE_S) == 0
+        assert tracker.wait() == 0
 
     compared = palate(settings, "--check", "--json")
     assert orjson.loads(compared.stdout) == {"users": 8, "differences": []}

@@ -25,11 +25,11 @@ from streams.event_log.repair import apart
 from streams.kafka import client_options, consumer, deliver, producer
 from streams.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
+from tests.patience import Deadline
 from tests.streams.clients import make_again
 
 pytestmark = pytest.mark.service
 NOW = 1_300_000_000_000
-DEADLINE_S = 90.0
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ class Process:
         self.process.send_signal(number)
 
     def ended(self) -> int:
-        return self.process.wait(DEADLINE_S)
+        return self.process.wait()
 
 
 @contextmanager
@@ -74,9 +74,9 @@ def recorder(settings: Settings, **metrics: int) -> Iterator[Process]:
 
 
 def wait_until(holds: Callable[[], bool], what: str, settings: Settings) -> None:
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     while not holds():
-        if time.monotonic() > deadline:
+        if deadline.over():
             output = settings.data_dir.parent / "recorder.log"
             raise AssertionError(f"not {what} in time; {output.read_text()[-4000:]}")
         time.sleep(0.05)

@@ -22,12 +22,12 @@ from streams.profiler.kits import Sources
 from streams.release_steps import announce
 from tests.conftest import MakeSettings
 from tests.integration.test_profiler import Wire, profiler
+from tests.patience import NEVER_S
 from tests.streams.profiler.requests import AS_OF, request
 from tests.vllm import Served, write_adapter
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.model
 TEXTS = (" white hanging lantern; red lunch bag", " lantern; lunch bag\nCurrent: paper chain kit")
-WITHIN_S = 240.0
 
 
 @pytest.fixture(params=["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
@@ -75,7 +75,6 @@ async def indexed(topic: Topic, release: Release) -> None:
         await announce(topic.producer, topic.settings, release, step, "indexer")
 
 
-@pytest.mark.timeout(900)
 def test_an_adapter_is_proven_and_writes_once_its_release_serves(
     settings: Settings, encoder: ProfileEncoder, tmp_path: Path
 ) -> None:
@@ -89,14 +88,14 @@ def test_an_adapter_is_proven_and_writes_once_its_release_serves(
             parts = {"sources": sources, "count_tokens": encoder.count_tokens}
             async with profiler(settings, encoder, **parts):
                 await wire.ask(request("before"))
-                await wire.until(lambda: wire.of("before"), WITHIN_S)
+                await wire.until(lambda: wire.of("before"))
                 indexing = asyncio.create_task(indexed(topic, candidate))
-                await promote(topic, store, candidate.id, within_s=WITHIN_S)
+                await promote(topic, store, candidate.id, within_s=NEVER_S)
                 await indexing
                 while wire.profiles[-1].release != candidate.id:
                     user = f"after-{len(wire.profiles)}"
                     await wire.ask(request(user))
-                    await wire.until(lambda: wire.of(user), WITHIN_S)  # noqa: B023
+                    await wire.until(lambda: wire.of(user))  # noqa: B023
             return wire.profiles
 
     profiles = asyncio.run(scenario())

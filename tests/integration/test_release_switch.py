@@ -12,7 +12,7 @@ from tests.conftest import MakeSettings
 from tests.integration.releasing import SaltedEmbedder, Wire, indexing, publish, tracking, wired
 from tests.integration.releasing import profile_cosines as cosines
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.service
 TITLES = [f"{colour} {thing}" for colour in ("red", "blue", "green") for thing in
           ("lamp", "bag", "mug", "clock", "card", "tin")]  # fmt: skip
 USERS = [f"user-{number}" for number in range(24)]

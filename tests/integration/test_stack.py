@@ -18,7 +18,7 @@ from tests.conftest import MakeSettings
 from tests.integration.live import Live, live, until
 from tests.records import records
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.model
 SAMPLE = Path(__file__).parent.parent.parent / "data" / "sample"
 CUSTOMERS = ("12863", "16298", "17420", "18062")
 EVENTS = 30  # of each customer's

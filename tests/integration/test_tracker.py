@@ -32,10 +32,10 @@ from streams.topics import ensure_topics
 from streams.tracker import role as role_module
 from streams.tracker.app import acknowledge
 from streams.tracker.role import TrackerRole
+from tests.patience import Deadline
 
 pytestmark = pytest.mark.service
 NOW = 1_300_000_000_000
-DEADLINE_S = 60.0
 
 
 def interaction(number: int, user: str = "ada", item: str = "tea", **fields: object) -> Interaction:
@@ -91,9 +91,9 @@ class Wire:
         return [one for one in found if one.user_id == user]
 
     async def until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = Deadline()
         while not condition():
-            assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {self.got}"
+            assert not deadline.over(), f"in vain: {self.got}"
             await asyncio.sleep(0.05)
 
     async def read(self) -> None:

@@ -17,7 +17,7 @@ from tests.integration.test_profiler import Wire, profiler
 from tests.streams.profiler.requests import request
 from tests.vllm import Served
 
-pytestmark = [pytest.mark.service, pytest.mark.vllm]
+pytestmark = pytest.mark.vllm
 
 
 def settings_for(make_settings: MakeSettings, served: Served, name: str) -> Settings:
@@ -42,7 +42,7 @@ def test_many_requests_become_profiles_written_by_the_lora(
             await wire.serve()
             async with profiler(settings, encoder_of(settings), embedder=embedder):
                 await wire.ask(*(request(f"u{n}") for n in range(12)))
-                await wire.until(lambda: len(wire.profiles) == 12, within_s=300)
+                await wire.until(lambda: len(wire.profiles) == 12)
             return wire.profiles
 
     profiles = asyncio.run(scenario())

@@ -32,8 +32,7 @@ TOLERANCE = 0.003
 BATCH = 256
 
 pytestmark = [
-    pytest.mark.service,  # embedding 12,101 texts takes two minutes the first time
-    pytest.mark.timeout(900),
+    pytest.mark.model,  # embedding 12,101 texts takes two minutes the first time
     pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there"),
 ]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import asynccontextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.kafka import client_options, start_client
 from streams.topics import ensure_topics
+from tests.patience import Deadline
 
 
 @asynccontextmanager
@@ -21,19 +21,18 @@ async def started(make):
         await client.stop()
 
 
-async def until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
+async def until(condition):
+    deadline = Deadline()
     while not condition():
-        assert time.monotonic() < deadline, "condition not reached in time"
+        assert not deadline.over(), "condition not reached in time"
         await asyncio.sleep(0.02)
 
 
 async def read(reader, count):
     records = []
-    async with asyncio.timeout(30):
-        while len(records) < count:
-            for batch in (await reader.getmany(timeout_ms=200)).values():
-                records += batch
+    while len(records) < count:
+        for batch in (await reader.getmany(timeout_ms=200)).values():
+            records += batch
     return records
 
 

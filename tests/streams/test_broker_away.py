@@ -48,12 +48,11 @@ async def collect(reader, into):
 
 async def committed(reader, offsets):
     """As soon as the group is together again: on a busy machine it may be joining yet."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                return await reader.commit(offsets)
-            except CommitFailedError:
-                await asyncio.sleep(0.2)
+    while True:
+        try:
+            return await reader.commit(offsets)
+        except CommitFailedError:
+            await asyncio.sleep(0.2)
 
 
 def test_clients_outlive_a_kill_of_the_broker_and_nothing_is_lost(own_broker, caplog):
@@ -81,7 +80,7 @@ def test_clients_outlive_a_kill_of_the_broker_and_nothing_is_lost(own_broker, ca
         await until(lambda: "connecting: Kafka does not answer" in caplog.text)
         await asyncio.to_thread(broker.start)
 
-        await asyncio.wait_for(sending, 60)
+        await sending
         await until(lambda: set(consumed) == set(expected) and len(followed) == len(expected))
         await committed(reader, {TopicPartition(interactions, 0): len(expected)})
         consuming.cancel()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -10,6 +9,7 @@ from streams.kafka import consumer, deliver, producer
 from streams.metrics import RoleMetrics
 from streams.topic_follower import TopicFollower
 from streams.topics import ensure_topics
+from tests.patience import Deadline
 from tests.streams.clients import make_topic, read, started, until
 
 pytestmark = pytest.mark.service
@@ -28,7 +28,7 @@ def test_a_follower_of_an_empty_topic_is_caught_up_at_once_and_then_follows(kafk
         follower = followed(settings, "items", seen)
         assert "not started" in follower.not_ready
         await follower.start()
-        await asyncio.wait_for(follower.caught_up(), 30)
+        await follower.caught_up()
         assert follower.not_ready is None
         async with started(lambda: producer(settings)) as sender:
             await deliver(sender, settings.topic("items"), b"one", key=b"i")
@@ -55,7 +55,7 @@ def test_caught_up_means_that_all_records_of_all_partitions_were_seen(kafka, mak
             await asyncio.gather(*sent)
         follower = followed(settings, "items", seen)
         await follower.start()
-        await asyncio.wait_for(follower.caught_up(), 60)
+        await follower.caught_up()
         count = len(seen)
         await follower.stop()
         return count
@@ -79,7 +79,7 @@ def test_a_transaction_marker_at_the_end_does_not_keep_a_follower_waiting(kafka,
             await sender.send_and_wait(settings.topic("items"), b"v", key=b"i")
         follower = followed(settings, "items", seen)
         await follower.start()
-        await asyncio.wait_for(follower.caught_up(), 30)
+        await follower.caught_up()
         await follower.stop()
 
     asyncio.run(run())
@@ -104,7 +104,7 @@ def test_holes_left_by_compaction_do_not_keep_a_follower_waiting(kafka, make_set
     async def run():
         await make_topic(settings, "items", **eager)
         async with started(lambda: producer(settings, linger_ms=0)) as sender:
-            deadline = time.monotonic() + 90
+            deadline = Deadline()
             while True:  # every record may close a segment, which may then be cleaned
                 for n in range(10):
                     await deliver(sender, topic, b"%d" % n, key=b"a", partition=0)
@@ -112,11 +112,11 @@ def test_holes_left_by_compaction_do_not_keep_a_follower_waiting(kafka, make_set
                 offsets = await first_offsets()
                 if offsets[0] > 0:
                     break
-                assert time.monotonic() < deadline, "the broker did not compact in time"
+                assert not deadline.over(), "the broker did not compact in time"
         seen = []
         follower = TopicFollower(settings, "items", lambda r: seen.append(r.offset))
         await follower.start()
-        await asyncio.wait_for(follower.caught_up(), 30)
+        await follower.caught_up()
         await follower.stop()
         return seen
 
@@ -140,7 +140,7 @@ def test_a_record_that_the_callback_fails_with_is_left_out_and_counted(kafka, ma
                 await deliver(sender, settings.topic("items"), value, key=b"i")
         follower = TopicFollower(settings, "items", refuse, RoleMetrics(registry))
         await follower.start()
-        await asyncio.wait_for(follower.caught_up(), 30)
+        await follower.caught_up()
         await follower.stop()
 
     asyncio.run(run())
@@ -162,7 +162,7 @@ def test_a_callback_that_fails_for_no_records_sake_ends_the_follower(kafka, make
         follower = TopicFollower(settings, "items", refuse)
         await follower.start()
         with pytest.raises(OSError, match="no space left"):
-            await asyncio.wait_for(follower.caught_up(), 30)
+            await follower.caught_up()
         with pytest.raises(OSError, match="no space left"):
             await follower.failed()
         assert "no space left" in follower.not_ready
@@ -180,8 +180,8 @@ def test_a_follower_waits_for_its_topic_to_exist(kafka, make_settings, caplog):
         starting = asyncio.create_task(follower.start())
         await until(lambda: "waiting for topic" in caplog.text)
         await ensure_topics(settings, ["items"])
-        await asyncio.wait_for(starting, 30)
-        await asyncio.wait_for(follower.caught_up(), 30)
+        await starting
+        await follower.caught_up()
         await follower.stop()
 
     asyncio.run(run())

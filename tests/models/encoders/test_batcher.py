@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from models.encoders.batcher import MicroBatcher
+from tests.patience import HANG_S
 
 
 class Recorded:
@@ -18,7 +19,7 @@ class Recorded:
 
     def __call__(self, jobs: Sequence[int]) -> list[int]:
         self.batches.append(list(jobs))
-        assert self.go.wait(10)
+        assert self.go.wait(HANG_S)
         if -1 in jobs:
             raise ValueError("minus one")
         return [job * 2 for job in jobs]

@@ -13,7 +13,7 @@ from models.ports import Adapter, CanaryLine
 from tests.conftest import MakeSettings
 from tests.vllm import write_adapter
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.model
 TEXTS = [("Likes:", " white hanging lantern; lunch bag"), ("Now:", " paper chain kit")]
 
 

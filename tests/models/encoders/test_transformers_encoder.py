@@ -10,7 +10,7 @@ from models.errors import EngineError, EngineUnavailable
 from models.model_files import language_model
 from tests.conftest import MakeSettings
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.model
 QUESTION = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 
 

@@ -28,6 +28,7 @@ from streams.importers.rows import Kind
 from streams.importers.survey import Survey
 from streams.importers.transmission import ImportOptions, import_files
 from tests.conftest import MakeSettings, role_environment
+from tests.patience import Deadline
 from tests.records import records
 
 pytestmark = pytest.mark.service
@@ -247,8 +248,8 @@ async def said(caplog: pytest.LogCaptureFixture, words: str) -> None:
 
 def saved_row(settings: Settings, at_least: int) -> int:
     """The position that the running import has saved, once it is far enough."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    deadline = Deadline()
+    while not deadline.over():
         for file in (settings.data_dir / "imports").glob("*.json"):
             row = json.loads(file.read_bytes())["row"]
             if row >= at_least:

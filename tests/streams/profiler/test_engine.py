@@ -11,6 +11,7 @@ from models.settings import ProfileSettings
 from streams.metrics import ProfilerMetrics
 from streams.profiler import engine as engine_module
 from streams.profiler.engine import Engine
+from tests.patience import HANG_S
 
 GOOD = "Likes lanterns."
 
@@ -97,7 +98,7 @@ def test_an_engine_that_is_well_again_is_found_by_probing() -> None:
         await engine.ask("p")
         watching = asyncio.create_task(engine.watch())
         encoder.down = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while not engine.available:
                 await asyncio.sleep(0.001)
         assert (await engine.ask("p")) is not None
@@ -114,7 +115,7 @@ def test_an_engine_that_only_claims_to_be_well_is_given_up_at_its_first_failure(
     async def claim() -> None:
         await engine.ask("p")
         watching = asyncio.create_task(engine.watch())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while not engine.available:
                 await asyncio.sleep(0.001)
         watching.cancel()

@@ -22,6 +22,7 @@ from streams.profiler.proving import Proving
 from streams.profiler.replica import Replica
 from streams.serving_release import ServingRelease
 from tests.canaries import canary_of
+from tests.patience import HANG_S
 
 TEXTS = [("Likes:", " white hanging lantern"), ("Now:", " lunch bag; paper chain")]
 CREATED_MS = 1_600_000_000_000
@@ -57,7 +58,7 @@ class World:
         self.releases.take(step)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while not condition():
                 await asyncio.sleep(0.001)
 

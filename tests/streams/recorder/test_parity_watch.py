@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -12,6 +11,7 @@ from streams.metrics import RecorderMetrics
 from streams.recorder import parity_watch
 from streams.recorder.parity_watch import check_aside, watch_parity
 from streams.windows import windows_hash
+from tests.patience import Deadline
 from tests.streams.logged import NOW, record, record_of
 
 
@@ -33,9 +33,9 @@ def log_request(settings, offset: int, asked: ProfileRequest) -> None:
 
 
 async def until(condition) -> None:
-    deadline = time.monotonic() + 60
+    deadline = Deadline()
     while not condition():
-        assert time.monotonic() < deadline, "not checked in time"
+        assert not deadline.over(), "not checked in time"
         await asyncio.sleep(0.05)
 
 

@@ -31,8 +31,7 @@ FIGURES = {  # recall@10, NDCG@10
 POPULARITY = (0.0115, 0.0054)  # with the validation's items not counted
 
 pytestmark = [
-    pytest.mark.service,  # two minutes of ranking; embedding 12,101 texts takes as long once
-    pytest.mark.timeout(1_800),
+    pytest.mark.model,  # two minutes of ranking; embedding 12,101 texts takes as long once
     pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there"),
 ]
 

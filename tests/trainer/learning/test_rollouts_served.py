@@ -14,12 +14,13 @@ from models.model_files import language_model
 from models.prompts import render
 from models.settings import Settings
 from tests.conftest import MakeSettings
+from tests.patience import NEVER_S
 from tests.streams.profiler.requests import request
 from tests.vllm import Served
 from trainer.learning.policy import Policy, PolicyOptions, Rollout
 from trainer.learning.rollouts_vllm import VllmRollouts
 
-pytestmark = [pytest.mark.service, pytest.mark.vllm]
+pytestmark = pytest.mark.vllm
 
 PROMPT = render(request())
 
@@ -38,7 +39,7 @@ def policy(make_settings: MakeSettings) -> Policy:
 
 @pytest.fixture
 def source(policy: Policy, vllm: Served, tmp_path: Path) -> Iterator[VllmRollouts]:
-    with httpx.Client(base_url=vllm.base_url, timeout=600.0) as client:
+    with httpx.Client(base_url=vllm.base_url, timeout=NEVER_S) as client:
         made = VllmRollouts(policy, client, tmp_path, max_new_tokens=12)
         yield made
         made.close()

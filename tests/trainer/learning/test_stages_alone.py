@@ -12,7 +12,7 @@ from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.learning.__main__ import learn
 from trainer.learning.profile_builders import Learned
 
-pytestmark = pytest.mark.service  # half a minute of small training runs
+pytestmark = pytest.mark.model  # half a minute of small training runs
 
 SAMPLE = Path(__file__).parents[3] / "data" / "sample"
 SMALL = {

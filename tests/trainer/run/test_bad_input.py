@@ -17,7 +17,7 @@ from tests.trainer.run.running import Calls, made, metrics, train
 from tests.trainer.small_run import DAY_MS, QUICK, SMALL, START_MS, fill
 from trainer.run_log import RunLog
 
-pytestmark = pytest.mark.service  # a minute of small training runs
+pytestmark = pytest.mark.model  # a minute of small training runs
 
 
 def test_metrics_that_cannot_be_written_lose_no_release(quick, store, caplog) -> None:

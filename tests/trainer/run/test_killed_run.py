@@ -31,7 +31,7 @@ from tests.trainer.small_run import QUICK, SMALL, START_MS, fill, run_once
 from trainer.outcome import load_memory
 from trainer.run_log import RunLog
 
-pytestmark = pytest.mark.service  # a minute of small training runs
+pytestmark = pytest.mark.model  # a minute of small training runs
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was_and_makes_the_release_it_had_planned(

@@ -25,7 +25,7 @@ from tests.trainer.run.running import (
 from tests.trainer.small_run import QUICK, SMALL, START_MS, fill, run_once
 from trainer.outcome import Memory, load_memory, save_memory
 
-pytestmark = pytest.mark.service  # a minute of small training runs
+pytestmark = pytest.mark.model  # a minute of small training runs
 
 
 def test_what_passed_and_could_not_be_promoted_is_promoted_by_the_next_run(quick, store) -> None:

@@ -26,7 +26,7 @@ from trainer.canary_prompts import canary_prompts
 from trainer.corpus import Corpus
 from trainer.learning.policy import Policy
 
-pytestmark = pytest.mark.service  # a minute of small training runs
+pytestmark = pytest.mark.model  # a minute of small training runs
 
 
 def test_a_run_leaves_a_release_that_says_all_about_itself(settings, store) -> None:

@@ -17,7 +17,7 @@ from trainer.run_log import RunLog
 from trainer.starter.making import ANSWERS, make_starter
 from trainer.starter.material import Material, read_material
 
-pytestmark = pytest.mark.service  # reading all of the sample takes 20 s
+pytestmark = pytest.mark.model  # reading all of the sample takes 20 s
 
 
 @pytest.fixture(scope="module")
