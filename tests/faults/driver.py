@@ -1,0 +1,221 @@
+"""Injects the faults of a schedule, one group after the other, and judges after each group."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from deploy.console import run
+from deploy.observe import kafka_state
+from models.errors import PalateError
+from streams.event_log import SegmentLog
+from streams.parity import check_parity
+from tests.faults.checker import (
+    Finding,
+    check_ledger,
+    check_offsets,
+    check_served,
+    check_states,
+    total,
+)
+from tests.faults.evidence import logged_offsets, logged_values, states
+from tests.faults.registry import Fault, Skipped
+from tests.faults.system import System
+
+BETWEEN_S = 1.0  # events flow for so long between two faults of a group
+WARM_UP_S = 6.0  # of events before the first fault of a stack
+CONVERGED_WITHIN_S = 240.0
+UNCHANGED_S = 25.0  # what has been wrong for so long, with all roles ready, stays wrong
+POLL_S = 0.5
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """A group of faults and what was found after it."""
+
+    kinds: list[str]
+    skipped: dict[str, str] = field(default_factory=dict)  # kind → why
+    findings: list[Finding] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)  # roles that ended by themselves
+    converged_s: float = 0.0  # from the last heal until nothing was missing
+    took_s: float = 0.0
+    acknowledged: int = 0  # records, since the stack was made
+
+    def count(self, verdict: str) -> int:
+        """Cases of this verdict."""
+        return total(self.findings, verdict)  # type: ignore[arg-type]
+
+    @property
+    def injected(self) -> list[str]:
+        """Kinds that were not skipped."""
+        return [kind for kind in self.kinds if kind not in self.skipped]
+
+
+class Driver:
+    """Holds the stack; makes a new one when one has failed, so that no fault inherits a failure."""
+
+    def __init__(self, seed: int, keep: Path | None, say: Say) -> None:
+        self._seed, self._keep, self._say = seed, keep, say
+        self._chance = Random(seed)
+        self._stacks = 0
+        self._system: System | None = None
+        self._exit = ExitStack()
+
+    def run(self, groups: Sequence[Sequence[Fault]]) -> list[Outcome]:
+        """One outcome a group; whatever happens, nothing is left running."""
+        outcomes: list[Outcome] = []
+        try:
+            for number, group in enumerate(groups, 1):
+                outcome = self._group(group)
+                outcomes.append(outcome)
+                self._say(f"{number}/{len(groups)} {line(outcome)}")
+        finally:
+            self._close()
+        return outcomes
+
+    def _group(self, group: Sequence[Fault]) -> Outcome:
+        began = time.monotonic()
+        outcome = Outcome([kind.name for kind in group])
+        try:
+            system = self._ready_system()
+            self._inject(system, group, outcome)
+            self._judge(system, outcome)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the run goes on with a new stack)
+            outcome.findings.append(
+                Finding("wrong", "the stack came to rest", 1, repr(error)[-600:])
+            )
+        outcome.took_s = time.monotonic() - began
+        if outcome.findings:
+            self._close("-".join([f"{self._stacks:03d}", *outcome.kinds]))
+        return outcome
+
+    def _ready_system(self) -> System:
+        if self._system is None:
+            self._stacks += 1
+            system = System(self._seed * 1_000 + self._stacks)
+            self._exit.callback(system.remove)
+            self._system = self._exit.enter_context(system)
+            system.flow.start()
+            time.sleep(WARM_UP_S)
+        return self._system
+
+    def _close(self, failed: str = "") -> None:
+        if self._system is not None and failed and self._keep:
+            self._system.keep(self._keep / failed)
+        self._system = None
+        self._exit.close()
+
+    def _inject(self, system: System, group: Sequence[Fault], outcome: Outcome) -> None:
+        system.flow.start()
+        for kind in group:
+            time.sleep(BETWEEN_S)
+            self._say(f"    {kind.name}")
+            try:
+                for seconds in kind.inject(system, self._chance):
+                    time.sleep(seconds)
+            except Skipped as why:
+                outcome.skipped[kind.name] = str(why)
+            system.resume_all()
+            system.up()
+
+    def _judge(self, system: System, outcome: Outcome) -> None:
+        """Each user once more, so that the state as it is now is seen; then wait and compare."""
+        healed = time.monotonic()
+        system.flow.pause()
+        system.flow.send(system.traffic.round())
+        outcome.findings = [*system.findings, *self._settled(system)]
+        outcome.converged_s = time.monotonic() - healed
+        outcome.ended, system.ended = system.ended, []
+        outcome.acknowledged = len(system.flow.ledger.snapshot())
+        system.findings = []
+        self._forget_one(system)
+
+    def _forget_one(self, system: System) -> None:
+        """In the quiet: a user's wish, whose order among the events is then certain."""
+        user = self._chance.choice(system.traffic.users)
+        system.flow.send([system.traffic.forget(user)])
+
+    def _settled(self, system: System) -> list[Finding]:
+        """What is still found when nothing changes any more."""
+        began = since = time.monotonic()
+        before: list[Finding] | None = None
+        final: list[Finding] = []
+        while True:
+            waiting = self._waiting(system)
+            found = compare(system)
+            final += [one for one in system.mirror.ordered() if one not in final]
+            now = time.monotonic()
+            if not found and not waiting:
+                return final + parity(system)
+            if found != before or waiting:
+                before, since = found, now
+            if now - since > UNCHANGED_S:
+                return final + found + parity(system)
+            if now - began > CONVERGED_WITHIN_S:
+                late = Finding("wrong", "converged in time", 1, f"{waiting}")
+                return [*final, *found, late]
+            time.sleep(POLL_S)
+
+    def _waiting(self, system: System) -> str:
+        """What must come to an end before anything can be judged; "" if nothing."""
+        try:
+            if unready := system.unready():
+                return f"not ready: {unready}"
+        except PalateError:
+            system.up()  # a role has ended: an operator starts it again
+            return "a role has ended"
+        lags = [lag for lag in run(kafka_state(system.settings)).lags if lag.records > 0]
+        return f"behind: {lags}" if lags else ""
+
+
+def compare(system: System) -> list[Finding]:
+    """All that can be said of the state as it is now."""
+    mirror, log_dir = system.mirror, system.settings.log_dir
+    system.loop.call(mirror.catch_up())
+    ledger = system.flow.ledger.snapshot()
+    in_log = [one for one in ledger if one.topic == "interactions"]
+    must = mirror.oracle.states
+    return [
+        *check_ledger(ledger, mirror.values, "Kafka"),
+        *check_ledger(in_log, logged_values(log_dir, "interactions"), "the event log"),
+        *check_offsets(logged_offsets(log_dir), mirror.offsets),
+        *check_states(must, states(mirror.changelog)),
+        *check_served(must, mirror.lists.last),
+        *mirror.unanswered(),
+    ]
+
+
+def parity(system: System) -> list[Finding]:
+    """`palate check parity`."""
+    try:
+        report = check_parity(SegmentLog(system.settings.log_dir), system.settings)
+    except PalateError as error:
+        return [Finding("wrong", "parity can be checked", 1, str(error))]
+    if not report.mismatch_count:
+        return []
+    example = str(report.mismatches[0])[:200]
+    return [Finding("wrong", "parity mismatches", report.mismatch_count, example)]
+
+
+def line(outcome: Outcome) -> str:
+    """One line for whoever watches."""
+    kinds = ", ".join(outcome.kinds)
+    skipped = f", skipped {outcome.skipped}" if outcome.skipped else ""
+    told = "".join(f"\n      {one}" for one in outcome.findings)
+    ended = "".join(f"\n      ended by itself: {one}" for one in outcome.ended)
+    return (
+        f"{kinds}: {'FAILED' if outcome.findings else 'held'} after {outcome.took_s:.0f} s, "
+        f"converged in {outcome.converged_s:.0f} s{skipped}{told}{ended}"
+    )
+
+
+def clear(folder: Path) -> None:
+    """Forget what an earlier run has kept there."""
+    shutil.rmtree(folder, ignore_errors=True)
