@@ -11,7 +11,7 @@ LOCK := $(if $(filter vllm,$(EXTRA)),requirements-gpu.lock,requirements.lock)
 READY := $(VENV)/.installed$(if $(filter vllm,$(EXTRA)),-vllm)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check bench lock clean java
+.PHONY: help setup demo test test-fast faults check bench lock clean java
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,14 @@ test: $(READY) java test-fast  ## all tests: real Kafka, language model, vLLM (a
 
 test-fast: $(READY)  ## tests that need no service (under 2 minutes)
 	@$(BIN)/python -m pytest -q -n 2 -m "not service and not vllm"
+
+# make faults SEED=7 FAULTS=20 KINDS='tracker-*'
+SEED ?= 1
+FAULTS ?= 100
+KINDS ?=
+faults: $(READY) java  ## 100 faults while events flow, each checked (docs/faults.md)
+	@$(BIN)/python -m tests.faults --seed $(SEED) --faults $(FAULTS) --kinds '$(KINDS)' \
+	    --out var/faults.json --keep var/faults
 
 check: $(READY)  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -29,11 +29,15 @@ def _drawn(kinds: Sequence[Fault], chance: random.Random) -> Iterator[Fault]:
 
 
 def _grouped(faults: Sequence[Fault]) -> list[list[Fault]]:
+    """A small fault joins the last group of small ones that has room."""
     groups: list[list[Fault]] = []
+    small: list[Fault] = []
     for fault in faults:
-        room = groups and not groups[-1][-1].alone and len(groups[-1]) < TOGETHER
-        if room and not fault.alone:
-            groups[-1].append(fault)
-        else:
+        if fault.alone:
             groups.append([fault])
+            continue
+        if not small or len(small) == TOGETHER:
+            small = []
+            groups.append(small)
+        small.append(fault)
     return groups

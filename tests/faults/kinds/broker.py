@@ -59,7 +59,7 @@ for _name in ("profiler", "indexer", "recorder"):
 fault("cut off, its session expired: it writes nothing late", alone=True, weight=2)(_cut("tracker"))
 
 
-@fault("cut off all at once, everybody waits and goes on", alone=True)
+@fault("cut off all at once, everybody waits and goes on")
 def all_cut_off(system: System, chance: Random) -> Faulty:
     """The network of the broker's machine is away."""
     names = [role.name for role in system.stack.roles]

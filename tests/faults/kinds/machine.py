@@ -18,7 +18,7 @@ HTML = b"<!doctype html><html><body>Bad gateway</body></html>"
 JUNK = (HTML, b"[]", b'{"data": 7}', b'{"models": []}', b"null", b"{")
 
 
-@fault("a clock that jumps ahead and back changes no state", alone=True)
+@fault("a clock that jumps ahead and back changes no state")
 def clock_forward(system: System, chance: Random) -> Faulty:
     """An hour or a day, of all roles."""
     system.shift_clock(chance.choice((HOUR_S, 24 * HOUR_S)))
@@ -26,7 +26,7 @@ def clock_forward(system: System, chance: Random) -> Faulty:
     system.shift_clock(0.0)
 
 
-@fault("a clock that jumps back changes no state", alone=True)
+@fault("a clock that jumps back changes no state")
 def clock_back(system: System, chance: Random) -> Faulty:
     """A minute or an hour; then it is set right again."""
     system.shift_clock(-chance.choice((60.0, HOUR_S)))
@@ -34,13 +34,13 @@ def clock_back(system: System, chance: Random) -> Faulty:
     system.shift_clock(0.0)
 
 
-@fault("an engine that is none is away: the profiler lives and says so", alone=True)
+@fault("an engine that is none is away: the profiler lives and says so")
 def model_server_of_nonsense(system: System, chance: Random) -> Faulty:
     """`/v1/models` answers 200, with HTML or with JSON of another shape."""
     yield from _profiler_with(system, chance, "junk")
 
 
-@fault("an engine that hangs is away: the profiler lives and says so", alone=True)
+@fault("an engine that hangs is away: the profiler lives and says so")
 def model_server_hangs(system: System, chance: Random) -> Faulty:
     """Connections are taken, and nothing ever comes back."""
     yield from _profiler_with(system, chance, "silence")

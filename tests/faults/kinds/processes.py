@@ -90,7 +90,7 @@ def two_terminated(system: System, chance: Random) -> Faulty:
     yield 0.0
 
 
-@fault("a recovery may be cut short anywhere", alone=True)
+@fault("a recovery may be cut short anywhere")
 def terminated_in_recovery(system: System, chance: Random) -> Faulty:
     """The state folder is gone; SIGTERM while the changelog is being read."""
     name = chance.choice(TRACKERS)
@@ -104,7 +104,7 @@ def terminated_in_recovery(system: System, chance: Random) -> Faulty:
         system.kill(name)
 
 
-@fault("the second refuses, the first goes on", alone=True)
+@fault("the second refuses, the first goes on")
 def two_trackers_on_one_state_folder(system: System, chance: Random) -> Faulty:
     """Another tracker with the number of one that runs."""
     port = str(system.settings.metrics.tracker_port + 7)
@@ -122,7 +122,7 @@ def two_trackers_on_one_state_folder(system: System, chance: Random) -> Faulty:
         second.kill()
 
 
-@fault("one process of each role runs", alone=True)
+@fault("one process of each role runs")
 def two_ups_at_once(system: System, chance: Random) -> Faulty:
     """Everything but Kafka is dead, and two operators type `palate up`."""
     names = [role.name for role in system.stack.roles]

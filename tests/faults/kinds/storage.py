@@ -79,7 +79,7 @@ for _name, _pattern, _damage in (
 ):
     _strike = _damaged_state(_pattern, _damage)
     _strike.__name__ = _name
-    fault("a damaged state folder heals itself from the changelog", alone=True)(_strike)
+    fault("a damaged state folder heals itself from the changelog")(_strike)
 
 
 def _damaged_snapshot(damage: Callable[[Path, Random], None]) -> Callable[[System, Random], Faulty]:
@@ -96,10 +96,10 @@ def _damaged_snapshot(damage: Callable[[Path, Random], None]) -> Callable[[Syste
 for _name, _damage in (("truncated", _truncate), ("empty", _empty), ("missing", _delete)):
     _strike = _damaged_snapshot(_damage)
     _strike.__name__ = f"cooccurrence_{_name}"
-    fault("a derived snapshot that cannot be read ends nobody", alone=True)(_strike)
+    fault("a derived snapshot that cannot be read ends nobody")(_strike)
 
 
-@fault("vectors are made again by `palate rebuild-index`", alone=True)
+@fault("vectors are made again by `palate rebuild-index`")
 def lance_deleted(system: System, chance: Random) -> Faulty:
     """While everybody runs."""
     shutil.rmtree(system.settings.lancedb_uri, ignore_errors=True)
@@ -107,7 +107,7 @@ def lance_deleted(system: System, chance: Random) -> Faulty:
     _rebuild_index(system)
 
 
-@fault("vectors are made again by `palate rebuild-index`", alone=True)
+@fault("vectors are made again by `palate rebuild-index`")
 def lance_truncated(system: System, chance: Random) -> Faulty:
     """A data file of a table is cut short."""
     files = list(Path(system.settings.lancedb_uri).rglob("data/*.lance"))

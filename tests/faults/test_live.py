@@ -1,0 +1,28 @@
+"""Twenty faults on a stack of its own, drawn from a seed: what CI sees of `make faults`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.faults.driver import Driver
+from tests.faults.registry import chosen
+from tests.faults.report import summary
+from tests.faults.schedule import schedule
+
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.timeout(3_600),  # 8 minutes on two quiet cores
+    pytest.mark.skipif("KAFKA_BOOTSTRAP" in os.environ, reason="kills its own broker"),
+]
+SEED, FAULTS = 12, 20
+
+
+def test_after_twenty_faults_nothing_is_lost_doubled_or_wrong(tmp_path: Path) -> None:
+    groups = schedule(chosen([]), FAULTS, SEED)
+    told = summary(Driver(SEED, keep=None, say=print).run(groups), SEED, "")
+    assert told["faults"] + len(told["skipped"]) == FAULTS
+    failed = [group["findings"] for group in told["groups"] if group["findings"]]
+    assert failed == []
