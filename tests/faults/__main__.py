@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     groups = schedule(kinds, asked.faults, asked.seed)
     told = summary(Driver(asked.seed, asked.keep, _say).run(groups), asked.seed, _commit())
     if asked.out:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps(told, indent=1) + "\n")
     _say(f"\n{table(told)}\n\n{told['faults']} faults: " + _counts(told))
     return 1 if told["lost"] or told["doubled"] or told["wrong"] else 0

@@ -134,6 +134,7 @@ class System:
             "PYTHONPATH": str(Path(__file__).parent / "clock"),
             "FAULTS_CLOCK_SHIFT": str(shift),
             "FAULTS_BASE": str(self.base),
+            "FAULTS_RUN": str(os.getpid()),
             "PALATE_CONFIG": os.devnull,
         }
 

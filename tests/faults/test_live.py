@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults.driver import Driver
@@ -20,9 +22,20 @@ pytestmark = [
 SEED, FAULTS = 12, 20
 
 
+def leftovers() -> list[str]:
+    """Processes of a stack that still run."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("FAULTS_RUN") == str(os.getpid()):
+                found.append(process.info["name"])
+    return found
+
+
 def test_after_twenty_faults_nothing_is_lost_doubled_or_wrong(tmp_path: Path) -> None:
     groups = schedule(chosen([]), FAULTS, SEED)
     told = summary(Driver(SEED, keep=None, say=print).run(groups), SEED, "")
     assert told["faults"] + len(told["skipped"]) == FAULTS
+    assert leftovers() == []
     failed = [group["findings"] for group in told["groups"] if group["findings"]]
     assert failed == []

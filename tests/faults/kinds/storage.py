@@ -51,7 +51,7 @@ def _damaged_state(
     def strike(system: System, chance: Random) -> Faulty:
         name = chance.choice(TRACKERS)
         system.kill(name)
-        paths = list(worker_folder(system, name).rglob(f"*.db/{pattern}"))
+        paths = list(worker_folder(system, name).rglob(pattern))
         damage(some([p for p in paths if p.stat().st_size], chance, pattern), chance)
         yield 0.0
 
