@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from tests.faults.registry import Fault, Skipped
 from tests.faults.system import System
 
 GROUPS_OF_A_STACK = 12  # then a new one, so that a check of the whole log stays short
+FORGOTTEN_WITHIN_S = 60.0
 BETWEEN_S = 1.0  # events flow for so long between two faults of a group
 WARM_UP_S = 6.0  # of events before the first fault of a stack
 CONVERGED_WITHIN_S = 240.0
@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 class Outcome:
     """A group of faults and what was found after it."""
 
-    kinds: list[str]
+    kinds: list[str]  # those that came to be tried: after a failure the rest of a group is not
     skipped: dict[str, str] = field(default_factory=dict)  # kind → why
     findings: list[Finding] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)  # roles that ended by themselves
@@ -68,6 +68,7 @@ class Driver:
         self._stacks = self._groups = 0
         self._system: System | None = None
         self._exit = ExitStack()
+        self._healed = 0.0  # when the last fault was, by the monotonic clock
 
     def run(self, groups: Sequence[Sequence[Fault]]) -> list[Outcome]:
         """One outcome a group; whatever happens, nothing is left running."""
@@ -83,15 +84,18 @@ class Driver:
 
     def _group(self, group: Sequence[Fault]) -> Outcome:
         began = time.monotonic()
-        outcome = Outcome([kind.name for kind in group])
+        outcome = Outcome([])
         try:
             system = self._ready_system()
             self._inject(system, group, outcome)
             self._judge(system, outcome)
         except Exception as error:  # noqa: BLE001 (whatever it is, the run goes on with a new stack)
-            outcome.findings.append(
-                Finding("wrong", "the stack came to rest", 1, repr(error)[-600:])
-            )
+            outcome.findings.append(Finding("wrong", "the stack is up again", 1, essence(error)))
+        if self._system is not None:
+            outcome.findings += self._system.findings
+            outcome.ended = self._system.ended[:]
+            self._system.findings.clear()
+            self._system.ended.clear()
         outcome.took_s = time.monotonic() - began
         self._groups += 1
         if outcome.findings:
@@ -121,30 +125,40 @@ class Driver:
         for kind in group:
             time.sleep(BETWEEN_S)
             self._say(f"    {kind.name}")
+            outcome.kinds.append(kind.name)
             try:
                 for seconds in kind.inject(system, self._chance):
                     time.sleep(seconds)
             except Skipped as why:
                 outcome.skipped[kind.name] = str(why)
             system.resume_all()
+            self._healed = time.monotonic()
             system.up()
 
     def _judge(self, system: System, outcome: Outcome) -> None:
         """Each user once more, so that the state as it is now is seen; then wait and compare."""
-        healed = time.monotonic()
         system.flow.pause()
         system.flow.send(system.traffic.round())
-        outcome.findings = [*system.findings, *self._settled(system)]
-        outcome.converged_s = time.monotonic() - healed
-        outcome.ended, system.ended = system.ended, []
+        outcome.findings += self._settled(system)
+        outcome.converged_s = time.monotonic() - self._healed
         outcome.acknowledged = len(system.flow.ledger.snapshot())
-        system.findings = []
-        self._forget_one(system)
+        if not outcome.findings:
+            self._forget_one(system)
 
     def _forget_one(self, system: System) -> None:
         """In the quiet: a user's wish, whose order among the events is then certain."""
         user = self._chance.choice(system.traffic.users)
         system.flow.send([system.traffic.forget(user)])
+
+        def forgotten() -> bool:
+            system.loop.call(system.mirror.catch_up())
+            return not check_states(system.mirror.oracle.states, states(system.mirror.changelog))
+
+        system.require(
+            system.waited(forgotten, FORGOTTEN_WITHIN_S),
+            "a user is forgotten in the quiet, and nobody else's state moves",
+            user,
+        )
 
     def _settled(self, system: System) -> list[Finding]:
         """What is still found when nothing changes any more."""
@@ -220,6 +234,8 @@ def line(outcome: Outcome) -> str:
     )
 
 
-def clear(folder: Path) -> None:
-    """Forget what an earlier run has kept there."""
-    shutil.rmtree(folder, ignore_errors=True)
+def essence(error: Exception) -> str:
+    """A role's last log lines come with much traceback: the first and the last line of it."""
+    lines = [one.strip() for one in str(error).splitlines() if not one.startswith("Mend the cause")]
+    told = [repr(error)] if not lines else [lines[0], *lines[-1:]] if len(lines) > 1 else lines
+    return " … ".join(one[:250] for one in told)
