@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 from tests.faults.kinds.broker import expire
 from tests.faults.kinds.processes import TRACKERS
 from tests.faults.registry import Faulty, Skipped, fault
 from tests.faults.system import System
 
+T = TypeVar("T")
 COMPACTED_S = 25.0  # after which the recorder has compacted once (every 20 s)
 
 
@@ -26,6 +29,14 @@ def some(paths: list[Path], chance: Random, what: str) -> Path:
     if not paths:
         raise Skipped(f"there is no {what} yet")
     return chance.choice(sorted(paths))
+
+
+def while_it_is_there(damage: Callable[[], T]) -> T:
+    """Damage a file of a running system, which may take it away and have another in its place."""
+    for _ in range(20):
+        with contextlib.suppress(FileNotFoundError):
+            return damage()
+    raise Skipped("its files do not stay long enough to be damaged")
 
 
 def flip(path: Path, chance: Random) -> None:
@@ -51,11 +62,18 @@ def _damaged_state(
     def strike(system: System, chance: Random) -> Faulty:
         name = chance.choice(TRACKERS)
         system.kill(name)
-        paths = list(worker_folder(system, name).rglob(pattern))
-        damage(some([p for p in paths if p.stat().st_size], chance, pattern), chance)
+        if not _files(system, name, pattern):  # a start after a kill writes what was in the WAL
+            system.up()
+            system.kill(name)
+        damage(some(_files(system, name, pattern), chance, pattern), chance)
         yield 0.0
 
     return strike
+
+
+def _files(system: System, name: str, pattern: str) -> list[Path]:
+    paths = worker_folder(system, name).rglob(pattern)
+    return [path for path in paths if path.stat().st_size]
 
 
 def _empty(path: Path, _chance: Random) -> None:
@@ -110,8 +128,10 @@ def lance_deleted(system: System, chance: Random) -> Faulty:
 @fault("vectors are made again by `palate rebuild-index`")
 def lance_truncated(system: System, chance: Random) -> Faulty:
     """A data file of a table is cut short."""
-    files = list(Path(system.settings.lancedb_uri).rglob("data/*.lance"))
-    _truncate(some(files, chance, "Lance file"), chance)
+    folder = Path(system.settings.lancedb_uri)
+    while_it_is_there(
+        lambda: _truncate(some(list(folder.rglob("data/*.lance")), chance, "Lance file"), chance)
+    )
     yield 3.0
     _rebuild_index(system)
 
@@ -134,12 +154,16 @@ def disk_full(system: System, chance: Random) -> Faulty:
 
 
 def _partition(system: System, chance: Random) -> Path:
-    folders = [
-        path.parent
-        for path in (system.settings.log_dir / "interactions").glob("*/manifest.json")
-        if len(json.loads(path.read_bytes())["segments"]) > 1
-    ]
-    return some(folders, chance, "partition of the log with two segments")
+    """A partition of the log with an old segment; a new one comes every second."""
+
+    def folders() -> list[Path]:
+        manifests = (system.settings.log_dir / "interactions").glob("*/manifest.json")
+        return [
+            path.parent for path in manifests if len(json.loads(path.read_bytes())["segments"]) > 1
+        ]
+
+    system.waited(folders, COMPACTED_S)
+    return some(folders(), chance, "partition of the log with two segments")
 
 
 @fault("an absent manifest beside segments is damage, and is made again", alone=True)
@@ -173,12 +197,16 @@ def manifest_lost_after_retention(system: System, chance: Random) -> Faulty:
 @fault("one damaged old segment stops nobody, and what Kafka has is read again", alone=True)
 def segment_damaged(system: System, chance: Random) -> Faulty:
     """Recording goes on. What is still damaged after two compactions is restored by hand."""
-    folder = _partition(system, chance)
-    segments = json.loads((folder / "manifest.json").read_bytes())["segments"]
-    damaged = folder / chance.choice(segments[:-1])["file"]
-    backup = system.base / "segment"
-    shutil.copy2(damaged, backup)
-    chance.choice((_truncate, _empty))(damaged, chance)
+    folder, backup = _partition(system, chance), system.base / "segment"
+
+    def damage() -> Path:
+        segments = json.loads((folder / "manifest.json").read_bytes())["segments"]
+        chosen = folder / chance.choice(segments[:-1] or segments)["file"]
+        shutil.copy2(chosen, backup)
+        chance.choice((_truncate, _empty))(chosen, chance)
+        return chosen
+
+    damaged = while_it_is_there(damage)
     yield COMPACTED_S
     before = _end(folder)
     yield 5.0
