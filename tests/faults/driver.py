@@ -31,7 +31,7 @@ FORGOTTEN_WITHIN_S = 60.0
 BETWEEN_S = 1.0  # events flow for so long between two faults of a group
 WARM_UP_S = 6.0  # of events before the first fault of a stack
 CONVERGED_WITHIN_S = 240.0
-UNCHANGED_S = 25.0  # what has been wrong for so long, with all roles ready, stays wrong
+UNCHANGED_S = 30.0  # what has been wrong for so long, with all roles ready, stays wrong
 POLL_S = 0.5
 
 Say = Callable[[str], None]
@@ -163,34 +163,39 @@ class Driver:
     def _settled(self, system: System) -> list[Finding]:
         """What is still found when nothing changes any more."""
         began = since = time.monotonic()
-        before: list[Finding] | None = None
+        before: tuple[object, ...] = ()
         final: list[Finding] = []
         while True:
-            waiting = self._waiting(system)
-            found = compare(system)
-            final += [one for one in system.mirror.ordered() if one not in final]
+            unready = self._unready(system)
+            found, behind = compare(system), "" if unready else _behind(system)
+            final += system.mirror.ordered()
             now = time.monotonic()
-            if not found and not waiting:
+            if not found and not unready and not behind:
                 return final + parity(system)
-            if found != before or waiting:
-                before, since = found, now
-            if now - since > UNCHANGED_S:
-                return final + found + parity(system)
-            if now - began > CONVERGED_WITHIN_S:
-                late = Finding("wrong", "converged in time", 1, f"{waiting}")
-                return [*final, *found, late]
+            if (found, behind) != before or unready:
+                before, since = (found, behind), now
+            if now - since > UNCHANGED_S or now - began > CONVERGED_WITHIN_S:
+                stuck = [f"{unready} {behind}"] if unready or behind else []
+                return [*final, *found, *_late(stuck), *parity(system)]
             time.sleep(POLL_S)
 
-    def _waiting(self, system: System) -> str:
-        """What must come to an end before anything can be judged; "" if nothing."""
+    def _unready(self, system: System) -> str:
+        """Which roles are not ready; an operator starts one that has ended."""
         try:
-            if unready := system.unready():
-                return f"not ready: {unready}"
+            return str(system.unready() or "")
         except PalateError:
-            system.up()  # a role has ended: an operator starts it again
-            return "a role has ended"
-        lags = [lag for lag in run(kafka_state(system.settings)).lags if lag.records > 0]
-        return f"behind: {lags}" if lags else ""
+            system.up()
+            return "a role had ended"
+
+
+def _behind(system: System) -> str:
+    """Consumers that have not finished, by what `palate status` says."""
+    lags = run(kafka_state(system.settings)).lags
+    return ", ".join(f"{lag.group} {lag.topic} {lag.records}" for lag in lags if lag.records > 0)
+
+
+def _late(stuck: list[str]) -> list[Finding]:
+    return [Finding("wrong", "all are ready and nobody is behind", 1, one) for one in stuck]
 
 
 def compare(system: System) -> list[Finding]:
