@@ -9,31 +9,43 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.faults.driver import Driver
 from tests.faults.registry import chosen
 from tests.faults.report import summary, table
 from tests.faults.schedule import schedule
 
+INTERRUPTED = 130
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 if every promise was kept, 1 if not."""
+    """0 if every promise was kept, 1 if not, 130 if interrupted."""
     asked = _parser().parse_args(arguments)
     kinds = chosen([one for one in asked.kinds.split(",") if one])
     if asked.list:
-        _say("\n".join(f"{kind.name:38} {kind.promise}" for kind in kinds))
+        _say("\n".join(f"{kind.name:36} {kind.promise}" for kind in kinds))
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it stops everything, as Ctrl-C does
-    groups = schedule(kinds, asked.faults, asked.seed)
-    told = summary(Driver(asked.seed, asked.keep, _say).run(groups), asked.seed, _commit())
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(told, indent=1) + "\n")
-    _say(f"\n{table(told)}\n\n{told['faults']} faults: " + _counts(told))
-    return 1 if told["lost"] or told["doubled"] or told["wrong"] else 0
+    driver, interrupted = Driver(asked.seed, asked.keep, _say), False
+    try:
+        driver.run(schedule(kinds, asked.faults, asked.seed))
+    except KeyboardInterrupt:
+        interrupted = True
+    told = summary(driver.outcomes, asked.seed, _commit())
+    _report(told, asked.out)
+    failed = told["lost"] or told["doubled"] or told["wrong"]
+    return INTERRUPTED if interrupted else int(bool(failed))
 
 
-def _counts(told: dict[str, object]) -> str:
+def _report(told: dict[str, Any], out: Path | None) -> None:
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    _say(f"\n{table(told)}\n\n{told['faults']} faults: {_counts(told)}")
+
+
+def _counts(told: dict[str, Any]) -> str:
     return ", ".join(f"{told[verdict]} {verdict}" for verdict in ("lost", "doubled", "wrong"))
 
 

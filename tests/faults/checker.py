@@ -19,11 +19,11 @@ class Finding(NamedTuple):
 
     verdict: Verdict
     what: str
-    count: int
+    cases: int
     example: str
 
     def __str__(self) -> str:
-        return f"{self.count} {self.verdict}: {self.what}; {self.example}"
+        return f"{self.cases} {self.verdict}: {self.what}; {self.example}"
 
 
 @dataclass(frozen=True)
@@ -155,4 +155,4 @@ def check_served(expected: Mapping[str, Expected], last: Mapping[str, int]) -> l
 
 def total(findings: Iterable[Finding], verdict: Verdict) -> int:
     """How many cases of this verdict."""
-    return sum(one.count for one in findings if one.verdict == verdict)
+    return sum(one.cases for one in findings if one.verdict == verdict)

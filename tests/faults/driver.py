@@ -65,6 +65,7 @@ class Driver:
     def __init__(self, seed: int, keep: Path | None, say: Say) -> None:
         self._seed, self._keep, self._say = seed, keep, say
         self._chance = Random(seed)
+        self.outcomes: list[Outcome] = []
         self._stacks = self._groups = 0
         self._system: System | None = None
         self._exit = ExitStack()
@@ -72,15 +73,14 @@ class Driver:
 
     def run(self, groups: Sequence[Sequence[Fault]]) -> list[Outcome]:
         """One outcome a group; whatever happens, nothing is left running."""
-        outcomes: list[Outcome] = []
         try:
             for number, group in enumerate(groups, 1):
                 outcome = self._group(group)
-                outcomes.append(outcome)
+                self.outcomes.append(outcome)
                 self._say(f"{number}/{len(groups)} {line(outcome)}")
         finally:
             self._close()
-        return outcomes
+        return self.outcomes
 
     def _group(self, group: Sequence[Fault]) -> Outcome:
         began = time.monotonic()

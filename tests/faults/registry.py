@@ -49,7 +49,7 @@ def fault(promise: str, alone: bool = False, weight: int = 1) -> Callable[[Injec
     """Register a kind under its function's name."""
 
     def register(inject: Inject) -> Inject:
-        name = inject.__name__.replace("_", "-")  # type: ignore[attr-defined]
+        name = inject.__name__.replace("_", "-")
         KINDS[name] = Fault(name, promise, inject, alone, weight)
         return inject
 

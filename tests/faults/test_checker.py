@@ -24,7 +24,7 @@ GOOD = State(held=HELD, applied=1)
 
 
 def verdicts(findings: list[Finding]) -> dict[str, int]:
-    return {verdict: total(findings, verdict) for verdict in ("lost", "doubled", "wrong")}  # type: ignore[arg-type]
+    return {verdict: total(findings, verdict) for verdict in ("lost", "doubled", "wrong")}
 
 
 NOTHING = {"lost": 0, "doubled": 0, "wrong": 0}
@@ -94,7 +94,7 @@ def test_lists_may_repeat_but_never_go_back() -> None:
     lists.take("eve", "d", 1, "recommendations/0@2")
     lists.take("ada", "e", 6, "recommendations/0@3")
     [found] = lists.findings()
-    assert (found.verdict, found.count) == ("wrong", 1)
+    assert (found.verdict, found.cases) == ("wrong", 1)
     assert "recommendations/0@3 of ada: 7 → 6" in found.example
     assert lists.findings() == []
 

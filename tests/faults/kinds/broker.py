@@ -17,6 +17,7 @@ from tests.faults.evidence import logged_values
 from tests.faults.flow import Flow
 from tests.faults.kinds.processes import TRACKERS
 from tests.faults.ledger import Ledger
+from tests.faults.proxy import Line
 from tests.faults.registry import Faulty, fault
 from tests.faults.system import System
 from tests.faults.traffic import Traffic
@@ -46,7 +47,7 @@ def _cut(name: str) -> Callable[[System, Random], Faulty]:
         role = chance.choice(TRACKERS) if name == "tracker" else name
         system.line(role, "silent")
         yield chance.uniform(8.0, 12.0)
-        system.line(role, chance.choice(("open", "refused")))
+        system.line(role, "open" if chance.random() < 0.5 else "refused")
         yield 1.0
         system.line(role, "open")
 
@@ -63,7 +64,7 @@ fault("cut off, its session expired: it writes nothing late", alone=True, weight
 def all_cut_off(system: System, chance: Random) -> Faulty:
     """The network of the broker's machine is away."""
     names = [role.name for role in system.stack.roles]
-    state = chance.choice(("silent", "refused"))
+    state: Line = "silent" if chance.random() < 0.5 else "refused"
     for name in names:
         system.line(name, state)
     yield chance.uniform(8.0, 12.0)

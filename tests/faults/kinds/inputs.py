@@ -57,7 +57,9 @@ def poisonous(topic: str, chance: Random) -> bytes | None:
 @fault("a message that is too large is refused, a large one is a dead letter")
 def large_message(system: System, chance: Random) -> Faulty:
     """20 MB, which Kafka refuses, and 10 MB, which it takes."""
-    values = [("interactions", b"x" * size) for size in (TOO_LARGE, LARGE)]
+    values: list[tuple[str, bytes | None]] = [
+        ("interactions", b"x" * size) for size in (TOO_LARGE, LARGE)
+    ]
     system.loop.call(_send(system, values))
     yield 2.0
 
