@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import re
 import time
+from collections.abc import Awaitable, Callable, Iterator
 from random import Random
 from typing import Literal
 
@@ -49,8 +53,8 @@ def model_server_hangs(system: System, chance: Random) -> Faulty:
 def _profiler_with(system: System, chance: Random, answers: Literal["junk", "silence"]) -> Faulty:
     """The profiler is started with that server, must live, and is given its own engine back."""
     [port] = free_ports(1)
-    body = chance.choice(JUNK) if answers == "junk" else None
-    server = system.loop.call(asyncio.start_server(_answering(body), "127.0.0.1", port))
+    bodies = itertools.cycle(chance.sample(JUNK, len(JUNK))) if answers == "junk" else None
+    server = system.loop.call(asyncio.start_server(_answering(bodies), "127.0.0.1", port))
     system.kill("profiler")
     system.stack.environment["profiler"].update(
         PALATE_PROFILE__ENGINE="openai", PALATE_PROFILE__BASE_URL=f"http://127.0.0.1:{port}/v1"
@@ -74,17 +78,20 @@ def _answers(system: System) -> bool:
     return readiness(system.role("profiler")) != "starting"
 
 
-def _answering(body: bytes | None):  # type: ignore[no-untyped-def]
+def _answering(bodies: Iterator[bytes] | None) -> Callable[..., Awaitable[None]]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if body is None:
+        if bodies is None:
             await asyncio.sleep(HOUR_S)
             return
-        await reader.readuntil(b"\r\n\r\n")
-        head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        )
-        writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
-        await writer.drain()
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head.lower())
+            await reader.readexactly(int(length[1]) if length else 0)
+            body = next(bodies)
+            kind = "text/html" if body is HTML else "application/json"
+            told = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+            writer.write(f"{told}Connection: close\r\n\r\n".encode() + body)
+            await writer.drain()
         writer.close()
 
     return serve
