@@ -108,7 +108,11 @@ async def _recreate(system: System) -> None:
         await admin.delete_topics([topic])
         while topic in await admin.list_topics():
             await asyncio.sleep(0.2)
-        config = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(12 * 2**20)}
+        config = {
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(12 * 2**20),
+            "retention.ms": str(30 * 86_400_000),
+        }
         new = NewTopic(topic, system.settings.kafka.partitions, 1, topic_configs=config)
         await admin.create_topics([new])
         await asyncio.sleep(1.0)
