@@ -24,6 +24,7 @@ from tests.faults.traffic import Traffic
 
 REFUSED_WITHIN_S = 60.0
 SAID = re.compile("made (again|anew)|another topic|topic id", re.IGNORECASE)
+REACTS_S = 10.0  # after which whoever watches its topics has seen that one is another
 MORE = 700  # records of the new topic beyond those of the old
 
 
@@ -72,16 +73,33 @@ def all_cut_off(system: System, chance: Random) -> Faulty:
         system.line(name, "open")
 
 
-@fault("a topic made anew is refused, or its events are recorded; never left out", alone=True)
+ANEW = "a topic made anew is refused, or its events are recorded; never left out"
+
+
+@fault(ANEW, alone=True)
 def topic_made_anew(system: System, chance: Random) -> Faulty:
-    """Deleted and made again with more records than before; then all is put back as it was."""
+    """Deleted and made again with more records than before, while nothing runs."""
+    yield from _with_another_topic(system, chance, running=False)
+
+
+@fault(ANEW, alone=True)
+def topic_made_anew_while_running(system: System, chance: Random) -> Faulty:
+    """The same under the eyes of all roles."""
+    yield from _with_another_topic(system, chance, running=True)
+
+
+def _with_another_topic(system: System, chance: Random, running: bool) -> Faulty:
+    """Afterwards all is put back as it was: the operator restores a backup."""
     system.flow.pause()
-    yield 0.0
     system.down()
     backup = system.base / "backup"
-    shutil.copytree(system.settings.data_dir, backup, dirs_exist_ok=False)
+    shutil.copytree(system.settings.data_dir, backup)
     try:
-        _require_refusal(system, _make_anew(system, chance))
+        if running:
+            system.up()
+        new = _make_anew(system, chance)
+        yield REACTS_S if running else 0.0
+        _require_refusal(system, new)
     finally:
         system.down()
         _put_back(system, backup)
