@@ -11,7 +11,7 @@ LOCK := $(if $(filter vllm,$(EXTRA)),requirements-gpu.lock,requirements.lock)
 READY := $(VENV)/.installed$(if $(filter vllm,$(EXTRA)),-vllm)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-stream check fuzz bench lock clean java
+.PHONY: help setup demo test test-fast test-stream faults check fuzz bench lock clean java
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,14 @@ test-fast: $(READY)  ## tests that need no service (under 2 minutes)
 
 test-stream: $(READY) java  ## tests with a real Kafka and without a language model (under 5 minutes)
 	@$(BIN)/python -m pytest -q -m "service and not model"
+
+# make faults SEED=7 FAULTS=20 KINDS='tracker-*'
+SEED ?= 1
+FAULTS ?= 100
+KINDS ?=
+faults: $(READY) java  ## 100 faults while events flow, each checked (docs/faults.md)
+	@$(BIN)/python -m tests.faults --seed $(SEED) --faults $(FAULTS) --kinds '$(KINDS)' \
+	    --out var/faults.json --keep var/faults
 
 check: $(READY)  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
