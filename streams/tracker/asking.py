@@ -14,10 +14,11 @@ from models.identity import request_id
 from models.schemas import ProfileRequest
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
+from streams.partition_clock import PartitionClock
 from streams.tracker.owed import DueUsers
 from streams.tracker.state import User
 from streams.tracker.users import Place, Users
-from streams.triggers import Due, PartitionClock, TokenBucket
+from streams.triggers import Due, TokenBucket
 from streams.windows import to_windows, views, windows_hash
 
 log = logging.getLogger(__name__)
@@ -63,16 +64,15 @@ class Asker:
         for one in asked:
             self._metrics.requests.labels(rule=one.request.rule).inc()
             if one.place[0] in clocks:  # 3. mark, where the partition is still ours
-                self._mark(one)
+                self._mark(one, clocks[one.place[0]])
         return len(asked)
 
     def wake_silent(self, clocks: dict[int, PartitionClock]) -> None:
         """Look again at users whose windows have emptied by age alone."""
         wall = _wall_ms()
         for partition, clock in clocks.items():
-            now = clock.now(wall)
-            for place in self._due.silent(partition, now):
-                self._due.look_at(partition, self._users.get(*place), now)
+            for place in self._due.silent(partition, clock, wall):
+                self._due.look_at(partition, self._users.get(*place), clock, wall)
 
     def _share_budget(self, partitions: int) -> None:
         trigger = self._settings.trigger
@@ -97,9 +97,8 @@ class Asker:
     def _request(self, place: Place, due: Due, clock: PartitionClock) -> Asked:
         partition, user_id = place
         user, wall = self._users.get(partition, user_id), _wall_ms()
-        request = build_request(
-            user, partition, due, clock.now(wall), wall, self._settings, self._text_of
-        )
+        as_of = user.now(clock, wall)
+        request = build_request(user, partition, due, as_of, wall, self._settings, self._text_of)
         self._bucket.spend(1)
         self._asked_at[place] = time.monotonic()
         return Asked(place, request, user.head.evidence)
@@ -110,7 +109,7 @@ class Asker:
             topic, request.to_json(), request.user_id.encode(), partition=request.partition
         )
 
-    def _mark(self, asked: Asked) -> None:
+    def _mark(self, asked: Asked, clock: PartitionClock) -> None:
         (partition, user_id), request = asked.place, asked.request
         user = self._users.get(partition, user_id)
         head = user.head
@@ -119,7 +118,7 @@ class Asker:
         head.requests = request.number
         self._users.save(partition, user)
         self._due.settle(asked.place)
-        self._due.look_at(partition, user, request.as_of)
+        self._due.look_at(partition, user, clock, _wall_ms())
 
 
 def build_request(

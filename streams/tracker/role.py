@@ -15,6 +15,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import faust
@@ -36,6 +37,7 @@ from streams.codec import (
 )
 from streams.kafka import RETRY_S, dead_letter_send, deliver, producer, start_client
 from streams.metrics import TrackerMetrics
+from streams.partition_clock import PartitionClock
 from streams.service import HealthServer, spare_the_collector
 from streams.topic_follower import TopicFollower
 from streams.topics import ensure_topics
@@ -49,17 +51,24 @@ from streams.tracker.app import (
     row_of,
     state_table,
 )
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions
+from streams.tracker.applying import (
+    Arrival,
+    apply_edit,
+    apply_interactions,
+    by_offset,
+    pass_time,
+)
 from streams.tracker.asking import Asker
 from streams.tracker.continuity import check_continuity
 from streams.tracker.derived import Derived
+from streams.tracker.far_ahead import FarAhead
 from streams.tracker.gaps import GapReader
 from streams.tracker.moving import TICK_S, Moving
 from streams.tracker.owed import DueUsers, WaitingUsers
 from streams.tracker.serving import Server
 from streams.tracker.state import CLOCK_KEY, ProfileRecord, decode_clock, encode_clock
 from streams.tracker.users import Users
-from streams.triggers import NEVER, PartitionClock
+from streams.triggers import NEVER
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +104,7 @@ class TrackerRole:
             settings, self.users, self.waiting, self.derived, index, self.clocks, metrics
         )
         self.followers = self._followers()
+        self.far_ahead = FarAhead(metrics)
         self.lags: dict[int, int] = {}  # records behind, by partition of interactions
         port = settings.metrics.tracker_port + worker
         self.health = HealthServer(settings.metrics.host, port, registry, self._not_ready)
@@ -244,7 +254,7 @@ class TrackerRole:
     def _apply(self, arrivals: dict[tuple[int, str], list[Arrival]], rows: list[Row]) -> None:
         wall = time.time_ns() // 1_000_000
         outcomes: Counter[tuple[str, str]] = Counter()
-        self._move_clocks(arrivals, rows, wall)
+        arrivals = self._move_clocks(arrivals, rows)
         for (partition, user_id), events in arrivals.items():
             user = self.users.get(partition, user_id)
             if events[0].offset <= user.head.applied:  # delivered again
@@ -253,22 +263,29 @@ class TrackerRole:
             if inserted:
                 self.users.save(partition, user, inserted)
                 self.waiting.add((partition, user_id))
-                now = self.clocks[partition].now(wall)
-                self.due.look_at(partition, user, now, moved_at=time.monotonic())
+                clock = self.clocks[partition]
+                self.due.look_at(partition, user, clock, wall, moved_at=time.monotonic())
         for (kind, outcome), count in outcomes.items():
             self.metrics.events.labels(type=kind, outcome=outcome).inc(count)
         self._measure_lag(rows)
 
     def _move_clocks(
-        self, arrivals: dict[tuple[int, str], list[Arrival]], rows: list[Row], wall: int
-    ) -> None:
-        for (partition, _), events in arrivals.items():
-            newest = max(event.interaction.timestamp for event in events)
-            self.clocks[partition] = self.clocks[partition].see(newest, wall)
+        self, arrivals: dict[tuple[int, str], list[Arrival]], rows: list[Row]
+    ) -> dict[tuple[int, str], list[Arrival]]:
+        """Returns the arrivals with the time of their partition."""
+        timed: dict[tuple[int, str], list[Arrival]] = defaultdict(list)
+        for partition, events in by_offset(arrivals):
+            clock, user_of = self.clocks[partition], partial(self.users.get, partition)
+            passing = pass_time(clock, events, user_of, self.settings.windows)
+            self.clocks[partition] = passing.clock
+            self.far_ahead.note(partition, passing.far_ahead)
+            for event in passing.arrivals:
+                timed[partition, event.interaction.user_id].append(event)
         for row in rows:
             self.next_offsets[row.partition][0] = row.offset + 1
         for partition in {row.partition for row in rows}:
             self._save_clock(partition)
+        return timed
 
     def _save_clock(self, partition: int) -> None:
         value = encode_clock(self.clocks[partition], *self.next_offsets[partition])
@@ -335,7 +352,7 @@ class TrackerRole:
             user = self.users.get(row.partition, edit.user_id)
             if apply_edit(user, edit, row.offset):
                 self.users.save(row.partition, user)
-                self.due.look_at(row.partition, user, self.clocks[row.partition].now(wall))
+                self.due.look_at(row.partition, user, self.clocks[row.partition], wall)
                 self.waiting.add((row.partition, edit.user_id))
             else:  # delivered again
                 self.users.save_whole(row.partition, user)
@@ -399,12 +416,12 @@ class TrackerRole:
         await self._check_continuity(partition, offsets[0])
         self.next_offsets[partition] = offsets
         self.clocks[partition] = clock
-        now = clock.now(time.time_ns() // 1_000_000)
+        wall = time.time_ns() // 1_000_000
         profiles = dict(self.users.profiles(partition))
         for user_id, head in self.users.heads(partition):
             place = (partition, user_id)
             newest = head.tail[-1].timestamp if head.tail else NEVER
-            self.due.look_at_head(place, head, newest, now)
+            self.due.look_at_head(place, head, newest, clock, wall)
             self.moving.look_at(place, head, profiles.get(user_id))
 
     async def _check_continuity(self, partition: int, applied: int) -> None:
