@@ -59,11 +59,13 @@ class LogReader:
                 history = advance(history, entry_of(interaction, offset), spec.history_cap)
         return history
 
-    def windows(self, history: History) -> tuple[int, HistoryViews]:
-        """(as_of, windows) of a history at the greatest event time in the log."""
-        query = "SELECT max(timestamp) FROM interactions WHERE status = 'ok'"
-        [(newest,)] = self._fetch(query)
-        as_of = int(newest or 0)
+    def windows(self, user_id: str, history: History) -> tuple[int, HistoryViews]:
+        """(as_of, windows) of the user's history as their newest list saw it.
+
+        At the newest event if that is later: `now` is each user's own (architecture, property 2).
+        """
+        served = self.recommendation(user_id)
+        as_of = max(served.as_of if served else 0, history[-1].timestamp if history else 0)
         return as_of, views(history, as_of, self.settings.windows)
 
     def texts(self, item_ids: Iterable[str]) -> dict[str, str]:

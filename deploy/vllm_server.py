@@ -27,7 +27,7 @@ POLL_S: Final = 0.5
 # A release switch holds three adapters at once (live, previous, canary), and unloading one may
 # not free its slot.
 LORA_SLOTS: Final = 4
-LORA_RANKS: Final = (8, 16, 32, 64, 128, 256)  # sizes that vLLM makes slots in
+LORA_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # sizes of slots in vLLM 0.32
 SPARE_TOKENS: Final = 96  # a prompt's length is a guess until it is tokenised
 CPU_KV_CACHE_GIB: Final = 1  # 64 sequences of 1,300 tokens of the default model take 0.9 GiB
 CPU_SEQUENCES: Final = 64  # above this two cores gain nothing
@@ -150,18 +150,29 @@ def _lora_flags(options: VllmOptions) -> list[str]:
 
 
 def _rank_of(folder: Path) -> int:
-    """Raises StackError if the folder holds no adapter."""
+    """The greatest rank of any module. Raises StackError if the folder holds no adapter."""
     try:
-        return int(orjson.loads((folder / "adapter_config.json").read_bytes())["r"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = orjson.loads((folder / "adapter_config.json").read_bytes())
+        ranks = [told["r"], *(told.get("rank_pattern") or {}).values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StackError(f"{folder} is no LoRA adapter (adapter_config.json): {error}") from error
+    for rank in ranks:
+        if type(rank) is not int or rank < 1:
+            raise StackError(
+                f"{folder} is no LoRA adapter: adapter_config.json gives {rank!r} as a rank (r, "
+                "rank_pattern), which must be a whole number from 1"
+            )
+    return max(ranks)
 
 
 def _slot_rank(what: str, rank: int) -> int:
     """The smallest slot size that holds adapters of this rank."""
     fitting = [size for size in LORA_RANKS if size >= rank]
     if not fitting:
-        raise StackError(f"{what}: rank {rank} is more than vLLM serves ({LORA_RANKS[-1]})")
+        raise StackError(
+            f"{what}: rank {rank} is more than vLLM serves ({LORA_RANKS[-1]}); train with a lower "
+            "rank, or serve its merged weights: `palate vllm --merge`"
+        )
     return fitting[0]
 
 

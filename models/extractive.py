@@ -15,7 +15,7 @@ from typing import Final
 from models.evidence import Evidence
 from models.grounding import sentence
 from models.schemas import InteractionType, Origin, Section, Sentence
-from models.text import shorten, stem, words
+from models.text import WORD, letters, shorten, stem, words
 from models.words import COLOUR_WORDS, FUNCTION_WORDS, PACKING_WORDS
 
 MAX_THEMES: Final = 3
@@ -27,7 +27,7 @@ _LENGTH_WEIGHT: Final = {1: 0.4, 2: 1.0, 3: 1.2}
 
 _LEAST_ITEMS: Final = {1: 3, 2: 2, 3: 2}  # that share it; two may share one word by chance
 
-_TOKEN: Final = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*|[^\w\s'’-]")
+_TOKEN: Final = re.compile(rf"{WORD}(?:[-'’]{WORD})*|[^\w\s'’-]")
 
 _VERBS: Final[Mapping[InteractionType, tuple[str, str, str]]] = {
     InteractionType.PURCHASE: ("Often buys", "Lately buys", "Just bought"),
@@ -150,8 +150,7 @@ def _runs(text: str) -> list[list[str]]:
 
 
 def _telling(token: str) -> bool:
-    letters = sum(character.isalpha() for character in token)
-    return letters > 1 and not {*words(token)} <= (FUNCTION_WORDS | PACKING_WORDS)
+    return letters(token) > 1 and not {*words(token)} <= (FUNCTION_WORDS | PACKING_WORDS)
 
 
 def _verb(section: Section, events: Sequence[Evidence]) -> str:

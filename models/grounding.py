@@ -14,7 +14,7 @@ from typing import Final
 
 from models.evidence import LABELS, Evidence
 from models.schemas import Origin, Section, Sentence
-from models.text import clean, stem, words
+from models.text import claims, clean, is_ideograph, letters, stem
 from models.words import (
     COLOUR_WORDS,
     DISLIKING_WORDS,
@@ -33,8 +33,8 @@ _HEADING: Final = re.compile(
     re.IGNORECASE,
 )
 _TURN_END: Final = re.compile(r"<\|im_(?:end|start)\|>|<\|endoftext\|>")
-_STATEMENT_END: Final = re.compile(r"[;!?]+|\.(?=\s|$)")
-_PHRASE_END: Final = re.compile(r"[,&+]|\b(?:and|or)\b", re.IGNORECASE)
+_STATEMENT_END: Final = re.compile(r"[;!?；！？。।॥؛؟۔።။]+|\.(?=\s|$)")
+_PHRASE_END: Final = re.compile(r"[,，、،፣၊&+]|\b(?:and|or)\b", re.IGNORECASE)
 _COUNT: Final = re.compile(r"\bx\d+\b")  # "x5" is the prompt's own notation, not a claim
 _SAY_NOTHING: Final = FUNCTION_WORDS | LIKING_WORDS | DISLIKING_WORDS | PACKING_WORDS | COLOUR_WORDS
 _EDGES: Final = " -–•.,:;'\"()/&+"
@@ -83,30 +83,29 @@ def _claims(statement: str, section: Section) -> list[frozenset[str]]:
     A phrase that names nothing, such as a size or a colour, belongs to the one before it, or at
     the start to the one after: "tins, 6 oz" needs tins of 6 oz.
     """
-    claims: list[frozenset[str]] = []
+    found: list[frozenset[str]] = []
     unnamed: frozenset[str] = frozenset()
     for phrase in _PHRASE_END.split(statement):
         content = content_stems(phrase, section)
-        if any(telling(word) for word in words(phrase)):
-            claims.append(content | unnamed)
+        if any(telling(word) for word in claims(phrase)):
+            found.append(content | unnamed)
             unnamed = frozenset()
-        elif claims:
-            claims[-1] |= content
+        elif found:
+            found[-1] |= content
         else:
             unnamed |= content
-    return claims
+    return found
 
 
 def telling(word: str) -> bool:
     """Whether a case-folded word can name what a taste is for: no count, size, colour or verb."""
-    letters = sum(character.isalpha() for character in word)
-    return letters > 1 and word not in _SAY_NOTHING
+    return (letters(word) > 1 or is_ideograph(word)) and word not in _SAY_NOTHING
 
 
 def content_stems(text: str, section: Section) -> frozenset[str]:
     """Stems of the words that need evidence when said in `section`."""
     free = FUNCTION_WORDS | (DISLIKING_WORDS if section is Section.AVOIDS else LIKING_WORDS)
-    return frozenset(stem(word) for word in words(text) if word not in free)
+    return frozenset(stem(word) for word in claims(text) if word not in free)
 
 
 def sentence(text: str, cited: Sequence[Sequence[Evidence]], origin: Origin) -> Sentence:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import groupby
 from typing import Final
 
 import snowballstemmer
@@ -19,8 +20,8 @@ from models.schemas import Item
 
 TITLE_CHARS: Final = 120  # of an item's short text in requests, prompts and reasons
 MAX_WORD_CHARS: Final = 40  # longer "words" are cut before stemming and caching
+GRAM: Final = 3  # neighbouring characters: by two, "cat's umbrella" follows from "dog's umbrella"
 
-_WORD: Final = re.compile(r"[^\W_]+")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9 .,;:'!?&%+()/-]*")
 _CHAT_TOKEN: Final = re.compile(r"</?[\w| -]{1,40}/?>|<<.{1,20}?>>|\[/?[A-Z_]{2,24}\]")
 # Markup of chats, tags, Markdown and JSON; brackets become round ones, the rest spaces.
@@ -31,6 +32,47 @@ _MARKUP: Final = str.maketrans(
         **dict.fromkeys("]}", ")"),
     }
 )
+_VARIATIONS: Final = range(0xFE00, 0xFE10)
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M" and ord(character) not in _VARIATIONS
+
+
+def _ranges(kind: Callable[[str], bool]) -> str:
+    """A regular expression's class of the characters of a kind."""
+    codes = range(0x300, 0x1F000)  # there are no marks before, and none behind that words have
+    groups = groupby(codes, lambda code: kind(chr(code)))
+    spans = [list(group) for found, group in groups if found]
+    return "".join(f"{chr(span[0])}-{chr(span[-1])}" for span in spans)
+
+
+# Vowel signs, tone marks and accents belong to the letter before them.
+_MARKS: Final = _ranges(_is_mark)
+WORD: Final = rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*)*"
+_WORD: Final = re.compile(WORD)
+_PLAIN_WORD: Final = re.compile(r"[^\W_]+")
+# Scripts without spaces: a run of them is a phrase or a sentence, not a word.
+_IDEOGRAPHS: Final = (
+    "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
+)
+_UNSPACED: Final = (
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f"  # Burmese
+    "\u1780-\u17ff"  # Khmer
+    "\u1950-\u19df\u1a20-\u1aaf\uaa80-\uaadf"  # Tai Le, New Tai Lue, Tai Tham, Tai Viet
+    "\u1b00-\u1b7f\ua980-\ua9df"  # Balinese, Javanese
+    "\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff"  # Hiragana, Katakana, Bopomofo
+    "\ua000-\ua48f" + _IDEOGRAPHS  # Yi; Chinese, Japanese
+)
+_PARTS: Final = re.compile(rf"([{_UNSPACED}][{_UNSPACED}{_MARKS}]*)|([^{_UNSPACED}]+)")
+_CHARACTER: Final = re.compile(rf"[^{_MARKS}][{_MARKS}]*")
+_IDEOGRAPH: Final = re.compile(rf"[{_IDEOGRAPHS}]")
+_UNSEEN: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
+)  # Unicode's default ignorables that titles hold: joiners, variation selectors, soft hyphens
 _INVISIBLE: Final = frozenset({"Cf", "Cs", "Co", "Cn"})  # zero-width, RTL marks, surrogates
 _SPACE: Final = frozenset({"Cc", "Zl", "Zp", "Zs"})
 
@@ -99,9 +141,55 @@ def readable(text: str) -> str:
 
 
 def words(text: str) -> Iterator[str]:
-    """Runs of letters and digits, case-folded, in order."""
-    for found in _WORD.finditer(text):
-        yield found.group().casefold()[:MAX_WORD_CHARS]
+    """Runs of letters and digits with their marks, case-folded, in order.
+
+    In scripts without spaces each character is one, for nothing tells where a word ends.
+    """
+    if text.isascii():  # most are, and it is four times as fast
+        for found in _PLAIN_WORD.finditer(text):
+            yield found.group().casefold()[:MAX_WORD_CHARS]
+        return
+    for run in _runs(text):
+        yield from (run,) if isinstance(run, str) else run
+
+
+def claims(text: str) -> Iterator[str]:
+    """What must be found in a title so that it says `text`: words, and of scripts without spaces
+    every three neighbouring characters, or as many as there are.
+    """
+    if text.isascii():
+        yield from words(text)
+        return
+    for run in _runs(text):
+        yield from (run,) if isinstance(run, str) else _grams(run, min(GRAM, len(run)))
+
+
+def _runs(text: str) -> Iterator[str | list[str]]:
+    """Words, and runs of a script without spaces as their characters."""
+    for found in _WORD.finditer(_normal(text)):
+        for unspaced, word in _PARTS.findall(found.group()):
+            yield _CHARACTER.findall(unspaced) if unspaced else word[:MAX_WORD_CHARS]
+
+
+def _normal(text: str) -> str:
+    """Case-folded in the form NFKC, without what is not seen."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return _UNSEEN.sub("", unicodedata.normalize("NFKC", folded))
+
+
+def _grams(characters: list[str], size: int) -> Iterator[str]:
+    for start in range(len(characters) - size + 1):
+        yield "".join(characters[start : start + size])
+
+
+def is_ideograph(word: str) -> bool:
+    """Whether it is one character that is a word by itself."""
+    return _IDEOGRAPH.fullmatch(word) is not None
+
+
+def letters(word: str) -> int:
+    """Letters of a word, its vowel signs and other marks among them."""
+    return sum(character.isalpha() or _is_mark(character) for character in word)
 
 
 @lru_cache(maxsize=65_536)
@@ -113,5 +201,13 @@ def stem(word: str) -> str:
 
 @lru_cache(maxsize=8_192)
 def stems(text: str) -> frozenset[str]:
-    """Stems of all words of `text`."""
-    return frozenset(stem(word) for word in words(text))
+    """Stems of all words of `text`, and all that `claims` may ask of it."""
+    if text.isascii():
+        return frozenset(stem(word) for word in words(text))
+    found: set[str] = set()
+    for run in _runs(text):
+        if isinstance(run, str):
+            found.add(stem(run))
+        else:
+            found.update(gram for size in range(1, GRAM + 1) for gram in _grams(run, size))
+    return frozenset(found)

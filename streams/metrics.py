@@ -113,6 +113,12 @@ class TrackerMetrics(RoleMetrics):
             "reason of the dead letter (type unknown).",
             *("type", "outcome"),
         )
+        self.events_far_ahead = self._counter(
+            "palate_events_far_ahead_total",
+            "Interactions timed more than 30 days ahead of their partition's bulk: by a wrong "
+            "clock, or in an import that is not sorted by time. They age their own user alone.",
+            "partition",
+        )
         self.event_to_recommendation = self._histogram(
             "palate_event_to_recommendation_seconds",
             "From Kafka's time of the event to the acknowledged recommendation.",

@@ -17,8 +17,9 @@ from models.settings import Settings
 from streams.codec import Rejected, decode
 from streams.event_log import SegmentLog
 from streams.event_log.columns import OK, TOMBSTONE
+from streams.partition_clock import PartitionClock
 from streams.replay import LoggedInteraction, interactions, messages
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions
+from streams.tracker.applying import Arrival, apply_edit, apply_interactions, pass_time
 from streams.tracker.state import (
     CLOCK_KEY,
     ProfileRecord,
@@ -29,7 +30,7 @@ from streams.tracker.state import (
     source_key,
     store,
 )
-from streams.triggers import NEVER, PartitionClock
+from streams.triggers import NEVER
 
 APPLIED: Final = ("interactions", "profile-edits")
 
@@ -108,9 +109,10 @@ def _apply_events(
     edits = _Edits(log, rebuilt)
     for logged in interactions(log, rebuilt.partition):
         edits.apply_before(logged.kafka_time)
-        rebuilt.clock = rebuilt.clock.see(logged.interaction.timestamp, logged.kafka_time)
         user = rebuilt.user(logged.interaction.user_id)
-        apply_interactions(user, [_arrival(logged)], settings.windows, outcomes)
+        passing = pass_time(rebuilt.clock, [_arrival(logged)], rebuilt.user, settings.windows)
+        rebuilt.clock = passing.clock
+        apply_interactions(user, passing.arrivals, settings.windows, outcomes)
         request = asked.get(user.user_id)
         if request is not None and request.applied == user.head.applied:
             evidence[user.user_id] = user.head.evidence

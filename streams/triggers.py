@@ -108,22 +108,3 @@ class TokenBucket:
     def spend(self, calls: int) -> None:
         """Take `calls` that were made; a call made twice may push the bucket below 0."""
         self.tokens -= calls
-
-
-class PartitionClock(NamedTuple):
-    """Event time of one partition: the greatest seen, moved on by the wall time since."""
-
-    event_time: int = NEVER  # greatest event time seen, epoch ms
-    wall_time: int = 0  # when it was seen, epoch ms
-
-    def see(self, event_time: int, wall_time: int) -> PartitionClock:
-        """The clock after an event; it never goes back."""
-        if self.event_time != NEVER and event_time <= self.now(wall_time):
-            return self
-        return PartitionClock(event_time, wall_time)
-
-    def now(self, wall_time: int) -> int:
-        """Event time at `wall_time`; the wall time itself before any event."""
-        if self.event_time == NEVER:
-            return wall_time
-        return self.event_time + max(0, wall_time - self.wall_time)

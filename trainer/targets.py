@@ -20,12 +20,12 @@ from models.grounding import content_stems, grounded, statements, telling
 from models.profiles import MAX_MODEL_SENTENCES
 from models.prompts import shown_events
 from models.schemas import ProfileRequest, Section
-from models.text import stem, words
+from models.text import WORD, claims, letters, stem, words
 from models.words import COLOUR_WORDS, FUNCTION_WORDS, PACKING_WORDS
 
 MAX_WORDS: Final = 3  # as the prompt asks
 
-_TOKEN: Final = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*|[^\w\s'’-]")
+_TOKEN: Final = re.compile(rf"{WORD}(?:[-'’]{WORD})*|[^\w\s'’-]")
 _LAST: Final = 1.5  # the last word of a run is most often the noun: "holder", "frame", "bag"
 _COLOUR: Final = 0.5  # tells of the item, but less of the taste
 _SHARED: Final = 2  # words that two items must share to be said together
@@ -169,7 +169,7 @@ def _phrases(text: str, weights: WordWeights) -> list[Phrase]:
 
 def _names(phrase: Phrase) -> bool:
     """Whether it names a thing and does not break off at a word that needs a noun after it."""
-    parts = [*words(" ".join(phrase.words))]
+    parts = [*claims(" ".join(phrase.words))]
     last = {*words(phrase.words[-1])}
     return any(map(telling, parts)) and not last <= COLOUR_WORDS
 
@@ -196,5 +196,4 @@ def _keeps(token: str, after: str, *, begun: bool) -> bool:
     parts = {*words(token)}
     if begun and parts <= _NAMES_TOO:
         return after.casefold() != "of"
-    letters = sum(character.isalpha() for character in token)
-    return letters > 1 and not parts <= (FUNCTION_WORDS | PACKING_WORDS | _SURFACES)
+    return letters(token) > 1 and not parts <= (FUNCTION_WORDS | PACKING_WORDS | _SURFACES)

@@ -27,7 +27,7 @@ def history(
     entries = reader.history(user)
     if not entries:
         raise not_found(f"no interactions of {user} in the log")
-    as_of, windows = reader.windows(entries)
+    as_of, windows = reader.windows(user, entries)
     texts = reader.texts(entry.item_id for entry in entries)
     if as_json:
         members = [{e.event_id for e in window} for window in windows]

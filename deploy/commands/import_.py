@@ -171,6 +171,6 @@ def _remarks(report: Report, dry_run: bool) -> Iterator[str]:
         first = report.out_of_order.first[0]
         yield (
             f"[yellow]{report.out_of_order.count:,} events are more than a day older than one "
-            f"before them[/] (first: line {first[0]}). They are put in their place, but the clock "
-            "stands at the newest: sort the file by time for a faithful replay."
+            f"before them[/] (first: line {first[0]}). They are put in their place, but users who "
+            "stay away do not grow older meanwhile: sort the file by time for a faithful replay."
         )

@@ -196,7 +196,7 @@ class Demo:
         """History in short, the profile with its evidence, the list with reasons."""
         reader = LogReader(self.settings)
         history = reader.history(user)
-        _, windows = reader.windows(history)
+        _, windows = reader.windows(user, history)
         self._title(f"6  Customer {user}: {len(history)} interactions, the last of them")
         texts = reader.texts(entry.item_id for entry in history)
         self.console.print(history_view(history, windows, texts, 5))

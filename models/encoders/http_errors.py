@@ -20,6 +20,13 @@ class NotServed(EngineUnavailable):
     """The server has no such model or adapter now: it was restarted, or it is another server."""
 
 
+class Unreadable(EngineUnavailable):
+    """What answers is no server of models, or not now: a proxy's page, a server that starts."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; does profile.base_url name an OpenAI-compatible server?")
+
+
 async def within(timeout_s: float, call: Awaitable[T]) -> T:
     """Await a call of the client; what goes wrong becomes an EngineError.
 
@@ -37,8 +44,10 @@ async def within(timeout_s: float, call: Awaitable[T]) -> T:
         raise _kind(error.status_code)(
             f"the model server answered {error.status_code}: {error.message}"
         ) from error
-    except (openai.OpenAIError, ValueError) as error:  # ValueError: no JSON, no UTF-8
-        raise EngineError(f"the model server's answer cannot be read: {error}") from error
+    except EngineError:
+        raise
+    except Exception as error:  # the client checks little of what a stranger may answer
+        raise Unreadable(f"the model server's answer cannot be read: {error!r:.200}") from error
 
 
 def _kind(status: int) -> type[EngineError]:

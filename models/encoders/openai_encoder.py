@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 from typing import Any, Final
 
 import openai
 
-from models.encoders.http_errors import within
+from models.encoders.http_errors import NotServed, Unreadable, within
 from models.encoders.server_adapters import ServerAdapters, served
 from models.encoders.tokens import token_counter, token_ids
 from models.errors import EngineError, EngineUnavailable
@@ -70,12 +71,12 @@ class OpenAIEncoder:
         read, measured = ids(prompt), ids(text)
         sampling = {"max_tokens": 1, "temperature": 0.0}
         extra = {"prompt_logprobs": 0}
-        _, answer = await self._ask(adapter, read + measured, sampling, extra)
+        name, answer = await self._ask(adapter, read + measured, sampling, extra)
+        choice = _first_choice(answer, name)
         try:
-            found = answer.choices[0].prompt_logprobs[len(read) :]
-            pairs = zip(measured, found, strict=True)
-            return float(sum(told[str(token)]["logprob"] for token, told in pairs))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            pairs = zip(measured, choice.prompt_logprobs[len(read) :], strict=True)
+            return math.fsum(float(told[str(token)]["logprob"]) for token, told in pairs)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise EngineError("the model server tells no probabilities of prompts") from error
 
     def count_tokens(self, text: str) -> int:
@@ -115,7 +116,11 @@ class OpenAIEncoder:
             return name, answer
 
         timeout_s = self._settings.timeout_s
-        return await self._adapters.using(named, lambda: within(timeout_s, call()))
+        try:
+            return await self._adapters.using(named, lambda: within(timeout_s, call()))
+        except NotServed:  # perhaps another server has taken the place of the one that was asked
+            self.model = self._settings.served_model or ""
+            raise
 
     async def _own_name(self) -> str:
         if not self.model:
@@ -126,20 +131,29 @@ class OpenAIEncoder:
         return self.model
 
     def _completion(self, answer: Any, name: str, prompt: str, latency_ms: float) -> Completion:
-        try:
-            text, usage = answer.choices[0].text, answer.usage
-        except (AttributeError, IndexError, TypeError) as error:  # the client checks no types
-            raise _unreadable(answer, name) from error
+        text = getattr(_first_choice(answer, name), "text", None)
         if not isinstance(text, str):
             raise _unreadable(answer, name)
+        usage = getattr(answer, "usage", None)
+        read, written = (
+            getattr(usage, f"{kind}_tokens", None) for kind in ("prompt", "completion")
+        )
         return Completion(
             text=text,
-            prompt_tokens=usage.prompt_tokens if usage else self._count(prompt),
-            completion_tokens=usage.completion_tokens if usage else self._count(text),
+            prompt_tokens=read if isinstance(read, int) else self._count(prompt),
+            completion_tokens=written if isinstance(written, int) else self._count(text),
             latency_ms=latency_ms,
             model=name,
         )
 
 
+def _first_choice(answer: Any, name: str) -> Any:
+    """The client checks no types: it may be anything that JSON can say."""
+    choices = getattr(answer, "choices", None)
+    if not isinstance(choices, list) or not choices:
+        raise _unreadable(answer, name)
+    return choices[0]
+
+
 def _unreadable(answer: Any, name: str) -> EngineError:
-    return EngineError(f"{name} answered without a text: {str(answer)[:200]!r}")
+    return Unreadable(f"{name} answered without a text: {str(answer)[:200]!r}")

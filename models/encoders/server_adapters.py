@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import httpx
 import openai
 
-from models.encoders.http_errors import NotServed, within
+from models.encoders.http_errors import NotServed, Unreadable, within
 from models.errors import EngineError
 from models.ports import Adapter
 
@@ -60,10 +60,13 @@ class ServerAdapters:
             folder = str(self._folders[name].absolute())
             try:
                 await self._post("load_lora_adapter", {"lora_name": name, "lora_path": folder})
-                log.info("the model server has loaded adapter %s from %s", name, folder)
             except EngineError as error:
                 if not (ALREADY in str(error) or await self._serves(name)):
                     raise _with_remedy(name, folder, error) from error
+                return
+            if name not in await served(self._client):
+                raise Unreadable(f"the model server took adapter {name} and does not list it")
+            log.info("the model server has loaded adapter %s from %s", name, folder)
 
     async def _post(self, path: str, body: dict[str, str]) -> None:
         call = self._client.post(f"/{path}", cast_to=httpx.Response, body=body)
@@ -80,7 +83,11 @@ class ServerAdapters:
 async def served(client: openai.AsyncOpenAI, within_s: float = 5.0) -> list[str]:
     """Names of the models and adapters that the server has, the base model first."""
     listed = await within(within_s, client.models.list())
-    return [str(model.id) for model in getattr(listed, "data", None) or ()]
+    cards = getattr(listed, "data", None)
+    names = [getattr(card, "id", None) for card in cards] if isinstance(cards, list) else [None]
+    if not all(isinstance(name, str) and name and name.isprintable() for name in names):
+        raise Unreadable(f"{client.base_url}models lists no models: {str(listed)[:200]!r}")
+    return [str(name) for name in names]
 
 
 def _with_remedy(adapter: str, folder: str, error: EngineError) -> EngineError:

@@ -43,6 +43,7 @@ class Engine:
     ) -> None:
         self._encoder, self._settings, self._metrics = encoder, settings, metrics
         self._breaker = Breaker()
+        self._given_up = False  # said once, until a call is answered
         self._metrics.engine_up.set(1)
 
     @property
@@ -69,10 +70,16 @@ class Engine:
         """Probe an engine that is down, for ever."""
         while True:
             await asyncio.sleep(PROBE_EVERY_S)
-            if self._breaker.open and await self._encoder.healthy():
-                log.info("the language model answers again")
+            if self._breaker.open and await self._is_well():
                 self._breaker.probed_well()
                 self._metrics.engine_up.set(1)
+
+    async def _is_well(self) -> bool:
+        try:
+            return await self._encoder.healthy()
+        except Exception:  # as in `ask`: a defect in the engine, which must not end the role
+            log.exception("the language model cannot be probed")
+            return False
 
     def _tries(self) -> AsyncRetrying:
         return AsyncRetrying(
@@ -102,6 +109,9 @@ class Engine:
             raise
         self._metrics.engine_latency.observe(time.monotonic() - started)
         self._breaker.succeeded()
+        if self._given_up:
+            self._given_up = False
+            log.info("the language model answers again")
         return completion
 
     async def _sensible(self, prompt: str, adapter: str | None) -> Completion:
@@ -114,10 +124,10 @@ class Engine:
 
     def _failed(self, kind: str) -> None:
         self._metrics.engine_failures.labels(kind=kind).inc()
-        was_open = self._breaker.open
         self._breaker.failed()
         self._metrics.engine_up.set(not self._breaker.open)
-        if self._breaker.open and not was_open:
+        if self._breaker.open and not self._given_up:
+            self._given_up = True
             log.warning("the language model is given up until it is well; profiles are extractive")
 
 

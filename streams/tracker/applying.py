@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from typing import Final, NamedTuple
 
 from models.schemas import Interaction, ProfileEdit
 from models.settings import WindowSettings
+from streams.partition_clock import FAR_AHEAD_MS, PartitionClock
 from streams.tracker.state import Key, User
+from streams.triggers import NEVER
 from streams.windows import EMPTY, advance, entry_of, kept
 
 MAX_EDITS: Final = 50  # sentences pinned and words forbidden: a head must fit into one record
@@ -22,6 +24,52 @@ class Arrival(NamedTuple):
     interaction: Interaction
     offset: int
     kafka_time: int  # epoch ms
+    passed: int | None = None  # the partition's time then; None: Kafka's, nothing was gained
+
+
+class Passing(NamedTuple):
+    """A partition's clock after some arrivals, and these with the partition's time."""
+
+    clock: PartitionClock
+    arrivals: list[Arrival]
+    far_ahead: list[tuple[Arrival, int]]  # with the event time of the bulk then
+
+
+def pass_time(
+    clock: PartitionClock,
+    arrivals: Iterable[Arrival],
+    user_of: Callable[[str], User],
+    spec: WindowSettings,
+) -> Passing:
+    """Move a partition's clock by arrivals in order of offset, before they are applied."""
+    timed: list[Arrival] = []
+    far_ahead: list[tuple[Arrival, int]] = []
+    visited: dict[str, set[str]] = {}  # user → event ids of the visits among the arrivals
+    for arrival in arrivals:
+        one, kafka_time = arrival.interaction, arrival.kafka_time
+        if one.timestamp - clock.counted(kafka_time) > FAR_AHEAD_MS and clock.visits:
+            bulk = clock.bulk(kafka_time)
+            if one.timestamp - bulk > FAR_AHEAD_MS:
+                far_ahead.append((arrival, bulk))
+        if clock.would_visit(one.user_id):
+            user, here = user_of(one.user_id), visited.setdefault(one.user_id, set())
+            if one.event_id not in here and changes_history(user, arrival, spec):
+                returned = bool(here) or user.head.applied != NEVER
+                clock = clock.see(one.user_id, one.timestamp, kafka_time, returned=returned)
+                here.add(one.event_id)
+        timed.append(arrival._replace(passed=clock.passed(kafka_time)))
+    return Passing(clock, timed, far_ahead)
+
+
+def changes_history(user: User, arrival: Arrival, spec: WindowSettings) -> bool:
+    """Whether the history would be another with it; one that is sent again must move no clock."""
+    interaction, head, history = arrival.interaction, user.head, user.history
+    return (
+        kept(interaction, spec)
+        and arrival.offset > head.applied
+        and arrival.offset >= head.history_from
+        and advance(history, entry_of(interaction, arrival.offset), spec.history_cap) is not history
+    )
 
 
 @contextmanager
@@ -66,6 +114,9 @@ def _apply(user: User, arrival: Arrival, spec: WindowSettings, inserted: list[Ke
     user.history = history
     head.applied, head.applied_time = arrival.offset, arrival.kafka_time
     head.evidence += spec.weights[interaction.type.value]
+    passed = arrival.kafka_time if arrival.passed is None else arrival.passed
+    lead = interaction.timestamp - passed
+    head.lead = lead if head.lead is None else max(head.lead, lead)
     inserted.append(entry.key)
     return "applied"
 

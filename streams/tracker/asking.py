@@ -10,12 +10,13 @@ from models.identity import request_id
 from models.schemas import ProfileRequest
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
+from streams.partition_clock import PartitionClock
 from streams.tracker.owed import DueUsers
 from streams.tracker.partitions import Partitions
 from streams.tracker.state import User
 from streams.tracker.transactions import Output
 from streams.tracker.users import Place, Users
-from streams.triggers import Due, PartitionClock, TokenBucket
+from streams.triggers import Due, TokenBucket
 from streams.windows import to_windows, views, windows_hash
 
 log = logging.getLogger(__name__)
@@ -59,9 +60,8 @@ class Asker:
         """Look again at users whose windows have emptied by age alone."""
         wall = _wall_ms()
         for partition, clock in clocks.items():
-            now = clock.now(wall)
-            for place in self._due.silent(partition, now):
-                self._due.look_at(partition, self._users.get(*place), now)
+            for place in self._due.silent(partition, clock, wall):
+                self._due.look_at(partition, self._users.get(*place), clock, wall)
 
     def _share_budget(self, partitions: int) -> None:
         trigger = self._settings.trigger
@@ -86,25 +86,24 @@ class Asker:
     def _ask(self, place: Place, due: Due, clock: PartitionClock) -> ProfileRequest:
         partition, user_id = place
         user, wall = self._users.get(partition, user_id), _wall_ms()
-        request = build_request(
-            user, partition, due, clock.now(wall), wall, self._settings, self._text_of
-        )
+        as_of = user.now(clock, wall)
+        request = build_request(user, partition, due, as_of, wall, self._settings, self._text_of)
         self._bucket.spend(1)
         self._asked_at[place] = time.monotonic()
         topic = self._settings.topic("profile-requests")
         message = Output(topic, user_id.encode(), request.to_json(), partition)
         self._partitions.send(partition, message)
-        self._mark(user, request)
+        self._mark(user, request, clock)
         return request
 
-    def _mark(self, user: User, request: ProfileRequest) -> None:
+    def _mark(self, user: User, request: ProfileRequest, clock: PartitionClock) -> None:
         head = user.head
         head.requested, head.requested_edits = request.applied_offset, request.edits_offset
         head.requested_as_of, head.requested_evidence = request.as_of, head.evidence
         head.requests = request.number
         self._users.save(request.partition, user)
         self._due.settle((request.partition, user.user_id))
-        self._due.look_at(request.partition, user, request.as_of)
+        self._due.look_at(request.partition, user, clock, _wall_ms())
 
 
 def build_request(

@@ -26,11 +26,11 @@ from models.ports import VectorIndex, VectorRow
 from models.releases import profiles_table
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
+from streams.partition_clock import PartitionClock
 from streams.tracker.derived import Derived
 from streams.tracker.owed import WaitingUsers, recommendation_trigger
 from streams.tracker.state import Head, ProfileRecord
 from streams.tracker.users import Place, Users
-from streams.triggers import PartitionClock
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 from models.settings import TriggerSettings, WindowSettings
+from streams.partition_clock import PartitionClock
 from streams.tracker.state import Head, ProfileRecord, User
 from streams.tracker.users import Place
 from streams.triggers import NEVER, Due, next_emptying, staleness
@@ -109,18 +110,32 @@ class DueUsers:
     def __len__(self) -> int:
         return len(self._due)
 
-    def look_at(self, partition: int, user: User, now: int, moved_at: float | None = None) -> None:
-        """Note whether the user's profile is due at event time `now`.
+    def look_at(
+        self,
+        partition: int,
+        user: User,
+        clock: PartitionClock,
+        wall: int,
+        moved_at: float | None = None,
+    ) -> None:
+        """Note whether the user's profile is due at `wall` (epoch ms) by the partition's clock.
 
         `moved_at` (monotonic seconds): an event of the user was applied then.
         """
-        self.look_at_head((partition, user.user_id), user.head, user.newest, now, moved_at)
+        place = (partition, user.user_id)
+        self.look_at_head(place, user.head, user.newest, clock, wall, moved_at)
 
     def look_at_head(
-        self, place: Place, head: Head, newest: int, now: int, moved_at: float | None = None
+        self,
+        place: Place,
+        head: Head,
+        newest: int,
+        clock: PartitionClock,
+        wall: int,
+        moved_at: float | None = None,
     ) -> None:
         """The same from the head alone."""
-        marks = head.marks(newest)
+        marks, now = head.marks(newest), head.now(clock, wall, newest)
         found = staleness(marks, now, self._spec, self._spans)
         if found.rule is not None:
             self._due[place] = found
@@ -129,11 +144,14 @@ class DueUsers:
                 self._moving[place] = due_at, moved_at
             return
         self.settle(place)
-        self._timers.wake_at(place, next_emptying(marks, self._spans))
+        emptying = next_emptying(marks, self._spans)
+        if emptying is not None:  # no user's time passes faster than the partition's
+            emptying = clock.passed(wall) + max(0, emptying - now)
+        self._timers.wake_at(place, emptying)
 
-    def silent(self, partition: int, now: int) -> Iterator[Place]:
-        """Users of a partition one of whose windows has emptied by event time `now`."""
-        return self._timers.run_out(partition, now)
+    def silent(self, partition: int, clock: PartitionClock, wall: int) -> Iterator[Place]:
+        """Users of a partition one of whose windows may have emptied by `wall`."""
+        return self._timers.run_out(partition, clock.passed(wall))
 
     def stalest(self, count: int, now: float) -> list[tuple[Place, Due]]:
         """Up to `count` users who have settled at monotonic `now`, stalest first, ties by place."""
@@ -170,7 +188,7 @@ class Timers:
     """
 
     def __init__(self) -> None:
-        self._wanted: dict[Place, int] = {}  # event time, epoch ms
+        self._wanted: dict[Place, int] = {}  # of the partition's time, ms
         self._queued: dict[Place, int] = {}  # the entry of each user that counts
         self._heaps: defaultdict[int, list[tuple[int, Place]]] = defaultdict(list)  # by partition
 
@@ -178,7 +196,7 @@ class Timers:
         return sum(map(len, self._heaps.values()))
 
     def wake_at(self, place: Place, at: int | None) -> None:
-        """Look at the user at event time `at`; None: not any more."""
+        """Look at the user at time `at` of the partition; None: not any more."""
         if at is None:
             self._wanted.pop(place, None)
             return

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import chain, groupby
+from operator import attrgetter
 from typing import TypeVar
 
 import faust
@@ -48,6 +49,7 @@ from streams.health import HealthServer
 from streams.kafka import RETRY_S
 from streams.last_resort import attempted, failure
 from streams.metrics import TrackerMetrics
+from streams.partition_clock import PartitionClock
 from streams.reading import Offsets, Reading
 from streams.service import spare_the_collector, until_stopped, working
 from streams.topic_follower import TopicFollower
@@ -64,9 +66,16 @@ from streams.tracker.app import (
     read_again_from_commits,
     row_of,
 )
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions, whole_or_not
+from streams.tracker.applying import (
+    Arrival,
+    apply_edit,
+    apply_interactions,
+    pass_time,
+    whole_or_not,
+)
 from streams.tracker.asking import Asker
 from streams.tracker.derived import Derived
+from streams.tracker.far_ahead import FarAhead
 from streams.tracker.gaps import GapReader
 from streams.tracker.moving import TICK_S, Moving
 from streams.tracker.owed import DueUsers, WaitingUsers
@@ -81,7 +90,7 @@ from streams.tracker.state import (
 )
 from streams.tracker.transactions import Output, OutputsRefused
 from streams.tracker.users import Users
-from streams.triggers import NEVER, PartitionClock
+from streams.triggers import NEVER
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +135,7 @@ class TrackerRole:
         self.assigned: int | None = None  # generation of the assignment; None between two
         # Dead letters that Kafka has refused, by topic, partition and offset of their record.
         self.lost_letters: set[tuple[str, int, int]] = set()
+        self.far_ahead = FarAhead(metrics)
         self.lags: dict[int, int] = {}  # records behind, by partition of interactions
         port = settings.metrics.tracker_port + worker
         self.health = HealthServer(settings.metrics.host, port, metrics, self._not_ready)
@@ -352,7 +362,7 @@ class TrackerRole:
         """Returns the rows with which applying failed, and how."""
         wall, partition = time.time_ns() // 1_000_000, rows[0].partition
         outcomes: Counter[tuple[str, str]] = Counter()
-        self._move_clock(arrivals, rows, wall)
+        arrivals = self._pass_time(arrivals, rows)
         failed = [
             problem
             for user_id, events in arrivals.items()
@@ -395,23 +405,29 @@ class TrackerRole:
         wall: int,
         outcomes: Counter[tuple[str, str]],
     ) -> None:
-        user = self.users.get(partition, user_id)
+        user, clock = self.users.get(partition, user_id), self.clocks[partition]
         with whole_or_not(user):
             inserted = apply_interactions(user, events, self.settings.windows, outcomes)
             if inserted:
-                now = self.clocks[partition].now(wall)
-                self.due.look_at(partition, user, now, moved_at=time.monotonic())
+                self.due.look_at(partition, user, clock, wall, moved_at=time.monotonic())
                 self.waiting.add((partition, user_id))
                 self.users.save(partition, user, inserted)
 
-    def _move_clock(self, arrivals: dict[str, list[Arrival]], rows: list[Row], wall: int) -> None:
-        partition = rows[0].partition
-        times = (one.interaction.timestamp for events in arrivals.values() for one in events)
-        newest = max(times, default=None)
-        if newest is not None:
-            self.clocks[partition] = self.clocks[partition].see(newest, wall)
+    def _pass_time(
+        self, arrivals: dict[str, list[Arrival]], rows: list[Row]
+    ) -> dict[str, list[Arrival]]:
+        """Returns the arrivals with the time of their partition."""
+        partition, timed = rows[0].partition, defaultdict(list)
+        ordered = sorted(chain.from_iterable(arrivals.values()), key=attrgetter("offset"))
+        clock, user_of = self.clocks[partition], partial(self.users.get, partition)
+        passing = pass_time(clock, ordered, user_of, self.settings.windows)
+        self.clocks[partition] = passing.clock
+        self.far_ahead.note(partition, passing.far_ahead)
+        for event in passing.arrivals:
+            timed[event.interaction.user_id].append(event)
         self.next_offsets[partition][INTERACTIONS] = rows[-1].offset + 1
         self._save_clock(partition)
+        return timed
 
     def _save_clock(self, partition: int) -> None:
         value = encode_clock(self.clocks[partition], *self.next_offsets[partition])
@@ -486,22 +502,21 @@ class TrackerRole:
 
     async def _on_edits(self, delivered: list[Row]) -> None:
         rows, wall = await self._complete(delivered, EDITS), time.time_ns() // 1_000_000
-        now = {row.partition: self.clocks[row.partition].now(wall) for row in rows}
-        await self._each(rows, partial(self._take_edit, now))
+        await self._each(rows, partial(self._take_edit, wall))
 
-    def _take_edit(self, now: dict[int, int], row: Row) -> Rejected | None:
+    def _take_edit(self, wall: int, row: Row) -> Rejected | None:
         self.next_offsets[row.partition][EDITS] = row.offset + 1
         self._save_clock(row.partition)
         edit = self._read(row, ProfileEdit)
         if isinstance(edit, ProfileEdit):
-            self._apply_edit(row, edit, now[row.partition])
+            self._apply_edit(row, edit, wall)
         return edit if isinstance(edit, Rejected) else None
 
-    def _apply_edit(self, row: Row, edit: ProfileEdit, now: int) -> None:
+    def _apply_edit(self, row: Row, edit: ProfileEdit, wall: int) -> None:
         user = self.users.get(row.partition, edit.user_id)
         with whole_or_not(user):
             if apply_edit(user, edit, row.offset):
-                self.due.look_at(row.partition, user, now)
+                self.due.look_at(row.partition, user, self.clocks[row.partition], wall)
                 self.waiting.add((row.partition, edit.user_id))
                 self.users.save(row.partition, user)
 
@@ -603,12 +618,12 @@ class TrackerRole:
         await self._check_continuity(partition, "profile-edits", offsets[1])
         self.next_offsets[partition] = offsets
         self.clocks[partition] = clock
-        now = clock.now(time.time_ns() // 1_000_000)
+        wall = time.time_ns() // 1_000_000
         profiles = dict(self.users.profiles(partition))
         for user_id, head in self.users.heads(partition):
             place = (partition, user_id)
             newest = head.tail[-1].timestamp if head.tail else NEVER
-            self.due.look_at_head(place, head, newest, now)
+            self.due.look_at_head(place, head, newest, clock, wall)
             self.moving.look_at(place, head, profiles.get(user_id))
 
     async def _check_continuity(self, partition: int, name: str, applied: int) -> None:

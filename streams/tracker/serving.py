@@ -14,6 +14,7 @@ from models.ranking import rank_batch
 from models.schemas import Recommendation, RecommendedItem
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
+from streams.partition_clock import PartitionClock
 from streams.queries import query_of
 from streams.tracker.derived import Derived, Shelf
 from streams.tracker.owed import Trigger, WaitingUsers, recommendation_trigger
@@ -21,7 +22,7 @@ from streams.tracker.partitions import Partitions
 from streams.tracker.state import User
 from streams.tracker.transactions import Output
 from streams.tracker.users import Place, Users
-from streams.triggers import PartitionClock, staleness
+from streams.triggers import staleness
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Server:
         profile, marks = user.profile, user.head.marks(user.newest)
         if profile is not None and profile.vector_release != shelf.release:
             profile = None  # not used, so not named; streams/tracker/moving.py gets its vector
-        as_of = clocks[partition].now(time.time_ns() // 1_000_000)
+        as_of = user.now(clocks[partition], time.time_ns() // 1_000_000)
         return Order(
             place=place,
             trigger=trigger,

@@ -25,12 +25,15 @@ import numpy as np
 
 from models.errors import TopicError
 from models.schemas import AppliedEdits, Profile, Sections
-from streams.triggers import NEVER, Marks, PartitionClock
+from streams.partition_clock import PartitionClock, Visit
+from streams.triggers import NEVER, Marks
 from streams.windows import EMPTY, History, HistoryEntry
 
 VERSION: Final = 1
 TAIL: Final = 12  # entries in the head before they are sealed; about 1 KB
 CHUNK_LIMIT: Final = 64  # entries of a chunk; a few chunks keep the head's list of them short
+CLOCK_VERSION: Final = 2
+OLD_CLOCK: Final = 4  # numbers in a clock of version 1, which did not say so
 CLOCK_KEY: Final = b"c"
 SOURCE: Final = b"t"
 HEAD: Final = b"u"
@@ -81,6 +84,7 @@ class Head(msgspec.Struct, array_like=True):
     next_chunk: int = 0
     sealed: tuple[SealedChunk, ...] = ()
     tail: History = EMPTY
+    lead: int | None = None  # of the user's own time over the partition's; None in older states
 
     def marks(self, newest: int) -> Marks:
         """What the trigger looks at."""
@@ -90,6 +94,14 @@ class Head(msgspec.Struct, array_like=True):
             requested_as_of=self.requested_as_of,
             edited=self.edits > self.requested_edits,
         )
+
+    def now(self, clock: PartitionClock, wall: int, newest: int) -> int:
+        """The user's event time at `wall`; `newest`: that of the newest entry of the history."""
+        if self.lead is not None:
+            return clock.now(wall, newest, self.lead)
+        if newest != NEVER:
+            return clock.now(wall, newest, newest - self.applied_time)
+        return min(wall, clock.counted(wall))  # nothing of the user but edits
 
     def applied_edits(self) -> AppliedEdits:
         """The user's edits in force."""
@@ -162,12 +174,16 @@ class User:
         """Event time of the newest entry; NEVER if there is none."""
         return self.history[-1].timestamp if self.history else NEVER
 
+    def now(self, clock: PartitionClock, wall: int) -> int:
+        """The user's event time at `wall` by the partition's clock."""
+        return self.head.now(clock, wall, self.newest)
+
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _head: Final = msgspec.msgpack.Decoder(Head).decode
 _chunk: Final = msgspec.msgpack.Decoder(History).decode
 _profile: Final = msgspec.msgpack.Decoder(ProfileRecord).decode
-_clock: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int]).decode
+_clock: Final = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
 def head_key(user_id: str) -> bytes:
@@ -202,25 +218,48 @@ def source_key(topic: str) -> bytes:
 
 def encode_clock(clock: PartitionClock, next_offset: int, next_edit: int) -> bytes:
     """The value under CLOCK_KEY: the clock and the offsets after the last ones applied."""
-    return _encode((clock.event_time, clock.wall_time, next_offset, next_edit))
+    visits = (
+        number
+        for user, seconds, returned, in_order in clock.visits
+        for number in (user, seconds, returned + 2 * in_order)
+    )
+    numbers = (next_offset, next_edit, clock.seen, clock.gained, clock.behind, *visits)
+    return _encode((CLOCK_VERSION, *numbers))
 
 
 def decode_clock(value: bytes | None) -> tuple[PartitionClock, int, int]:
-    """(clock, next interaction offset, next edit offset) of a partition."""
+    """(clock, next interaction offset, next edit offset) of a partition.
+
+    Raises TopicError for a later version's record.
+    """
     if value is None:
         return PartitionClock(), 0, 0
-    event_time, wall_time, next_offset, next_edit = _clock(value)
-    return PartitionClock(event_time, wall_time), next_offset, next_edit
+    numbers = _clock(value)
+    if len(numbers) == OLD_CLOCK:
+        event_time, wall_time, next_offset, next_edit = numbers
+        return PartitionClock(wall_time, behind=wall_time - event_time), next_offset, next_edit
+    version, next_offset, next_edit, seen, gained, behind, *visits = numbers
+    if version > CLOCK_VERSION:
+        raise TopicError(_later_version(version, CLOCK_VERSION))
+    found = (
+        Visit(user, seconds, bool(flags & 1), bool(flags & 2))
+        for user, seconds, flags in zip(visits[::3], visits[1::3], visits[2::3], strict=True)
+    )
+    return PartitionClock(seen, gained, behind, tuple(found)), next_offset, next_edit
+
+
+def _later_version(found: int, known: int) -> str:
+    return (
+        f"state of version {found} in table histories; this Palate reads up to {known}: run the "
+        "newer Palate, or `palate rebuild` from the event log"
+    )
 
 
 def decode_head(value: bytes) -> Head:
     """The value under `head_key`. Raises TopicError for a later version's record."""
     head = _head(value)
     if head.version > VERSION:
-        raise TopicError(
-            f"state of version {head.version} in table histories; this Palate reads up to "
-            f"{VERSION}: run the newer Palate, or `palate rebuild` from the event log"
-        )
+        raise TopicError(_later_version(head.version, VERSION))
     return head
 
 

@@ -158,7 +158,7 @@ def test_titles_and_sentences_are_shown_as_they_are_not_as_markup(log: Log) -> N
     reader = log.reader()
     history = reader.history("ann")
     texts = {"cake": TRICK}
-    _, windows = reader.windows(history)
+    _, windows = reader.windows("ann", history)
     version = profile("p1", 1, 1, TRICK)
     found = reader.recommendation("ann")
     assert found is not None

@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import sys
 from pathlib import Path
+from typing import get_args
 
 import orjson
 import pytest
@@ -13,9 +14,9 @@ from models.errors import StackError
 from models.settings import Settings, load_settings
 
 
-def adapter(folder: Path, rank: object = 8) -> Path:
+def adapter(folder: Path, rank: object = 8, **others: object) -> Path:
     folder.mkdir()
-    (folder / "adapter_config.json").write_bytes(orjson.dumps({"r": rank}))
+    (folder / "adapter_config.json").write_bytes(orjson.dumps({"r": rank, **others}))
     return folder
 
 
@@ -77,11 +78,52 @@ def test_room_is_kept_for_adapters_that_come_later() -> None:
     line = command(options(later_rank=12))
     assert value_of("--max-lora-rank", line) == "16"
     assert "--lora-modules" not in line
-    with pytest.raises(StackError, match="rank 512"):
-        command(options(later_rank=512))
+    assert value_of("--max-lora-rank", command(options(later_rank=512))) == "512"
+    with pytest.raises(StackError, match="rank 513"):
+        command(options(later_rank=513))
 
 
-@pytest.mark.parametrize("rank", [None, "x", 1024])
+@pytest.mark.parametrize(
+    ("rank", "others", "slots"),
+    [
+        (1, {}, "1"),
+        (2, {}, "8"),
+        (8, {"rank_pattern": {"q_proj": 64}}, "64"),
+        (64, {"rank_pattern": {"q_proj": 4}, "lora_alpha": 900}, "64"),
+        (8, {"rank_pattern": {"q_proj": 65, "k_proj": 9}, "alpha_pattern": {"q_proj": 512}}, "128"),
+        (8, {"rank_pattern": None}, "8"),
+        (257, {}, "320"),
+        (320, {}, "320"),
+        (321, {}, "512"),
+        (512, {}, "512"),
+    ],
+)
+def test_the_slots_hold_the_greatest_rank_of_any_module(
+    tmp_path: Path, rank: int, others: dict[str, object], slots: str
+) -> None:
+    line = command(options(loras={"a": adapter(tmp_path / "a", rank, **others)}))
+    assert value_of("--max-lora-rank", line) == slots
+
+
+def test_slots_are_of_sizes_that_the_installed_vllm_takes() -> None:
+    lora = pytest.importorskip("vllm.config.lora")
+    assert get_args(lora.MaxLoRARanks) == vllm_server.LORA_RANKS
+
+
+def test_a_module_of_more_than_vllm_serves_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "a", 8, rank_pattern={"q_proj": 600})
+    with pytest.raises(StackError, match=r"rank 600 .*--merge"):
+        command(options(loras={"a": folder}))
+
+
+@pytest.mark.parametrize("pattern", [[64], "64", {"q_proj": "64"}, {"q_proj": 0}, {"q": True}])
+def test_ranks_that_are_none_are_refused(tmp_path: Path, pattern: object) -> None:
+    folder = adapter(tmp_path / "a", 8, rank_pattern=pattern)
+    with pytest.raises(StackError, match="no LoRA adapter"):
+        command(options(loras={"a": folder}))
+
+
+@pytest.mark.parametrize("rank", [None, "x", 1024, 8.5, -8, True])
 def test_a_folder_that_is_no_adapter_is_refused(tmp_path: Path, rank: object) -> None:
     folder = adapter(tmp_path / "a", rank) if rank else tmp_path
     with pytest.raises(StackError, match=str(folder)):

@@ -20,8 +20,8 @@ from deploy.stack import Role, Stack
 from models.settings import Settings
 from streams.changelog import read_changelog
 from streams.codec import partition_for
+from streams.partition_clock import PartitionClock
 from streams.tracker.state import CLOCK_KEY, HEAD, User, decode_clock, load
-from streams.triggers import PartitionClock
 from tests.conftest import role_environment
 from tests.patience import until as until  # tests of the stack find it here
 

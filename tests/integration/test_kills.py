@@ -149,9 +149,8 @@ def owed(settings: Settings) -> list[str]:
     debts = []
     for user_id, user in state.users.items():
         clock = state.clocks[home(user_id, settings)]
-        due = staleness(
-            user.head.marks(user.newest), clock.event_time, settings.trigger, settings.windows
-        )
+        now = user.now(clock, clock.seen)
+        due = staleness(user.head.marks(user.newest), now, settings.trigger, settings.windows)
         request, profile = requests.get(user_id), profiles.get(user_id)
         made = lists.get(user_id)
         if due.rule or request is None:

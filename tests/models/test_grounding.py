@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models.evidence import Evidence, section_events
@@ -9,6 +9,7 @@ from models.grounding import MAX_EVIDENCE, content_stems, grounded, statements
 from models.schemas import Origin, Section
 from models.text import stems
 from tests.models.profile_requests import event, request_of
+from tests.models.scripts import SCRIPTS, UNSPACED, title_in
 
 BAG, MUG = "Lunch bag red retrospot", "Pink polkadot mug"
 
@@ -107,3 +108,58 @@ def test_any_answer_is_read_and_what_is_kept_is_supported_by_its_evidence(
         if kept is not None:
             cited = stems(" ".join(text_of[event_id] for event_id in kept.evidence))
             assert content_stems(kept.text, section) <= cited
+
+
+@pytest.mark.parametrize(
+    ("title", "true", "false"),
+    [
+        ("लाल साड़ी कपड़ा", "लाल साड़ी", "लीला कपड़े"),
+        ("लाल साड़ी कपड़ा", "कपड़ा", "किताब"),
+        ("हिन्दी किताब", "किताब", "कताब"),
+        ("பட்டு புடவை", "புடவை", "பாடவை"),
+        ("ლურჯი ჩანთა", "ჩანთა", "წიგნი"),
+        ("כובע אדום", "כובע", "תיק"),
+        ("czerwony kapelusz wełniany", "kapelusz wełniany", "kapelusz welniany"),
+        ("赤い傘と青い皿", "赤い傘", "青い傘"),
+        ("红色雨伞", "雨伞", "红伞"),
+        ("绿茶 茶", "茶", "酒"),
+        ("เสื้อยืดสีแดง", "เสื้อยืด", "เสื้อสีดำ"),
+        ("ស្បែកជើងក្រហម", "ស្បែកជើង", "ក្រហមជើង"),
+        ("အင်္ကျီ အနီ", "အင်္ကျီ", "အနက်"),
+        ("ເສື້ອສີແດງ", "ສີແດງ", "ສີດຳ"),
+    ],
+)
+def test_words_of_every_script_are_told_apart(title: str, true: str, false: str) -> None:
+    events = bought(title, MUG)
+    assert grounded(true, Section.STABLE, events) is not None
+    assert grounded(false, Section.STABLE, events) is None
+
+
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("Crème brûlée set", "cre\u0300me bru\u0302le\u0301e"),
+        ("Cre\u0300me set", "crème"),
+        ("क्\u200dषमा", "क्षमा"),
+        ("क्षमा", "क्\u200dषमा"),
+        ("می\u200cخواهم", "میخواهم"),
+        ("ｶﾞﾗｽのコップ", "ガラス"),
+        ("Ｌｕｎｃｈ bag", "lunch bag"),
+    ],
+)
+def test_the_same_letters_in_another_encoding_are_the_same_word(title: str, said: str) -> None:
+    assert grounded(said, Section.STABLE, bought(title)) is not None
+
+
+@given(st.data(), st.sampled_from(sorted(SCRIPTS)))
+def test_a_titles_own_words_pass_and_another_titles_word_does_not(data, script: str) -> None:
+    title, other = data.draw(title_in(script)), data.draw(title_in(script))
+    gap = "" if script in UNSPACED else " "
+    begin = data.draw(st.integers(0, len(title) - 1))
+    own = gap.join(title[begin : data.draw(st.integers(begin + 1, len(title)))])
+    events = bought(gap.join(title))
+    assert grounded(own, Section.STABLE, events) is not None
+    foreign = data.draw(st.sampled_from(other))
+    assume(foreign not in gap.join(title))
+    assert grounded(foreign, Section.STABLE, events) is None
+    assert grounded(f"{own}, {foreign}", Section.STABLE, events) is None

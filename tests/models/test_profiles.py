@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.evidence import Forbidden
 from models.grounding import content_stems
 from models.profiles import Composed, compose
 from models.schemas import AppliedEdits, InteractionType, Origin, ProfileRequest, Section
@@ -182,3 +183,25 @@ class TestEdits:
     def test_the_budget_is_kept_by_any_tokenizer(self, counter: object) -> None:
         request = request_of([event(n, "word " * 30 + str(n), n * 20) for n in range(30)])
         assert counter(compose(request, None, counter).text) <= 256  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "text", "found"),
+    [
+        ("傘", "赤い傘セット", True),
+        ("青い傘", "赤い傘セット", False),
+        ("किताब", "हिन्दी किताब", True),
+        ("कताब", "हिन्दी किताब", False),
+        ("สีแดง", "เสื้อยืดสีแดง", True),
+        ("tea", "Steak knife", False),
+    ],
+)
+def test_a_forbidden_word_is_found_in_every_script(forbidden: str, text: str, found: bool) -> None:
+    assert Forbidden([forbidden]).found_in(text) is found
+
+
+def test_themes_and_lists_are_told_in_whole_words_of_every_script() -> None:
+    titles = ("लाल साड़ी कपड़ा", "नीली साड़ी कपड़ा", "हरी साड़ी कपड़ा")
+    entries = [event(n, title, 200 + n) for n, title in enumerate(titles)]
+    composed = compose(request_of(entries), None, count_tokens)
+    assert "साड़ी कपड़ा" in composed.text

@@ -8,7 +8,6 @@ from models.settings import TriggerSettings, WindowSettings
 from streams.triggers import (
     NEVER,
     Marks,
-    PartitionClock,
     TokenBucket,
     next_emptying,
     staleness,
@@ -77,27 +76,6 @@ def test_the_budget_is_never_overspent(steps):
         bucket.spend(calls)
         spent += calls
     assert spent <= 10 + 0.5 * now + 1e-6
-
-
-def test_the_clock_follows_event_time_and_then_the_wall():
-    for first in (1_000, 20):  # later and earlier than the wall: a replayed year is both
-        clock = PartitionClock().see(first, wall_time=50)
-        assert clock.now(50) == first
-        assert clock.now(60) == first + 10
-
-
-@given(st.lists(st.tuples(st.integers(1, 10**6), st.integers(0, 10**4)), min_size=1))
-def test_the_clock_never_goes_back(steps):
-    clock, wall, last = PartitionClock(), 0, NEVER
-    for event_time, passed in steps:
-        wall += passed
-        clock = clock.see(event_time, wall)
-        assert clock.now(wall) >= max(last, event_time)
-        last = clock.now(wall)
-
-
-def test_before_any_event_the_clock_shows_the_wall_time():
-    assert PartitionClock().now(77) == 77
 
 
 @pytest.mark.parametrize("rate", [0.1, 2.0])

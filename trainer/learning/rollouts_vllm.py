@@ -94,9 +94,15 @@ class VllmRollouts:
         }
 
     def _ask(self, body: dict[str, Any]) -> list[Rollout]:
-        answer = self._post("completions", body).json()
-        choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
-        return [self._rollout(choices[0]["prompt_token_ids"], choice) for choice in choices]
+        answer = self._post("completions", body)
+        try:
+            choices = sorted(answer.json()["choices"], key=lambda choice: int(choice["index"]))
+            return [self._rollout(choices[0]["prompt_token_ids"], choice) for choice in choices]
+        except (LookupError, TypeError, ValueError) as error:
+            raise EngineError(
+                f"{self._client.base_url}completions answered without rollouts ({error!r}): "
+                f"{answer.text[:300]}; does it name a vLLM server?"
+            ) from error
 
     def _rollout(self, prompt_ids: Sequence[int], choice: dict[str, Any]) -> Rollout:
         return Rollout(

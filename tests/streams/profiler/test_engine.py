@@ -125,3 +125,40 @@ def test_an_engine_that_only_claims_to_be_well_is_given_up_at_its_first_failure(
 
     asyncio.run(claim())
     assert len(encoder.prompts) == 1
+
+
+def test_an_engine_that_seems_well_and_answers_nothing_is_given_up_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    encoder = FakeEncoder(otherwise=lambda _: EngineUnavailable("a page, not a completion"))
+    engine, _ = engine_of(encoder, retries=0)
+
+    async def run() -> None:
+        watching = asyncio.create_task(engine.watch())
+        async with asyncio.timeout(20):
+            while len(encoder.prompts) < 20:
+                await engine.ask("p")
+                await asyncio.sleep(0.001)
+        watching.cancel()
+
+    asyncio.run(run())
+    assert sum("given up" in record.message for record in caplog.records) == 1
+
+
+def test_a_probe_that_raises_does_not_end_the_watch() -> None:
+    class Defective(FakeEncoder):
+        async def healthy(self) -> bool:
+            raise AttributeError("'str' object has no attribute 'data'")
+
+    engine, _ = engine_of(Defective(otherwise=lambda _: EngineUnavailable("down")), retries=0)
+
+    async def run() -> bool:
+        watching = asyncio.create_task(engine.watch())
+        while engine.available:
+            await engine.ask("p")
+        await asyncio.sleep(0.05)
+        ended = watching.done()
+        watching.cancel()
+        return ended
+
+    assert not asyncio.run(run())

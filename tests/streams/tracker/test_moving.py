@@ -15,11 +15,11 @@ from models.fakes import MemoryIndex
 from models.ports import VectorRow
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
+from streams.partition_clock import PartitionClock
 from streams.tracker.moving import LOOKED_THROUGH, Moving, is_foreign
 from streams.tracker.owed import WaitingUsers
 from streams.tracker.state import Head, ProfileRecord, User
 from streams.tracker.users import Users
-from streams.triggers import PartitionClock
 
 NOW = 1_300_000_000_000
 
@@ -63,7 +63,7 @@ class World:
         self.waiting = WaitingUsers(0.0)
         self.derived = SimpleNamespace(shelf=SimpleNamespace(release="old"))
         self.index = index or MemoryIndex()
-        self.clocks = {0: PartitionClock(NOW, NOW), 1: PartitionClock(NOW, NOW)}
+        self.clocks = {0: PartitionClock(NOW), 1: PartitionClock(NOW)}
         self.moving = Moving(
             self.settings,
             self.users,

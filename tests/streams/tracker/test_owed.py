@@ -4,12 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.settings import TriggerSettings, WindowSettings
+from streams.partition_clock import PartitionClock
 from streams.tracker.owed import DueUsers, Timers, WaitingUsers, recommendation_trigger
 from streams.tracker.state import Head, ProfileRecord
 from streams.triggers import Due
 
 NOW = 1_300_000_000_000
 HOUR_MS = 3_600_000
+CLOCK = PartitionClock()  # of a partition in which time passes as the wall's does
 A, B, C = (0, "ada"), (0, "bob"), (1, "cleo")
 
 
@@ -101,14 +103,14 @@ def due_users() -> DueUsers:
 def test_the_stalest_are_asked_for_first_ties_by_place():
     due = due_users()
     for place, evidence in ((C, 2.0), (B, 8.0), (A, 2.0)):
-        due.look_at_head(place, Head(evidence=evidence), NOW, NOW)
+        due.look_at_head(place, Head(evidence=evidence), NOW, CLOCK, NOW)
     assert [place for place, _ in due.stalest(3, now=0.0)] == [B, A, C]
     assert due.stalest(1, now=0.0)[0][1] == Due(3.0, "first")
 
 
 def test_a_settled_user_is_not_due_until_there_is_a_reason_again():
     due = due_users()
-    due.look_at_head(A, Head(evidence=4.0), NOW, NOW)
+    due.look_at_head(A, Head(evidence=4.0), NOW, CLOCK, NOW)
     due.settle(A)
     assert len(due) == 0
 
@@ -116,17 +118,17 @@ def test_a_settled_user_is_not_due_until_there_is_a_reason_again():
 def test_a_user_is_woken_when_a_window_empties_and_only_in_their_partition():
     due = due_users()
     asked = Head(requested_as_of=NOW, evidence=1.0, requested_evidence=1.0)
-    due.look_at_head(A, asked, NOW, NOW)
+    due.look_at_head(A, asked, NOW, CLOCK, NOW)
     emptied = NOW + 48 * HOUR_MS
-    assert list(due.silent(0, emptied - 1)) == []
-    assert list(due.silent(1, emptied)) == []
-    assert list(due.silent(0, emptied)) == [A]
+    assert list(due.silent(0, CLOCK, emptied - 1)) == []
+    assert list(due.silent(1, CLOCK, emptied)) == []
+    assert list(due.silent(0, CLOCK, emptied)) == [A]
 
 
 def test_a_user_in_the_middle_of_a_visit_is_asked_for_when_it_is_over():
     due = due_users()
     for moved_at in (0.0, 1.0, 2.5):
-        due.look_at_head(A, Head(evidence=4.0), NOW, NOW, moved_at)
+        due.look_at_head(A, Head(evidence=4.0), NOW, CLOCK, NOW, moved_at)
     assert due.stalest(1, now=4.4) == []
     assert [place for place, _ in due.stalest(1, now=4.5)] == [A]
 
@@ -134,14 +136,14 @@ def test_a_user_in_the_middle_of_a_visit_is_asked_for_when_it_is_over():
 def test_a_user_who_never_rests_is_asked_for_after_ten_times_as_long():
     due = due_users()
     for moved_at in range(21):
-        due.look_at_head(A, Head(evidence=4.0), NOW, NOW, float(moved_at))
+        due.look_at_head(A, Head(evidence=4.0), NOW, CLOCK, NOW, float(moved_at))
     assert due.stalest(1, now=19.9) == []
     assert [place for place, _ in due.stalest(1, now=20.0)] == [A]
 
 
 def test_a_user_found_owed_after_a_restart_is_asked_for_at_once():
     due = due_users()
-    due.look_at_head(A, Head(evidence=4.0), NOW, NOW)
+    due.look_at_head(A, Head(evidence=4.0), NOW, CLOCK, NOW)
     assert [place for place, _ in due.stalest(1, now=0.0)] == [A]
 
 

@@ -2,14 +2,28 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.errors import TopicError
 from models.schemas import Interaction, ProfileEdit
 from models.settings import WindowSettings
+from streams.partition_clock import PartitionClock
 from streams.tracker.applying import Arrival, apply_edit, apply_interactions
-from streams.tracker.state import CHUNK_LIMIT, TAIL, User, head_key, load, store
-from streams.windows import EMPTY, advance, entry_of
+from streams.tracker.state import (
+    CHUNK_LIMIT,
+    CLOCK_VERSION,
+    TAIL,
+    Head,
+    User,
+    decode_clock,
+    head_key,
+    load,
+    store,
+)
+from streams.windows import EMPTY, HistoryEntry, advance, entry_of
 
 START = 1_300_000_000_000
 SPEC = WindowSettings()
@@ -145,3 +159,25 @@ def test_a_forgotten_user_keeps_nothing_and_old_events_do_not_come_back():
     assert again.history == EMPTY
     later, _ = apply(table, [arrival(200, 100)])
     assert len(later.history) == 1
+
+
+def test_a_clock_of_version_1_is_read_and_shows_what_it_showed():
+    old = msgspec.msgpack.encode((START, START + 500, 12, 3))
+    clock, *offsets = decode_clock(old)
+    assert offsets == [12, 3]
+    assert clock.counted(START + 600) == START + 100
+
+
+def test_a_user_of_a_state_without_leads_is_at_their_own_newest_event():
+    user = User("u", Head(applied=4, applied_time=START + 500), (entry_of_a(START),))
+    assert user.now(PartitionClock(), START + 500) == START
+    assert user.now(PartitionClock(), START + 800) == START + 300
+
+
+def test_a_clock_of_a_later_version_is_refused_with_what_to_do():
+    with pytest.raises(TopicError, match="palate rebuild"):
+        decode_clock(msgspec.msgpack.encode((CLOCK_VERSION + 1, 0, 0, 0, 0, 0)))
+
+
+def entry_of_a(at: int) -> HistoryEntry:
+    return entry_of(arrival(0, 4, time=(at - START) // 1000).interaction, 4)
