@@ -8,6 +8,7 @@ PalateError
 │   └── EngineUnavailable    … and may later: down, slow, overloaded (retry)
 ├── EmbedderError        the embedder's model is missing or answered with the wrong shape
 ├── VectorIndexError     the vector index is locked, missing or of another dimension
+├── SnapshotDamaged      a co-occurrence snapshot is not whole; it is made anew
 ├── EventLogError        a manifest or segment of the event log is missing or inconsistent
 ├── ReleaseError         a release is unknown, incomplete or mutable where it must not be
 │   └── ReleaseNotReady      … or not taken up yet: promoting it again may help
@@ -52,6 +53,10 @@ class EmbedderError(PalateError):
 
 class VectorIndexError(PalateError):
     """The vector index is locked by another writer, missing or of another dimension."""
+
+
+class SnapshotDamaged(PalateError):
+    """A co-occurrence snapshot is truncated or is none; the indexer makes it anew."""
 
 
 class EventLogError(PalateError):

@@ -334,6 +334,14 @@ class Reason(Message):
     kind: ReasonKind = Field(description="The score part that contributed most.")
     text: str = Field(description="The profile sentence or the recent item, readable.")
     evidence: tuple[str, ...] = Field(default=(), description="Event ids behind it.")
+    users: int | None = Field(
+        default=None,
+        description="How many people it rests on: who chose the recent item and this one at most "
+        "100 choices apart (cooccurrence), or this one (popularity).",
+    )
+    of_users: int | None = Field(
+        default=None, description="Of how many: who chose the recent item (cooccurrence)."
+    )
 
 
 class RecommendedItem(Message):

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from streams.event_log.columns import LOGGED_TOPICS, NESTED, SCHEMAS, VIEW_OF
 from streams.event_log.segments import SegmentLog
+from streams.event_log.wishes import WISHES
 
 _SQL_TYPES: Final = {
     pa.int64(): "BIGINT",
@@ -26,8 +27,9 @@ def connect_views(folder: Path) -> Any:
 
     Views: interactions, items, edits, requests, profiles, recommendations, releases; columns
     are those of streams/event_log/columns.py, nested fields are JSON. A topic without a log
-    gives an empty view. Replaced segments are deleted some minutes after compaction, so connect
-    again rather than keep a connection.
+    gives an empty view. Beside them are `forgotten` and `remembered` (streams/event_log/wishes.py).
+    Replaced segments are deleted some minutes after compaction, so connect again rather than keep
+    a connection.
     """
     import duckdb
 
@@ -35,6 +37,8 @@ def connect_views(folder: Path) -> Any:
     connection = duckdb.connect()
     for topic in LOGGED_TOPICS:
         connection.execute(_view(topic, segment_files(log, topic)))
+    for view in WISHES:
+        connection.execute(view)
     return connection
 
 

@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from models.catalogue import Catalogue
-from models.cooccurrence import Cooccurrence, current_id, load_current
-from models.errors import PalateError
+from models.cooccurrence import Cooccurrence, Fingerprint, fingerprint, load_newest_whole
+from models.errors import SnapshotDamaged
 from models.neighbours import Neighbours, Rows, align
 from models.ports import VectorIndex
 from models.queries import Query
@@ -86,6 +86,8 @@ class Derived:
         self._last: Shelf | None = None  # of the release that served when it was refreshed last
         self._versions: dict[str, int] = {}  # of the tables that the shelves were read from
         self._snapshot: Cooccurrence | None = None
+        self._seen: Fingerprint | None = None  # the snapshot that was current when it was read
+        self.problem: str | None = None  # why the last refresh failed
 
     @property
     def shelf(self) -> Shelf | None:
@@ -110,11 +112,17 @@ class Derived:
         while True:
             try:
                 await asyncio.to_thread(self.refresh)
-            except (PalateError, OSError, RuntimeError, ValueError) as error:
-                log.warning("derived views are not readable now, the last ones stay: %s", error)
+                self.problem = None
+            except Exception as error:  # noqa: BLE001 (files may be damaged in any way; see below)
+                self._note(error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.ranking.refresh_s):
                     await self.release.change()
+
+    def _note(self, error: Exception) -> None:
+        """What is derived can be made again: a damaged file of it never ends the tracker."""
+        self.problem = f"derived views are not readable now: {type(error).__name__}: {error}"
+        log.warning("%s; the last ones stay. palate rebuild-index makes them anew", self.problem)
 
     def refresh(self) -> None:
         """Take in what is new; blocks on the index."""
@@ -162,9 +170,16 @@ class Derived:
         return newer
 
     def _refresh_snapshot(self) -> None:
-        folder = self._settings.cooccurrence_dir
-        if current_id(folder) != self._snapshot_id:
-            self._snapshot = load_current(folder)
+        """A damaged snapshot is passed over once: the indexer makes it anew under the same id."""
+        current = fingerprint(self._settings.cooccurrence_dir)
+        if current == self._seen:
+            return
+        found = load_newest_whole(self._settings.cooccurrence_dir, self._note_damage)
+        self._snapshot, self._seen = found or self._snapshot, current
+
+    def _note_damage(self, damage: SnapshotDamaged) -> None:
+        self._metrics.snapshots_damaged.inc()
+        log.warning("%s; the last whole one is used meanwhile", damage)
 
     @property
     def _snapshot_id(self) -> str | None:

@@ -133,7 +133,7 @@ class TrackerRole:
         if not self.app.tables.actives_ready:
             return "state is being recovered"
         if self.derived.shelf is None:
-            return "no release is serving yet"
+            return self.derived.problem or "no release is serving yet"
         return next(filter(None, (follower.not_ready for follower in self.followers)), None)
 
     def _followers(self) -> list[TopicFollower]:

@@ -194,7 +194,7 @@ def order_query(
     """What ranking is asked for this user: their history, profile, and what they forbade.
 
     A profile vector of another release is left out: vectors of two releases are never mixed.
-    So is one that only claims to be of this release.
+    So is one that only claims to be of this release, and one of a profile that likes nothing.
     """
     profile = user.profile
     current = profile is not None and profile.vector_release == shelf.release
@@ -202,10 +202,11 @@ def order_query(
     if vector is not None and len(vector) != shelf.catalogue.dimension:
         current, vector = False, None
     spoken = profile.spoken() if profile is not None and current else None
+    liking = (*spoken.stable, *spoken.current, *spoken.now) if spoken else ()
     asked = query_of(user.user_id, user.history, settings.windows)
     return replace(
         asked,
-        profile=vector,
-        sentences=(*spoken.stable, *spoken.current, *spoken.now) if spoken else (),
+        profile=vector if liking else None,
+        sentences=liking,
         hidden=asked.hidden | matching(user.head.forbidden),
     )
