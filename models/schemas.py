@@ -222,6 +222,9 @@ class ProfileRequest(Message):
     history_from: int = Field(
         default=0, description="Interactions before this offset were forgotten at the user's wish."
     )
+    forgotten_until: EpochMs | None = Field(
+        default=None, description="So were interactions with an event time up to this."
+    )
     partition: int = Field(description="Partition of the user in all user-keyed topics.")
     windows: Windows = Field(description="The three windows and the dislikes.")
     windows_hash: str = Field(description="sha256 of the windows with their texts.")
@@ -358,12 +361,13 @@ class Recommendation(Message):
     """A ranked list for a user. Topic `recommendations`, key: user_id."""
 
     recommendation_id: str = Field(
-        description="Hash of user, applied offset, profile id, release, trigger."
+        description="Hash of user, applied offset, edits offset, profile id, release, trigger."
     )
     user_id: Id = Field(description="For whom.")
     as_of: EpochMs = Field(description="Event time at which it was made.")
-    trigger: Literal["event", "profile", "release"] = Field(description="What caused it.")
+    trigger: Literal["event", "profile", "release", "edit"] = Field(description="What caused it.")
     applied_offset: int = Field(description="Last interaction it takes into account.")
+    edits_offset: int = Field(default=-1, description="Last profile edit it takes into account.")
     profile_id: str | None = Field(default=None, description="The profile used, if any.")
     profile_version: int | None = Field(default=None, description="Its version.")
     profile_as_of: EpochMs | None = Field(default=None, description="Its as_of.")

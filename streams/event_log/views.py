@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
+from models.errors import EventLogError
 from streams.event_log.columns import LOGGED_TOPICS, NESTED, SCHEMAS, VIEW_OF
 from streams.event_log.segments import SegmentLog
 from streams.event_log.wishes import WISHES
@@ -40,6 +41,25 @@ def connect_views(folder: Path) -> Any:
     for view in WISHES:
         connection.execute(view)
     return connection
+
+
+class Forgotten(NamedTuple):
+    """A user's last wish; epoch ms."""
+
+    taken: int  # by Kafka
+    until: int  # event time
+
+
+def forgotten_users(folder: Path) -> dict[str, Forgotten]:
+    """User → what they asked to be forgotten. Raises EventLogError if the log cannot be read."""
+    import duckdb
+
+    try:
+        with connect_views(folder) as connection:
+            rows = connection.execute("SELECT user_id, taken, until FROM forgotten").fetchall()
+    except duckdb.Error as error:
+        raise EventLogError(f"the event log at {folder} cannot be queried: {error}") from error
+    return {user_id: Forgotten(taken, until) for user_id, taken, until in rows}
 
 
 def segment_files(log: SegmentLog, topic: str) -> list[str]:

@@ -17,7 +17,7 @@ from streams.metrics import TrackerMetrics
 from streams.tracker.owed import DueUsers
 from streams.tracker.state import User
 from streams.tracker.users import Place, Users
-from streams.triggers import Due, PartitionClock, TokenBucket
+from streams.triggers import NEVER, Due, PartitionClock, TokenBucket
 from streams.windows import to_windows, views, windows_hash
 
 log = logging.getLogger(__name__)
@@ -142,6 +142,7 @@ def build_request(
         applied_offset=head.applied,
         edits_offset=head.edits,
         history_from=head.history_from,
+        forgotten_until=None if head.forgotten_until == NEVER else head.forgotten_until,
         partition=partition,
         windows=windows,
         windows_hash=windows_hash(windows),

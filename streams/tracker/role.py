@@ -49,7 +49,7 @@ from streams.tracker.app import (
     row_of,
     state_table,
 )
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions
+from streams.tracker.applying import Arrival, apply_edit, apply_interactions, is_current
 from streams.tracker.asking import Asker
 from streams.tracker.continuity import check_continuity
 from streams.tracker.derived import Derived
@@ -57,7 +57,7 @@ from streams.tracker.gaps import GapReader
 from streams.tracker.moving import TICK_S, Moving
 from streams.tracker.owed import DueUsers, WaitingUsers
 from streams.tracker.serving import Server
-from streams.tracker.state import CLOCK_KEY, ProfileRecord, decode_clock, encode_clock
+from streams.tracker.state import CLOCK_KEY, ProfileRecord, User, decode_clock, encode_clock
 from streams.tracker.users import Users
 from streams.triggers import NEVER, PartitionClock
 
@@ -249,9 +249,13 @@ class TrackerRole:
             user = self.users.get(partition, user_id)
             if events[0].offset <= user.head.applied:  # delivered again
                 self.users.save_whole(partition, user)
+            forgotten_until = user.head.forgotten_until
             inserted = apply_interactions(user, events, self.settings.windows, outcomes)
-            if inserted:
+            if user.head.forgotten_until != forgotten_until:  # chunks may hold what is forgotten
+                self.users.save_whole(partition, user)
+            elif inserted:
                 self.users.save(partition, user, inserted)
+            if inserted or user.head.forgotten_until != forgotten_until:
                 self.waiting.add((partition, user_id))
                 now = self.clocks[partition].now(wall)
                 self.due.look_at(partition, user, now, moved_at=time.monotonic())
@@ -312,6 +316,9 @@ class TrackerRole:
     def _take_profile(self, row: Row, profile: Profile) -> None:
         user = self.users.get(row.partition, profile.user_id)
         record = ProfileRecord.of(profile)
+        if not is_current(user, record):
+            self.metrics.profiles_taken.labels(outcome="forgotten").inc()
+            return
         if user.profile is not None and user.profile.newness() >= record.newness():
             if user.profile.newness() == record.newness():  # perhaps delivered again
                 self.users.save_profile(row.partition, user, user.profile)
@@ -333,15 +340,28 @@ class TrackerRole:
                 await self._dead_letter(row, edit)
                 continue
             user = self.users.get(row.partition, edit.user_id)
-            if apply_edit(user, edit, row.offset):
+            if apply_edit(user, edit, row.offset, row.timestamp):
                 self.users.save(row.partition, user)
                 self.due.look_at(row.partition, user, self.clocks[row.partition].now(wall))
                 self.waiting.add((row.partition, edit.user_id))
             else:  # delivered again
                 self.users.save_whole(row.partition, user)
+            if edit.action == "forget":
+                await self._forget_profile(row, user)
             self.next_offsets[row.partition][1] = row.offset + 1
             self._save_clock(row.partition)
         await self.table.flushed()
+
+    async def _forget_profile(self, row: Row, user: User) -> None:
+        """Out of the state, and by a tombstone out of topic `profiles` and the vector index.
+
+        Again if the wish is delivered again, unless a profile may have been asked for since.
+        """
+        if user.head.requested_edits >= user.head.forgotten_edits:
+            return
+        self.users.save_profile(row.partition, user, None)
+        topic, key = self.settings.topic("profiles"), user.user_id.encode()
+        await deliver(self.producer, topic, None, key=key, partition=row.partition)
 
     # -- loops ----------------------------------------------------------------------------
 

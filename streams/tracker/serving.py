@@ -32,6 +32,7 @@ class Order:
     place: Place
     trigger: Trigger
     applied: int
+    edits: int
     applied_time: int
     as_of: int
     profile_id: str | None
@@ -91,6 +92,7 @@ class Server:
             place=place,
             trigger=trigger,
             applied=user.head.applied,
+            edits=user.head.edits,
             applied_time=user.head.applied_time,
             as_of=as_of,
             profile_id=profile.profile_id if profile else None,
@@ -125,12 +127,14 @@ class Server:
         user_id = order.place[1]
         return Recommendation(
             recommendation_id=recommendation_id(
-                user_id, order.applied, order.profile_id, shelf.release, order.trigger
+                *(user_id, order.applied, order.edits, order.profile_id),
+                *(shelf.release, order.trigger),
             ),
             user_id=user_id,
             as_of=order.as_of,
             trigger=order.trigger,
             applied_offset=order.applied,
+            edits_offset=order.edits,
             profile_id=order.profile_id,
             profile_version=order.profile_version,
             profile_as_of=order.profile_as_of,
@@ -168,7 +172,7 @@ class Server:
         if partition not in clocks:  # the partition is another worker's now
             return
         user = self._users.get(partition, user_id)
-        user.head.recommended = order.applied
+        user.head.recommended, user.head.recommended_edits = order.applied, order.edits
         user.head.recommended_profile = order.profile_id or ""
         user.head.recommended_release = made.release
         self._users.save(partition, user)
