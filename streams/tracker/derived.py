@@ -86,7 +86,7 @@ class Derived:
         self._last: Shelf | None = None  # of the release that served when it was refreshed last
         self._versions: dict[str, int] = {}  # of the tables that the shelves were read from
         self._snapshot: Cooccurrence | None = None
-        self._seen: Fingerprint | None = None  # the snapshot that was current when it was read
+        self._seen: Fingerprint | None = ("", 0, 0)  # what was current at the last look; none yet
         self.problem: str | None = None  # why the last refresh failed
 
     @property
