@@ -38,21 +38,40 @@ class LogReader:
         self.connection = connect_views(settings.log_dir)
 
     def profiles(self, user_id: str) -> list[Profile]:
-        """All versions, the newest last; the first record of each profile id."""
+        """All versions since the user asked to be forgotten, if so, the newest last.
+
+        Of each profile id the first record.
+        """
         found: dict[str, Profile] = {}
         for profile in self._messages("profiles", user_id, Profile):
             found.setdefault(profile.profile_id, profile)
-        return sorted(found.values(), key=lambda p: (p.applied_offset, p.edits_offset, p.version))
+        return sorted(
+            (profile for profile in found.values() if profile.edits_offset >= self._wish(user_id)),
+            key=lambda p: (p.applied_offset, p.edits_offset, p.version),
+        )
+
+    def _wish(self, user_id: str) -> int:
+        """Offset of the user's last wish to be forgotten; -1 if there was none."""
+        query = """
+            SELECT max("offset") FROM edits
+            WHERE status = 'ok' AND action = 'forget' AND user_id = ?
+        """
+        (offset,) = self.connection.execute(query, [user_id]).fetchone()
+        return -1 if offset is None else int(offset)
 
     def recommendation(self, user_id: str) -> Recommendation | None:
-        """The list that takes most of the user's interactions into account; of these the last."""
-        found = self._messages("recommendations", user_id, Recommendation)
+        """The list that takes most of the user's interactions into account; of these the last.
+
+        Lists made before the user asked to be forgotten do not count.
+        """
+        made = self._messages("recommendations", user_id, Recommendation)
+        found = (one for one in made if one.edits_offset >= self._wish(user_id))
         return max(found, key=lambda r: (r.applied_offset, r.created_at), default=None)
 
     def history(self, user_id: str) -> History:
         """The user's history, by the same rules as the tracker's state."""
         history, spec = EMPTY, self.settings.windows
-        rows = self._rows("interactions", user_id)
+        rows = self._rows("remembered", user_id)
         for offset, value in rows:
             interaction = self._parsed(Interaction, value)
             if kept(interaction, spec):

@@ -108,7 +108,9 @@ LISTS: Final = """
 CREATE OR REPLACE TEMP TABLE all_lists AS
 SELECT recommendation_id, user_id, as_of, applied_offset, "trigger", release, items,
        "offset" AS made
-FROM recommendations WHERE status = 'ok'
+FROM recommendations ANTI JOIN forgotten
+  ON recommendations.user_id = forgotten.user_id AND recommendations.kafka_time <= forgotten.taken
+WHERE status = 'ok'
 QUALIFY row_number() OVER (PARTITION BY recommendation_id ORDER BY made) = 1
 """
 LISTED: Final = """
@@ -120,8 +122,8 @@ FROM (SELECT recommendation_id, unnest(items::JSON[]) AS item FROM all_lists)
 CANDIDATES: Final = """
 CREATE OR REPLACE TEMP TABLE taken AS
 SELECT event_id, user_id, item_id, "timestamp" AS happened, "offset", recommendation_id
-FROM interactions
-WHERE status = 'ok' AND type IN (SELECT unnest($types::VARCHAR[]))
+FROM remembered
+WHERE type IN (SELECT unnest($types::VARCHAR[]))
 QUALIFY row_number() OVER (PARTITION BY user_id, event_id ORDER BY "offset") = 1
 """
 JUDGED: Final = """

@@ -12,6 +12,7 @@ PalateError
 ├── EmbedderError        the embedder's model is missing or answered with the wrong shape
 ├── VectorIndexError     the vector index is locked, missing, damaged or of another dimension
 │   └── VectorIndexUnavailable   … or the machine refuses now: disk full, no right (retry)
+├── SnapshotDamaged      a co-occurrence snapshot is not whole; it is made anew
 ├── EventLogError        a manifest or segment of the event log is missing or inconsistent
 │   ├── ManifestLost         … a manifest, and its segments are there: they can be listed again
 │   ├── OverlappingSegments  … two segments hold the same offset
@@ -79,6 +80,10 @@ class VectorIndexError(PalateError):
 
 class VectorIndexUnavailable(VectorIndexError):
     """The machine refuses to read or write it now, as on a full disk; trying again may help."""
+
+
+class SnapshotDamaged(PalateError):
+    """A co-occurrence snapshot is truncated or is none; the indexer makes it anew."""
 
 
 class EventLogError(PalateError):

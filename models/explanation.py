@@ -1,4 +1,9 @@
-"""Why an item was recommended: the score part that contributed most, in words."""
+"""Why an item was recommended: the score part that contributed most, in words.
+
+Within the part, what is named is what contributed most to it: the recent item with the largest
+share · similarity or share · co-occurrence, or the profile's sentence with the largest share in
+the cosine (`sentence_weights`). Nothing is named that did not raise the score.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,19 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
 from models.neighbours import Neighbours, Rows, Scores
+from models.ports import Vectors
 from models.queries import Share
 from models.schemas import Reason, ReasonKind, RecommendedItem, Sentence
 
 _KINDS: Final = tuple(ReasonKind)  # in the order of Chosen's parts
+_FILLED: Final = Reason(
+    kind=ReasonKind.POPULARITY, text="Fills the list: nothing is known yet that speaks for it"
+)
+_SWEEPS: Final = 30  # of coordinate descent; sentences are few, and it converges in about ten
 
 
 class Chosen(NamedTuple):
@@ -26,15 +37,19 @@ class Chosen(NamedTuple):
     popularity: Scores
 
 
+class Known(NamedTuple):
+    """What of one user the reasons may name."""
+
+    profile: Vectors  # [dimension], zeros without a profile
+    sentences: Sequence[Sentence]
+    shares: Sequence[Share]
+
+
 def explain(
-    catalogue: Catalogue,
-    neighbours: Neighbours,
-    sentences: Sequence[Sentence],
-    shares: Sequence[Share],
-    chosen: Chosen,
+    catalogue: Catalogue, neighbours: Neighbours, known: Known, chosen: Chosen
 ) -> tuple[RecommendedItem, ...]:
     """The chosen rows as recommended items with parts and reasons."""
-    because = _Because(catalogue, neighbours, sentences, shares, chosen.rows)
+    because = _Because(catalogue, neighbours, known, chosen.rows)
     names = [kind.value for kind in _KINDS]
     table = np.round(np.stack(chosen[1:], axis=1), 6).tolist()
     items = []
@@ -47,57 +62,88 @@ def explain(
                 rank=place + 1,
                 score=round(sum(parts), 6),
                 parts=dict(zip(names, parts, strict=True)),
-                reason=because.reason(kind, place),
+                reason=because.reason(kind, place) if best > 0 else _FILLED,
             )
         )
     return tuple(items)
+
+
+def sentence_weights(profile: NDArray[np.floating], sentences: NDArray[np.floating]) -> Scores:
+    """[sentences]: how much of each lies in the profile; none is negative.
+
+    The profile's vector is that of its whole text. It is taken apart into the directions of its
+    sentences, each the mean of the items that it rests on: non-negative least squares, by
+    coordinate descent. What is left over belongs to no sentence.
+    """
+    gram, along = (sentences @ sentences.T).tolist(), (sentences @ profile).tolist()
+    weights = [0.0] * len(sentences)
+    for _ in range(_SWEEPS):
+        for place, row in enumerate(gram):
+            if row[place] > 0:
+                rest = along[place] - sum(map(float.__mul__, row, weights))
+                weights[place] = max(0.0, weights[place] + rest / row[place])
+    return np.array(weights)
 
 
 class _Because:
     """Finds the sentence or recent item behind a score part; similarities are made when asked."""
 
     def __init__(
-        self,
-        catalogue: Catalogue,
-        neighbours: Neighbours,
-        sentences: Sequence[Sentence],
-        shares: Sequence[Share],
-        rows: Rows,
+        self, catalogue: Catalogue, neighbours: Neighbours, known: Known, rows: Rows
     ) -> None:
-        self._catalogue = catalogue
-        self._neighbours = neighbours
-        self._sentences = sentences
-        self._shares = shares
+        self._catalogue, self._neighbours = catalogue, neighbours
+        self._profile, self._sentences, self._shares = known
         self._rows = rows
 
     def reason(self, kind: ReasonKind, place: int) -> Reason:
         """Why the item at `place` scored in this part."""
         if kind is ReasonKind.PROFILE:
             return self._of_sentence(place)
-        if kind is ReasonKind.POPULARITY:
-            return Reason(kind=kind, text="Popular with other people")
         if kind is ReasonKind.RECENT:
-            share = self._shares[int(np.argmax(self._similar[:, place]))]
-            text = f"Similar to {self._label(share)}"
-        else:
-            share = self._shares[int(np.argmax(self._together[:, place]))]
-            text = f"Often chosen together with {self._label(share)}"
-        return Reason(kind=kind, text=text, evidence=(share.event_id,))
+            return self._of_recent(place)
+        if kind is ReasonKind.COOCCURRENCE:
+            return self._of_pair(place)
+        users = int(self._neighbours.chosen_by[self._rows[place]])
+        people = "1 person" if users == 1 else f"{users} people"
+        return Reason(kind=kind, text=f"Chosen by {people}", users=users)
+
+    def _of_recent(self, place: int) -> Reason:
+        similar = self._similar[:, place]
+        if similar.max() <= 0:  # only the grid's rounding left something of the item itself
+            text = "Near to what was chosen lately as a whole"
+            return Reason(kind=ReasonKind.RECENT, text=text)
+        share = self._shares[int(np.argmax(similar))]
+        text = f"Similar to {self._label(share)}"
+        return Reason(kind=ReasonKind.RECENT, text=text, evidence=(share.event_id,))
+
+    def _of_pair(self, place: int) -> Reason:
+        share = self._shares[int(np.argmax(self._together[:, place]))]
+        users, of_users = self._neighbours.support(share.item_id, int(self._rows[place]))
+        return Reason(
+            kind=ReasonKind.COOCCURRENCE,
+            text=f"{users} of {of_users} who chose {self._label(share)} also chose this",
+            evidence=(share.event_id,),
+            users=users,
+            of_users=of_users,
+        )
 
     def _of_sentence(self, place: int) -> Reason:
-        if not self._sentences:
+        supported = self._supported[:, place]
+        if not len(supported) or supported.max() <= 0:
             return Reason(kind=ReasonKind.PROFILE, text="Matches the profile as a whole")
-        best = self._sentences[int(np.argmax(self._supported[:, place]))]
+        best = self._sentences[int(np.argmax(supported))]
         return Reason(kind=ReasonKind.PROFILE, text=best.text, evidence=best.evidence)
 
     @cached_property
     def _similar(self) -> Scores:
         """[recent items, picked]: share · cosine; an item is no reason for itself."""
-        cosine = self._cosine([share.item_id for share in self._shares])
+        similar = np.full((len(self._shares), len(self._rows)), -np.inf)
         for place, share in enumerate(self._shares):
-            own = self._rows == self._catalogue.row_of.get(share.item_id, -1)
-            cosine[place] = np.where(own, -1.0, share.share * cosine[place])
-        return cosine
+            row = self._catalogue.row_of.get(share.item_id)
+            if row is not None:
+                cosine = self._catalogue.matrix[self._rows] @ self._catalogue.matrix[row]
+                similar[place] = np.where(self._rows == row, -np.inf, share.share * cosine)
+        return similar
 
     @cached_property
     def _together(self) -> Scores:
@@ -111,21 +157,17 @@ class _Because:
 
     @cached_property
     def _supported(self) -> Scores:
-        """[sentences, picked]: largest cosine to an item that the sentence rests on."""
-        supported = np.full((len(self._sentences), len(self._rows)), -1.0)
+        """[sentences, picked]: what each sentence adds to the profile's cosine."""
+        matrix = self._catalogue.matrix
+        vectors = np.zeros((len(self._sentences), self._catalogue.dimension))
         for place, sentence in enumerate(self._sentences):
-            if sentence.items:
-                supported[place] = self._cosine(sentence.items).max(axis=0)
+            rows = [self._catalogue.row_of.get(item, -1) for item in sentence.items]
+            known = [row for row in rows if row >= 0]
+            if known:
+                vectors[place] = matrix[known].mean(axis=0)
+        weights = sentence_weights(self._profile, vectors)
+        supported: Scores = (weights[:, None] * vectors) @ matrix[self._rows].T
         return supported
-
-    def _cosine(self, items: Sequence[str]) -> Scores:
-        """[items, picked]; -1 for items that are not in the catalogue."""
-        cosine = np.full((len(items), len(self._rows)), -1.0)
-        known = [place for place, item in enumerate(items) if item in self._catalogue.row_of]
-        if known:
-            rows = [self._catalogue.row_of[items[place]] for place in known]
-            cosine[known] = self._catalogue.matrix[rows] @ self._catalogue.matrix[self._rows].T
-        return cosine
 
     def _label(self, share: Share) -> str:
         row = self._catalogue.row_of.get(share.item_id)

@@ -40,10 +40,17 @@ def fallback_profile_id(profile_id: str) -> str:
 
 
 def recommendation_id(
-    user_id: str, applied_offset: int, profile_id: str | None, release: str, trigger: str
+    user_id: str,
+    applied_offset: int,
+    edits_offset: int,
+    profile_id: str | None,
+    release: str,
+    trigger: str,
 ) -> str:
     """Name of a recommendation (architecture, property 4)."""
-    return digest("recommendation", user_id, applied_offset, profile_id, release, trigger)
+    return digest(
+        "recommendation", user_id, applied_offset, edits_offset, profile_id, release, trigger
+    )
 
 
 def text_hash(text: str) -> str:

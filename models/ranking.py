@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from models.catalogue import Catalogue
-from models.explanation import Chosen, explain
+from models.explanation import Chosen, Known, explain
 from models.neighbours import Neighbours, Rows, Scores
 from models.ports import Vectors
 from models.queries import Query, Share, Tastes, shares_of, tastes_of
@@ -57,7 +57,8 @@ def rank_batch(
         pool = _pool(_without(scores[user], left_out(catalogue, query, settings)), settings)
         picked = _diversify(scores[user, pool], catalogue.matrix[pool], settings)
         chosen = _parts(catalogue, neighbours, taste, pool[picked], text, together, user, settings)
-        lists.append(explain(catalogue, neighbours, query.sentences, shares[user], chosen))
+        known = Known(taste.profile[user], query.sentences, shares[user])
+        lists.append(explain(catalogue, neighbours, known, chosen))
     return lists
 
 

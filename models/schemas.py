@@ -241,6 +241,9 @@ class ProfileRequest(Message):
     history_from: Count = Field(
         default=0, description="Interactions before this offset were forgotten at the user's wish."
     )
+    forgotten_until: EpochMs | None = Field(
+        default=None, description="So were interactions with an event time up to this."
+    )
     partition: PartitionNumber = Field(
         description="Partition of the user in all user-keyed topics."
     )
@@ -358,6 +361,14 @@ class Reason(Message):
     kind: ReasonKind = Field(description="The score part that contributed most.")
     text: str = Field(description="The profile sentence or the recent item, readable.")
     evidence: tuple[str, ...] = Field(default=(), description="Event ids behind it.")
+    users: int | None = Field(
+        default=None,
+        description="How many people it rests on: who chose the recent item and this one at most "
+        "100 choices apart (cooccurrence), or this one (popularity).",
+    )
+    of_users: int | None = Field(
+        default=None, description="Of how many: who chose the recent item (cooccurrence)."
+    )
 
 
 class RecommendedItem(Message):
@@ -374,12 +385,13 @@ class Recommendation(Message):
     """A ranked list for a user. Topic `recommendations`, key: user_id."""
 
     recommendation_id: str = Field(
-        description="Hash of user, applied offset, profile id, release, trigger."
+        description="Hash of user, applied offset, edits offset, profile id, release, trigger."
     )
     user_id: Id = Field(description="For whom.")
     as_of: EpochMs = Field(description="Event time at which it was made.")
-    trigger: Literal["event", "profile", "release"] = Field(description="What caused it.")
+    trigger: Literal["event", "profile", "release", "edit"] = Field(description="What caused it.")
     applied_offset: Mark = Field(description="Last interaction it takes into account.")
+    edits_offset: Mark = Field(default=-1, description="Last profile edit it takes into account.")
     profile_id: str | None = Field(default=None, description="The profile used, if any.")
     profile_version: Count | None = Field(default=None, description="Its version.")
     profile_as_of: EpochMs | None = Field(default=None, description="Its as_of.")

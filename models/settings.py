@@ -200,8 +200,14 @@ class IndexSettings(Group):
     keep_versions_s: float = Field(600.0, ge=0, description="Old table versions kept this long.")
     cooccurrence_every_s: float = Field(30.0, gt=0, description="Between co-occurrence snapshots.")
     cooccurrence_neighbours: int = Field(100, ge=1, description="Nearest items kept per item.")
+    cooccurrence_memory_mb: int = Field(
+        512, ge=64, description="Most memory of the query that reads the log for it, MB."
+    )
     pair_half_life_days: float = Field(
         365.0, gt=0, description="A pair of items counts half when a user had them so far apart."
+    )
+    pair_support: float = Field(
+        1.0, ge=0, description="Users whose word chance has about a pair of items."
     )
     popularity_half_life_days: float = Field(
         30.0, gt=0, description="A user's interest counts half for popularity after this."

@@ -101,6 +101,12 @@ class RoleMetrics(Metrics):
         """What the role's /metrics shows."""
         return self._registry
 
+    def _snapshots_damaged(self) -> Counter:
+        return self._counter(
+            "palate_cooccurrence_damaged_total",
+            "Co-occurrence snapshots found damaged; the last whole one is used meanwhile.",
+        )
+
 
 class TrackerMetrics(RoleMetrics):
     """Events in, requests and recommendations out."""
@@ -109,8 +115,8 @@ class TrackerMetrics(RoleMetrics):
         super().__init__(registry)
         self.events = self._counter(
             "palate_events_total",
-            "Interactions by type and outcome: applied, duplicate, ignored, forwarded, or the "
-            "reason of the dead letter (type unknown).",
+            "Interactions by type and outcome: applied, duplicate, forgotten, ignored, too_old, "
+            "forwarded, or the reason of the dead letter (type unknown).",
             *("type", "outcome"),
         )
         self.events_far_ahead = self._counter(
@@ -156,7 +162,7 @@ class TrackerMetrics(RoleMetrics):
         )
         self.profiles_taken = self._counter(
             "palate_profiles_taken_total",
-            "Profiles read: taken, or older than the one kept.",
+            "Profiles read: taken, older than the one kept, or of before a wish to be forgotten.",
             "outcome",
         )
         self.retrieval_latency = self._histogram(
@@ -167,6 +173,7 @@ class TrackerMetrics(RoleMetrics):
         self.table_version = self._gauge(
             "palate_table_version", "Version of the vector table in use.", "table"
         )
+        self.snapshots_damaged = self._snapshots_damaged()
         self.changelog_bytes = self._counter(
             "palate_changelog_bytes_total", "Bytes of state written to the changelog."
         )
@@ -265,6 +272,7 @@ class IndexerMetrics(RoleMetrics):
         self.cooccurrence_latency = self._histogram(
             "palate_cooccurrence_seconds", "Time to build one co-occurrence snapshot."
         )
+        self.snapshots_damaged = self._snapshots_damaged()
         self.cooccurrence_items = self._gauge(
             "palate_cooccurrence_items", "Items with neighbours in the last snapshot."
         )

@@ -61,8 +61,14 @@ class _Pending:
     offset: int
     applied_offset: int
     history_from: int
+    forgotten_until: int | None
     as_of: int
     fingerprint: str  # of its windows without texts
+
+    def remembers(self, offset: int, timestamp: int) -> bool:
+        """Whether the user has not asked to be forgotten since that interaction."""
+        until = self.forgotten_until
+        return offset >= self.history_from and (until is None or timestamp > until)
 
 
 class _Claim(NamedTuple):
@@ -180,7 +186,7 @@ class _PartitionCheck:
             waiting = pending[interaction.user_id]
             while waiting and waiting[-1].applied_offset < offset:
                 self._check_one(replay, interaction.user_id, waiting.pop())
-            if waiting and offset >= waiting[-1].history_from:
+            if waiting and waiting[-1].remembers(offset, interaction.timestamp):
                 replay.take(interaction, offset)
         self._check_rest(replay, pending)
 
@@ -194,7 +200,7 @@ class _PartitionCheck:
                     self._check_one(replay, user_id, one)
 
     def _check_one(self, replay: Replay, user_id: str, one: _Pending) -> None:
-        replay.forget_before(user_id, one.history_from)
+        replay.forget(user_id, one.history_from, one.forgotten_until)
         found = self._windows(replay.history(user_id), one.as_of)
         if windows_hash(found) != one.fingerprint:
             self._request_differs("windows", one.offset, user_id, self._difference(one, found))
@@ -220,6 +226,7 @@ def _pending(offset: int, request: ProfileRequest) -> _Pending:
         offset,
         request.applied_offset,
         request.history_from,
+        request.forgotten_until,
         request.as_of,
         windows_hash(_without_texts(request.windows)),
     )

@@ -19,7 +19,13 @@ from streams.event_log import SegmentLog
 from streams.event_log.columns import OK, TOMBSTONE
 from streams.partition_clock import PartitionClock
 from streams.replay import LoggedInteraction, interactions, messages
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions, pass_time
+from streams.tracker.applying import (
+    Arrival,
+    apply_edit,
+    apply_interactions,
+    is_current,
+    pass_time,
+)
 from streams.tracker.state import (
     CLOCK_KEY,
     ProfileRecord,
@@ -31,6 +37,7 @@ from streams.tracker.state import (
     store,
 )
 from streams.triggers import NEVER
+from streams.windows import remembered
 
 APPLIED: Final = ("interactions", "profile-edits")
 
@@ -43,6 +50,7 @@ class Asked(NamedTuple):
     edits: int
     as_of: int
     history_from: int
+    forgotten_until: int | None = None
 
 
 @dataclass(slots=True)
@@ -92,11 +100,14 @@ def rebuild_partition(log: SegmentLog, settings: Settings, partition: int) -> Re
 
 def _last_requests(log: SegmentLog, partition: int) -> dict[str, Asked]:
     fields = ("number", "applied_offset", "edits_offset", "as_of", "history_from")
+    columns = ("status", "user_id", *fields, "forgotten_until")
     found: dict[str, Asked] = {}
-    for row in log.rows("profile-requests", partition, columns=("status", "user_id", *fields)):
+    for row in log.rows("profile-requests", partition, columns=columns):
         if row["status"] == OK:
             asked = Asked(*(row[name] for name in fields))
-            found[row["user_id"]] = max(asked, found.get(row["user_id"], asked))
+            asked = asked._replace(forgotten_until=row.get("forgotten_until"))
+            known = found.get(row["user_id"], asked)
+            found[row["user_id"]] = max(asked, known, key=lambda one: one[:-1])
     return found
 
 
@@ -137,7 +148,8 @@ class _Edits:
         while self._next and (kafka_time is None or self._next.kafka_time < kafka_time):
             edit = self._next.message
             assert isinstance(edit, ProfileEdit)
-            apply_edit(self._rebuilt.user(edit.user_id), edit, self._next.offset)
+            user = self._rebuilt.user(edit.user_id)
+            apply_edit(user, edit, self._next.offset, self._next.kafka_time)
             self._next = next(self._rows, None)
 
 
@@ -146,17 +158,22 @@ def _mark_requested(user: User, asked: Asked, evidence: float) -> None:
     head.requests, head.requested, head.requested_edits = asked.number, asked.applied, asked.edits
     head.requested_as_of = asked.as_of
     head.requested_evidence = evidence
-    if asked.history_from > head.history_from:  # the tracker had taken the wish earlier
-        head.history_from = asked.history_from
-        user.history = tuple(e for e in user.history if e.offset >= asked.history_from)
+    until = NEVER if asked.forgotten_until is None else asked.forgotten_until
+    if (asked.history_from, until) > (head.history_from, head.forgotten_until):
+        # the tracker had taken the wish earlier, or after more events
+        head.history_from = max(head.history_from, asked.history_from)
+        head.forgotten_until = max(head.forgotten_until, until)
+        user.history = remembered(user.history, head.forgotten_until, head.history_from)
 
 
 def _mark_recommended(log: SegmentLog, rebuilt: RebuiltPartition) -> None:
-    columns = ("status", "user_id", "applied_offset", "profile_id", "release")
+    columns = ("status", "user_id", "applied_offset", "edits_offset", "profile_id", "release")
     for row in log.rows("recommendations", rebuilt.partition, columns=columns):
         if row["status"] == OK:
             head = rebuilt.user(row["user_id"]).head
             head.recommended = row["applied_offset"]
+            edits = row.get("edits_offset")  # absent from older lists
+            head.recommended_edits = NEVER if edits is None else edits
             head.recommended_profile = row["profile_id"] or ""
             head.recommended_release = row["release"]
 
@@ -173,6 +190,8 @@ def _take_profiles(log: SegmentLog, rebuilt: RebuiltPartition) -> None:
 
 
 def _take_profile(user: User, record: ProfileRecord) -> None:
+    if not is_current(user, record):
+        return
     if user.profile is None or user.profile.newness() < record.newness():
         user.profile = record
 

@@ -19,7 +19,7 @@ from models.settings import Settings, WindowSettings
 from streams.codec import Rejected, decode
 from streams.event_log import SegmentLog
 from streams.event_log.columns import OK
-from streams.windows import EMPTY, History, advance, entry_of, kept
+from streams.windows import EMPTY, History, advance, entry_of, kept, remembered
 
 M = TypeVar("M", bound=Message)
 NEVER: Final = -1  # applied offset of a user to whom nothing was applied
@@ -124,11 +124,11 @@ class Replay:
         """The user's history as of the last interaction taken."""
         return self.histories.get(user_id, EMPTY)
 
-    def forget_before(self, user_id: str, offset: int) -> None:
-        """Drop the user's interactions before `offset`."""
+    def forget(self, user_id: str, history_from: int, until: int | None) -> None:
+        """Drop interactions before offset `history_from`, or up to event time `until`."""
         history = self.history(user_id)
-        if any(entry.offset < offset for entry in history):
-            self.histories[user_id] = tuple(entry for entry in history if entry.offset >= offset)
+        if history:
+            self.histories[user_id] = remembered(history, until, history_from)
 
 
 def replay_histories(

@@ -106,6 +106,15 @@ def advance(history: History, entry: HistoryEntry, cap: int) -> History:
     return (*history[:place], entry, *history[place:])[-cap:]
 
 
+def remembered(history: History, until: int | None, history_from: int = 0) -> History:
+    """Without the entries up to event time `until`, and those of offsets before `history_from`."""
+    return tuple(
+        entry
+        for entry in history
+        if entry.offset >= history_from and (until is None or entry.timestamp > until)
+    )
+
+
 _event_id: Final = attrgetter("event_id")
 
 

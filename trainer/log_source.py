@@ -7,6 +7,7 @@ tracker read it. What a user asked to be forgotten is not read, whenever the wis
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Final
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from models.schemas import Item, ProfileEdit
 from streams.codec import Rejected, decode
 from streams.event_log import SegmentLog
 from streams.event_log.columns import OK
+from streams.event_log.views import Forgotten, forgotten_users
 from streams.replay import messages
 from trainer.sources import COLUMNS
 
@@ -47,8 +49,8 @@ class LogSource:
 
     def interactions(self, partition: int, columns: Sequence[str] = COLUMNS.names) -> pa.Table:
         """Accepted interactions that their user has not asked to be forgotten."""
-        forgotten = self._forgotten(partition)
-        extra = {"user_id", "kafka_time"} if forgotten else set()
+        forgotten = self._forgotten
+        extra = {"user_id", "kafka_time", "timestamp"} if forgotten else set()
         asked = ["status", *dict.fromkeys([*columns, *sorted(extra)])]
         last = self._until[partition] - 1
         schema = pa.schema([COLUMNS.field(name) for name in columns])
@@ -59,12 +61,9 @@ class LogSource:
         tables = [pa.table(batch).select(list(columns)).cast(schema) for batch in found]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
-    def _forgotten(self, partition: int) -> dict[str, int]:
-        """User → Kafka time (ms) of the last wish to be forgotten."""
-        found: dict[str, int] = {}
-        for user_id, kafka_time in _wishes(self._log, partition):
-            found[user_id] = max(kafka_time, found.get(user_id, 0))
-        return found
+    @cached_property
+    def _forgotten(self) -> Mapping[str, Forgotten]:
+        return forgotten_users(self._log.folder)
 
     def items(self) -> Iterator[Item]:
         """Items as of when this source was made, without the removed ones."""
@@ -92,23 +91,27 @@ def _item_of(status: str, key: bytes | None, value: bytes | None) -> tuple[str |
     return None, None
 
 
-def _remembered(batch: pa.RecordBatch, forgotten: Mapping[str, int]) -> pa.RecordBatch:
-    """Without what was taken before its user asked to be forgotten (as streams.rebuild does)."""
+def _remembered(batch: pa.RecordBatch, forgotten: Mapping[str, Forgotten]) -> pa.RecordBatch:
+    """Without what its user asked to be forgotten, as the log's view `remembered`."""
     if not forgotten or not batch.num_rows:
         return batch
     users = pa.array(list(forgotten), pa.string())
-    until = pa.array(list(forgotten.values()), pa.int64())
-    wish = pc.take(until, pc.index_in(batch.column("user_id").cast(pa.string()), users))
-    return batch.filter(pc.fill_null(pc.greater(batch.column("kafka_time"), wish), True))
+    wish = pc.index_in(batch.column("user_id").cast(pa.string()), users)
+    taken, until = (pa.array(times, pa.int64()) for times in zip(*forgotten.values(), strict=True))
+    later = pc.and_(
+        pc.greater(batch.column("kafka_time"), pc.take(taken, wish)),
+        pc.greater(batch.column("timestamp"), pc.take(until, wish)),
+    )
+    return batch.filter(pc.fill_null(later, True))
 
 
-def _wishes(log: SegmentLog, partition: int, first: int = 0) -> Iterator[tuple[str, int]]:
-    """(user id, Kafka time in ms) of each wish to be forgotten from offset `first` on."""
+def _wishes(log: SegmentLog, partition: int, first: int) -> Iterator[str]:
+    """User of each wish to be forgotten from offset `first` on."""
     for logged in messages(log, "profile-edits", partition, first):
         edit = logged.message
         assert isinstance(edit, ProfileEdit)
         if edit.action == "forget":
-            yield edit.user_id, logged.kafka_time
+            yield edit.user_id
 
 
 def forgotten_since(log: SegmentLog, until: Pins) -> frozenset[str]:
@@ -117,7 +120,7 @@ def forgotten_since(log: SegmentLog, until: Pins) -> frozenset[str]:
     return frozenset(
         user_id
         for partition in log.partitions("profile-edits")
-        for user_id, _ in _wishes(log, partition, edits.get(partition, 0))
+        for user_id in _wishes(log, partition, edits.get(partition, 0))
     )
 
 

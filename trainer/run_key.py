@@ -19,6 +19,7 @@ _NOT_RANKED_BY: Final = {"interval_s", "tick_s", "batch", "refresh_s", "exact_up
 _COUNTED_BY: Final = {
     "cooccurrence_neighbours",
     "pair_half_life_days",
+    "pair_support",
     "popularity_half_life_days",
 }
 

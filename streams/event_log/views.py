@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
@@ -13,6 +13,7 @@ from models.errors import EventLogError
 from streams.event_log.columns import LOGGED_TOPICS, NESTED, SCHEMAS, VIEW_OF
 from streams.event_log.repair import inspected
 from streams.event_log.segments import SegmentLog
+from streams.event_log.wishes import WISHES
 
 _SQL_TYPES: Final = {
     pa.int64(): "BIGINT",
@@ -30,9 +31,9 @@ def connect_views(folder: Path) -> Any:
 
     Views: interactions, items, edits, requests, profiles, recommendations, releases; columns
     are those of streams/event_log/columns.py, nested fields are JSON. A topic without a log
-    gives an empty view. Segments that are gone, cut off or set apart are left out, with a
-    warning. Replaced segments are deleted some minutes after compaction, so connect again rather
-    than keep a connection.
+    gives an empty view. Beside them are `forgotten` and `remembered` (streams/event_log/wishes.py).
+    Segments that are gone, cut off or set apart are left out, with a warning. Replaced segments
+    are deleted some minutes after compaction, so connect again rather than keep a connection.
     """
     import duckdb
 
@@ -41,7 +42,23 @@ def connect_views(folder: Path) -> Any:
     with answered(folder):  # making a view reads the footers
         for topic in LOGGED_TOPICS:
             connection.execute(_view(topic, segment_files(log, topic)))
+        for view in WISHES:
+            connection.execute(view)
     return connection
+
+
+class Forgotten(NamedTuple):
+    """A user's last wish; epoch ms."""
+
+    taken: int  # by Kafka
+    until: int  # event time
+
+
+def forgotten_users(folder: Path) -> dict[str, Forgotten]:
+    """User → what they asked to be forgotten. Raises EventLogError if the log cannot be read."""
+    with answered(folder), connect_views(folder) as connection:
+        rows = connection.execute("SELECT user_id, taken, until FROM forgotten").fetchall()
+    return {user_id: Forgotten(taken, until) for user_id, taken, until in rows}
 
 
 @contextmanager

@@ -49,6 +49,8 @@ class Table:
         self._metrics = metrics
         self._clock = clock
         self._writes = 0  # since the last optimization
+        self._old_versions = True  # there may be some whose time to go has not come
+        self._written_at = clock()
         self._optimized_at = clock()
         self._there = False  # once it was seen
 
@@ -91,6 +93,7 @@ class Table:
                 self._index.remove(self.name, planned.to_remove)
         if rows or planned.to_remove:
             self._writes += 1
+            self._old_versions, self._written_at = True, self._clock()
             self._metrics.write_latency.labels(self._topic).observe(time.perf_counter() - started)
         self._metrics.rows.labels(self._topic, "upserted").inc(len(rows))
         self._metrics.rows.labels(self._topic, "removed").inc(len(planned.to_remove))
@@ -136,9 +139,12 @@ class Table:
             raise EmbedderError(f"the embedder of table {self.name} fails: {error!r}") from error
 
     def due(self) -> bool:
-        """Whether to optimize: after so many writes, or when versions left by a write may go."""
+        """Whether to optimize: after so many writes, or when versions left by a write may go.
+
+        Also without further writes, and after a restart: what was removed leaves the disk.
+        """
         waited = self._clock() - self._optimized_at
-        aged = self._writes > 0 and waited >= self._settings.keep_versions_s
+        aged = self._old_versions and waited >= self._settings.keep_versions_s
         return aged or self._writes >= self._settings.optimize_every
 
     def optimize(self) -> None:
@@ -148,3 +154,5 @@ class Table:
         self._metrics.optimize_latency.labels(self._topic).observe(time.perf_counter() - started)
         self._writes = 0
         self._optimized_at = self._clock()
+        if self._optimized_at - self._written_at > self._settings.keep_versions_s:
+            self._old_versions = False

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 from models.schemas import Interaction, ProfileEdit
 from models.settings import WindowSettings
 from streams.partition_clock import FAR_AHEAD_MS, PartitionClock
-from streams.tracker.state import Key, User
+from streams.tracker.state import Key, ProfileRecord, User
 from streams.triggers import NEVER
-from streams.windows import EMPTY, advance, entry_of, kept
+from streams.windows import EMPTY, advance, entry_of, kept, remembered
 
 MAX_EDITS: Final = 50  # sentences pinned and words forbidden: a head must fit into one record
 
@@ -68,6 +68,7 @@ def changes_history(user: User, arrival: Arrival, spec: WindowSettings) -> bool:
         kept(interaction, spec)
         and arrival.offset > head.applied
         and arrival.offset >= head.history_from
+        and interaction.timestamp > head.forgotten_until
         and advance(history, entry_of(interaction, arrival.offset), spec.history_cap) is not history
     )
 
@@ -91,7 +92,7 @@ def apply_interactions(
 ) -> list[Key]:
     """Apply arrivals in order of offset; returns the keys of the entries that came in.
 
-    Counts each arrival under (type, outcome): applied, duplicate, ignored or too_old.
+    Counts each arrival under (type, outcome): applied, duplicate, forgotten, ignored or too_old.
     """
     inserted: list[Key] = []
     for arrival in arrivals:
@@ -106,6 +107,8 @@ def _apply(user: User, arrival: Arrival, spec: WindowSettings, inserted: list[Ke
         return "ignored"
     if arrival.offset <= head.applied or arrival.offset < head.history_from:
         return "duplicate"
+    if _is_forgotten(user, arrival):
+        return "forgotten"
     entry = entry_of(interaction, arrival.offset)
     history = advance(user.history, entry, spec.history_cap)
     if history is user.history:
@@ -121,10 +124,24 @@ def _apply(user: User, arrival: Arrival, spec: WindowSettings, inserted: list[Ke
     return "applied"
 
 
-def apply_edit(user: User, edit: ProfileEdit, offset: int) -> bool:
-    """Fold one edit into the state. Returns False if it was applied before.
+def _is_forgotten(user: User, arrival: Arrival) -> bool:
+    """Whether the user has asked to be forgotten since; see streams/event_log/wishes.py.
 
-    `forget` empties the history; interactions up to the last applied one stay forgotten.
+    An arrival that Kafka took before the wish is here after it where the two topics were not read
+    in step: it moves `forgotten_until` as it would have done in time.
+    """
+    head, happened = user.head, arrival.interaction.timestamp
+    if arrival.kafka_time <= head.forgotten_at and happened > head.forgotten_until:
+        head.forgotten_until = happened
+        user.history = remembered(user.history, happened)
+    return happened <= head.forgotten_until
+
+
+def apply_edit(user: User, edit: ProfileEdit, offset: int, kafka_time: int = NEVER) -> bool:
+    """Fold one edit, taken by Kafka at `kafka_time`, into the state. False: it was applied before.
+
+    `forget` empties history and profile; what happened up to then stays forgotten, however late
+    and however often it is sent.
     """
     head = user.head
     if offset <= head.edits:
@@ -143,10 +160,24 @@ def apply_edit(user: User, edit: ProfileEdit, offset: int) -> bool:
             others = tuple(pair for pair in head.replaced if pair[0] != edit.section.value)
             head.replaced = (*others, (edit.section.value, edit.text)) if edit.text else others
         case "forget":
-            head.history_from = head.applied + 1
-            user.history = EMPTY
-            head.pinned, head.forbidden, head.replaced = (), (), ()
+            _forget(user, edit, kafka_time)
     return True
+
+
+def _forget(user: User, edit: ProfileEdit, kafka_time: int) -> None:
+    head = user.head
+    made = edit.timestamp if kafka_time == NEVER else min(edit.timestamp, kafka_time)
+    head.forgotten_until = max(head.forgotten_until, made, user.newest)
+    head.forgotten_at = max(head.forgotten_at, kafka_time)
+    head.forgotten_edits = head.edits
+    head.history_from = head.applied + 1
+    user.history, user.profile = EMPTY, None
+    head.pinned, head.forbidden, head.replaced = (), (), ()
+
+
+def is_current(user: User, profile: ProfileRecord) -> bool:
+    """Whether a profile was asked for after all that the user wants to be forgotten."""
+    return profile.edits >= user.head.forgotten_edits
 
 
 def _with(texts: tuple[str, ...], text: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from streams.tracker.partitions import Partitions
 from streams.tracker.state import User
 from streams.tracker.transactions import Output
 from streams.tracker.users import Place, Users
-from streams.triggers import Due, TokenBucket
+from streams.triggers import NEVER, Due, TokenBucket
 from streams.windows import to_windows, views, windows_hash
 
 log = logging.getLogger(__name__)
@@ -126,6 +126,7 @@ def build_request(
         applied_offset=head.applied,
         edits_offset=head.edits,
         history_from=head.history_from,
+        forgotten_until=None if head.forgotten_until == NEVER else head.forgotten_until,
         partition=partition,
         windows=windows,
         windows_hash=windows_hash(windows),

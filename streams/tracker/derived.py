@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from models.catalogue import Catalogue
-from models.cooccurrence import Cooccurrence, current_id, load_current
-from models.errors import PalateError
+from models.cooccurrence import Cooccurrence, Fingerprint, fingerprint, load_newest_whole
+from models.errors import PalateError, SnapshotDamaged
 from models.neighbours import Neighbours, Rows, align
 from models.ports import VectorIndex
 from models.queries import Query
@@ -85,6 +85,7 @@ class Derived:
         self._last: Shelf | None = None  # of the release that served when it was refreshed last
         self._versions: dict[str, int] = {}  # of the tables that the shelves were read from
         self._snapshot: Cooccurrence | None = None
+        self._seen: Fingerprint | None = ("", 0, 0)  # what was current at the last look; none yet
         self.problem: str | None = None  # why the views could not be read at the last look
 
     @property
@@ -111,13 +112,20 @@ class Derived:
             try:
                 await asyncio.to_thread(self.refresh)
                 self.problem = None
-            except (PalateError, OSError, RuntimeError, ValueError) as error:
-                if str(error) != self.problem:  # said once
-                    log.warning("derived views are not readable now, the last ones stay: %s", error)
-                self.problem = str(error)
+            except Exception as error:  # noqa: BLE001 (files may be damaged in any way; see below)
+                self._note(error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.ranking.refresh_s):
                     await self.release.change()
+
+    def _note(self, error: Exception) -> None:
+        """What is derived can be made again: a damaged file of it never ends the tracker."""
+        problem = (
+            str(error) if isinstance(error, PalateError) else f"{type(error).__name__}: {error}"
+        )
+        if problem != self.problem:  # said once
+            log.warning("derived views are not readable now, the last ones stay: %s", problem)
+        self.problem = problem
 
     def refresh(self) -> None:
         """Take in what is new; blocks on the index."""
@@ -165,9 +173,16 @@ class Derived:
         return newer
 
     def _refresh_snapshot(self) -> None:
-        folder = self._settings.cooccurrence_dir
-        if current_id(folder) != self._snapshot_id:
-            self._snapshot = load_current(folder)
+        """A damaged snapshot is passed over once: the indexer makes it anew under the same id."""
+        current = fingerprint(self._settings.cooccurrence_dir)
+        if current == self._seen:
+            return
+        found = load_newest_whole(self._settings.cooccurrence_dir, self._note_damage)
+        self._snapshot, self._seen = found or self._snapshot, current
+
+    def _note_damage(self, damage: SnapshotDamaged) -> None:
+        self._metrics.snapshots_damaged.inc()
+        log.warning("%s; the last whole one is used meanwhile", damage)
 
     @property
     def _snapshot_id(self) -> str | None:

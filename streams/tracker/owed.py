@@ -18,13 +18,13 @@ from streams.triggers import NEVER, Due, next_emptying, staleness
 
 _LONGEST_UNSETTLED: Final = 10  # times `settle_s`
 
-Trigger = Literal["event", "profile", "release"]
+Trigger = Literal["event", "profile", "release", "edit"]
 
 
 def recommendation_trigger(
     head: Head, profile: ProfileRecord | None, release: str | None
 ) -> Trigger | None:
-    """Why a recommendation is owed: release, profile or event; None if none is.
+    """Why a recommendation is owed: release, profile, edit or event; None if none is.
 
     A profile whose vector is of another release cannot be used, and owes nothing until it is.
     """
@@ -36,6 +36,8 @@ def recommendation_trigger(
     usable = profile is None or release in (None, profile.vector_release)
     if usable and profile_id != head.recommended_profile:
         return "profile"
+    if head.edits > head.recommended_edits:
+        return "edit"
     return "event" if head.applied > head.recommended else None
 
 

@@ -70,6 +70,7 @@ from streams.tracker.applying import (
     Arrival,
     apply_edit,
     apply_interactions,
+    is_current,
     pass_time,
     whole_or_not,
 )
@@ -84,6 +85,7 @@ from streams.tracker.serving import Server
 from streams.tracker.state import (
     CLOCK_KEY,
     ProfileRecord,
+    User,
     decode_clock,
     encode_clock,
     source_key,
@@ -407,10 +409,15 @@ class TrackerRole:
     ) -> None:
         user, clock = self.users.get(partition, user_id), self.clocks[partition]
         with whole_or_not(user):
+            forgotten_until = user.head.forgotten_until
             inserted = apply_interactions(user, events, self.settings.windows, outcomes)
-            if inserted:
+            forgotten = user.head.forgotten_until != forgotten_until
+            if inserted or forgotten:
                 self.due.look_at(partition, user, clock, wall, moved_at=time.monotonic())
                 self.waiting.add((partition, user_id))
+            if forgotten:
+                self.users.save_whole(partition, user)
+            elif inserted:
                 self.users.save(partition, user, inserted)
 
     def _pass_time(
@@ -490,6 +497,9 @@ class TrackerRole:
     def _keep_newest(self, partition: int, profile: Profile) -> None:
         user = self.users.get(partition, profile.user_id)
         record = ProfileRecord.of(profile)
+        if not is_current(user, record):
+            self.metrics.profiles_taken.labels(outcome="forgotten").inc()
+            return
         if user.profile is not None and user.profile.newness() >= record.newness():
             self.metrics.profiles_taken.labels(outcome="older").inc()
             return
@@ -515,10 +525,18 @@ class TrackerRole:
     def _apply_edit(self, row: Row, edit: ProfileEdit, wall: int) -> None:
         user = self.users.get(row.partition, edit.user_id)
         with whole_or_not(user):
-            if apply_edit(user, edit, row.offset):
+            if apply_edit(user, edit, row.offset, row.timestamp):
                 self.due.look_at(row.partition, user, self.clocks[row.partition], wall)
                 self.waiting.add((row.partition, edit.user_id))
                 self.users.save(row.partition, user)
+                if edit.action == "forget":
+                    self._forget_profile(row.partition, user)
+
+    def _forget_profile(self, partition: int, user: User) -> None:
+        """Out of the state, and by a tombstone out of topic `profiles` and the vector index."""
+        self.users.save_profile(partition, user, None)
+        topic, key = self.settings.topic("profiles"), user.user_id.encode()
+        self.partitions.send(partition, Output(topic, key, None, partition))
 
     # -- loops ----------------------------------------------------------------------------
 

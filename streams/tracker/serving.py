@@ -32,6 +32,7 @@ class Order:
     place: Place
     trigger: Trigger
     applied: int
+    edits: int
     applied_time: int
     as_of: int
     profile_id: str | None
@@ -111,6 +112,7 @@ class Server:
             place=place,
             trigger=trigger,
             applied=user.head.applied,
+            edits=user.head.edits,
             applied_time=user.head.applied_time,
             as_of=as_of,
             profile_id=profile.profile_id if profile else None,
@@ -145,12 +147,14 @@ class Server:
         user_id = order.place[1]
         return Recommendation(
             recommendation_id=recommendation_id(
-                user_id, order.applied, order.profile_id, shelf.release, order.trigger
+                *(user_id, order.applied, order.edits, order.profile_id),
+                *(shelf.release, order.trigger),
             ),
             user_id=user_id,
             as_of=order.as_of,
             trigger=order.trigger,
             applied_offset=order.applied,
+            edits_offset=order.edits,
             profile_id=order.profile_id,
             profile_version=order.profile_version,
             profile_as_of=order.profile_as_of,
@@ -175,7 +179,7 @@ class Server:
     def _mark(self, order: Order, made: Recommendation) -> None:
         partition, user_id = order.place
         user = self._users.get(partition, user_id)
-        user.head.recommended = order.applied
+        user.head.recommended, user.head.recommended_edits = order.applied, order.edits
         user.head.recommended_profile = order.profile_id or ""
         user.head.recommended_release = made.release
         self._users.save(partition, user)
@@ -201,7 +205,7 @@ def order_query(
     """What ranking is asked for this user: their history, profile, and what they forbade.
 
     A profile vector of another release is left out: vectors of two releases are never mixed.
-    So is one that only claims to be of this release.
+    So is one that only claims to be of this release, and one of a profile that likes nothing.
     """
     profile = user.profile
     current = profile is not None and profile.vector_release == shelf.release
@@ -209,10 +213,11 @@ def order_query(
     if vector is not None and len(vector) != shelf.catalogue.dimension:
         current, vector = False, None
     spoken = profile.spoken() if profile is not None and current else None
+    liking = (*spoken.stable, *spoken.current, *spoken.now) if spoken else ()
     asked = query_of(user.user_id, user.history, settings.windows)
     return replace(
         asked,
-        profile=vector,
-        sentences=(*spoken.stable, *spoken.current, *spoken.now) if spoken else (),
+        profile=vector if liking else None,
+        sentences=liking,
         hidden=asked.hidden | matching(user.head.forbidden),
     )

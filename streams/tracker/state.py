@@ -61,7 +61,8 @@ class Head(msgspec.Struct, array_like=True):
     """The marks of one user and the tail of the history.
 
     What is owed can be read off it (property 5): a recommendation while `recommended` is behind
-    `applied` or `recommended_profile` is not the current profile; a profile as `triggers` says.
+    `applied`, `recommended_edits` behind `edits`, or `recommended_profile` is not the current
+    profile; a profile as `triggers` says.
     """
 
     version: int = VERSION
@@ -85,6 +86,10 @@ class Head(msgspec.Struct, array_like=True):
     sealed: tuple[SealedChunk, ...] = ()
     tail: History = EMPTY
     lead: int | None = None  # of the user's own time over the partition's; None in older states
+    forgotten_until: int = NEVER  # event time up to which interactions were forgotten
+    forgotten_at: int = NEVER  # Kafka's time of the last wish to be forgotten, epoch ms
+    forgotten_edits: int = NEVER  # `edits` at that wish
+    recommended_edits: int = NEVER  # `edits` of the last acknowledged recommendation
 
     def marks(self, newest: int) -> Marks:
         """What the trigger looks at."""

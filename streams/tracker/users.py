@@ -57,6 +57,10 @@ class Users:
         self._entries += len(inserted)
         self._partitions.write(partition, records)
 
+    def save_whole(self, partition: int, user: User) -> None:
+        """Write head and history again, after entries were forgotten in the middle of it."""
+        self._partitions.write(partition, list(store(user, [entry.key for entry in user.history])))
+
     def save_profile(self, partition: int, user: User, record: ProfileRecord | None) -> None:
         """Write (None: delete) the user's newest profile."""
         value = None if record is None else encode_profile(record)

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from deploy.outcomes import DAY_MS, Outcomes, Share, outcomes
+from streams.event_log.wishes import WISHES
 
 START = 1_300_000_000_000 // DAY_MS * DAY_MS  # midnight
 
@@ -20,13 +21,20 @@ class Planted:
         self.connection = duckdb.connect()
         self.connection.execute(
             'CREATE TABLE interactions ("offset" BIGINT, status TEXT, event_id TEXT, user_id TEXT,'
-            ' item_id TEXT, type TEXT, "timestamp" BIGINT, recommendation_id TEXT)'
+            ' item_id TEXT, type TEXT, "timestamp" BIGINT, recommendation_id TEXT,'
+            " kafka_time BIGINT)"
         )
         self.connection.execute(
             'CREATE TABLE recommendations ("offset" BIGINT, status TEXT, recommendation_id TEXT,'
             ' user_id TEXT, as_of BIGINT, applied_offset BIGINT, "trigger" TEXT, release TEXT,'
-            " items JSON)"
+            " items JSON, kafka_time BIGINT)"
         )
+        self.connection.execute(
+            "CREATE TABLE edits (status TEXT, action TEXT, user_id TEXT, kafka_time BIGINT,"
+            ' "timestamp" BIGINT)'
+        )
+        for view in WISHES:
+            self.connection.execute(view)
         self.offset = 0
 
     def did(self, user: str, item: str, day: float, kind: str = "purchase", **more: Any) -> int:
@@ -35,8 +43,8 @@ class Planted:
         at = START + int(day * DAY_MS)
         row = [self.offset, "ok", more.get("event_id", f"e{self.offset}"), user, item, kind, at]
         self.connection.execute(
-            "INSERT INTO interactions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [*row, more.get("recommendation_id")],
+            "INSERT INTO interactions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [*row, more.get("recommendation_id"), at],
         )
         return self.offset
 
@@ -48,12 +56,19 @@ class Planted:
             for n, item in enumerate(items, 1)
         ]
         self.connection.execute(
-            "INSERT INTO recommendations VALUES (?, 'ok', ?, ?, ?, ?, 'event', ?, ?)",
+            "INSERT INTO recommendations VALUES (?, 'ok', ?, ?, ?, ?, 'event', ?, ?, ?)",
             [
                 *(self.offset, name, user, START + int(day * DAY_MS)),
                 *(more.get("applied", self.offset), more.get("release", "base-0")),
-                orjson.dumps(lines).decode(),
+                *(orjson.dumps(lines).decode(), START + int(day * DAY_MS)),
             ],
+        )
+
+    def forget(self, user: str, day: float) -> None:
+        """The user asks to be forgotten."""
+        at = START + int(day * DAY_MS)
+        self.connection.execute(
+            "INSERT INTO edits VALUES ('ok', 'forget', ?, ?, ?)", [user, at, at]
         )
 
     def outcomes(self, **options: Any) -> Outcomes:
@@ -168,3 +183,18 @@ def test_an_empty_log_has_no_outcomes(log: Planted) -> None:
     found = log.outcomes()
     assert found.interactions.rate == 0.0
     assert found.as_json()["visits"] == {"hits": 0, "of": 0, "rate": 0.0}
+
+
+def test_what_a_user_asked_to_be_forgotten_is_not_judged(log: Planted) -> None:
+    log.given("ann", 1.0, ["a"], "r1")
+    log.did("ann", "a", 2.0)
+    log.given("bob", 1.0, ["a"], "r2")
+    log.did("bob", "a", 2.0)
+    log.forget("ann", 3.0)
+    log.given("ann", 4.0, ["b"], "r3")
+    log.did("ann", "b", 5.0)
+
+    found = log.outcomes()
+
+    assert (found.lists, found.interactions) == (2, Share(2, 2))
+    assert found.popularity == Share(0, 2)  # of a, bob's purchase came with his list

@@ -18,6 +18,7 @@ from models.schemas import (
     Interaction,
     Item,
     Profile,
+    ProfileEdit,
     ProfileRequest,
     Recommendation,
     ReleaseAnnouncement,
@@ -69,6 +70,7 @@ class Wire:
             "recommendations": [],
             "profile-requests": [],
             "dead-letters": [],
+            "profiles": [],
         }
 
     async def send(self, topic: str, key: str, value: bytes | None, **options) -> None:
@@ -392,5 +394,38 @@ def test_a_vector_that_only_claims_to_be_of_the_release_is_not_used(kafka, make_
             await wire.until(lambda: wire.recommendations("ada")[-1].profile_id == "p1")
             parts = wire.recommendations("ada")[-1].items[0].parts
             assert np.isclose(parts.get("profile", 0.0), 0.0)
+
+    run(scenario)
+
+
+def test_what_a_user_asked_to_be_forgotten_stays_out_of_state_topic_and_lists(kafka, make_settings):
+    settings = make_settings()
+    partition = partition_for(b"ada", settings.kafka.partitions)
+
+    async def scenario() -> None:
+        index = index_of("tea", "teapot", "spoon")
+        async with wired(settings) as wire, tracking(settings, index) as role:
+            await wire.interact(interaction(1))
+            await wire.until(lambda: wire.recommendations("ada") and wire.requests("ada"))
+            before = profile_for(wire.requests("ada")[0])
+            await wire.send("profiles", "ada", before.to_json())
+            await wire.until(lambda: wire.recommendations("ada")[-1].profile_id)
+            wish = ProfileEdit(edit_id="w", user_id="ada", action="forget", timestamp=NOW + 5_000)
+            await wire.send("profile-edits", "ada", wish.to_json())
+            await wire.until(lambda: wire.recommendations("ada")[-1].edits_offset == 0)
+            await wire.until(lambda: wire.got["profiles"][-1].value is None)  # the tombstone
+            await wire.send("profiles", "ada", before.to_json())  # it was being written meanwhile
+            await wire.interact(interaction(1))  # sent again
+            await wire.interact(interaction(2))  # comes late
+            await wire.interact(interaction(9, item="spoon"))
+            await wire.until(lambda: wire.recommendations("ada")[-1].applied_offset == 3)
+            user = role.users.get(partition, "ada")
+            assert [entry.event_id for entry in user.history] == ["e9"]
+            assert user.profile is None
+            lists = [one for one in wire.recommendations("ada") if one.edits_offset == 0]
+            cited = {event for one in lists for item in one.items for event in item.reason.evidence}
+            assert cited <= {"e9"}
+            assert all(one.profile_id is None for one in lists)
+            assert len({one.recommendation_id for one in wire.recommendations("ada")}) > 2
 
     run(scenario)

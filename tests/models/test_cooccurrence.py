@@ -40,40 +40,88 @@ def evidence_of(observed: Observed) -> Evidence:
     )
 
 
-def built(observed: Observed, neighbours: int = 100, half_life: float = 365.0) -> Cooccurrence:
+def built(
+    observed: Observed, neighbours: int = 100, half_life: float = 365.0, support: float = 0.0
+) -> Cooccurrence:
     return build(
         evidence_of(observed),
         neighbours=neighbours,
         half_life_days=half_life,
         popularity_half_life_days=30.0,
+        support=support,
     )
 
 
-def naive(observed: Observed, half_life: float) -> dict[tuple[str, str], float]:
+def naive(
+    observed: Observed, half_life: float, support: float = 0.0
+) -> dict[tuple[str, str], tuple[float, int]]:
+    """(similarity, users who had both), written out pair by pair."""
     similar = {}
+    users = len({user for user, _ in observed})
     for i in range(len(ITEMS)):
         for j in range(len(ITEMS)):
-            together = 0.0
+            together, both = 0.0, 0
             for user in range(5):
                 if i != j and (user, i) in observed and (user, j) in observed:
                     (w_i, t_i), (w_j, t_j) = observed[user, i], observed[user, j]
                     together += w_i * w_j * 0.5 ** (abs(t_i - t_j) / half_life)
-            if together:
+                    both += 1
+            if both:
                 size_i = sum(w * w for (_, item), (w, _) in observed.items() if item == i)
                 size_j = sum(w * w for (_, item), (w, _) in observed.items() if item == j)
-                similar[ITEMS[i], ITEMS[j]] = together / (size_i * size_j) ** 0.5
+                n_i, n_j = (sum(item == one for _, item in observed) for one in (i, j))
+                cosine, chance = together / (size_i * size_j) ** 0.5, (n_i * n_j) ** 0.5 / users
+                shrunk = (both * cosine + support * chance) / (both + support)
+                similar[ITEMS[i], ITEMS[j]] = shrunk, both
     return similar
 
 
-@given(observations, st.sampled_from([7.0, 365.0]), st.sampled_from([1, 3, 4_000_000]))
+@given(
+    observations,
+    st.sampled_from([7.0, 365.0]),
+    st.sampled_from([0.0, 0.5, 10.0]),
+    st.sampled_from([(1, 1, 0), (3, 2, 0), (4_000_000, 1_000_000, 8)]),
+)
 def test_it_equals_the_formula_written_out(
-    observed: Observed, half_life: float, chunk: int
+    observed: Observed, half_life: float, support: float, at_once: tuple[int, int, int]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cooccurrence_build, "_PAIRS_AT_ONCE", chunk)
-        snapshot = built(observed, half_life=half_life)
-    found = {(a, b): value for a in ITEMS for b, value in snapshot.nearest(a)}
-    assert found == pytest.approx(naive(observed, half_life), abs=1e-6)
+        names = ("_PAIRS_AT_ONCE", "_ROWS_AT_ONCE", "_SPARSE")
+        for name, value in zip(names, at_once, strict=True):
+            patch.setattr(cooccurrence_build, name, value)
+        snapshot = built(observed, half_life=half_life, support=support)
+    values = {(a, b): value for a in ITEMS for b, value in snapshot.nearest(a)}
+    expected = naive(observed, half_life, support)
+    assert values == pytest.approx({pair: value for pair, (value, _) in expected.items()}, abs=1e-6)
+    assert both_of(snapshot) == {pair: both for pair, (_, both) in expected.items()}
+    assert snapshot.users.tolist() == [
+        len({user for user, item in observed if item == place}) for place in range(len(ITEMS))
+    ]
+
+
+def both_of(snapshot: Cooccurrence) -> dict[tuple[str, str], int]:
+    return {
+        (item, ITEMS[snapshot.columns[cell]]): int(snapshot.both[cell])
+        for row, item in enumerate(ITEMS)
+        for cell in range(snapshot.indptr[row], snapshot.indptr[row + 1])
+    }
+
+
+def test_what_one_user_had_together_says_less_than_what_many_had() -> None:
+    many = {(user, item): (1.0, 0) for user in range(4) for item in (0, 1)}
+    one = {(4, 2): (1.0, 0), (4, 3): (1.0, 0)}
+    plain, shrunk = built({**many, **one}), built({**many, **one}, support=2.0)
+    assert dict(plain.nearest("c"))["d"] == dict(plain.nearest("a"))["b"]
+    assert dict(shrunk.nearest("c"))["d"] < dict(shrunk.nearest("a"))["b"]
+
+
+def test_a_sequence_longer_than_the_limit_is_counted_around_each_item() -> None:
+    observed = {(0, item): (1.0, item) for item in range(len(ITEMS))}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cooccurrence_build, "MAX_STEPS", 2)
+        snapshot = built(observed)
+    assert [item for item, _ in snapshot.nearest("a")] == ["b", "c"]
+    assert {item for item, _ in snapshot.nearest("d")} == set("bcef")
 
 
 @given(observations, st.integers(1, 3))
@@ -131,7 +179,7 @@ def test_a_snapshot_is_read_as_it_was_saved(tmp_path: Path) -> None:
     found = load_current(tmp_path / "new")
     assert found is not None
     assert (found.id, found.ids) == (saved.id, saved.ids)
-    for field in ("indptr", "columns", "values", "popularity"):
+    for field in ("indptr", "columns", "values", "both", "users", "popularity"):
         np.testing.assert_array_equal(getattr(found, field), getattr(saved, field))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,19 @@ def test_a_full_disk_is_no_damage_and_says_what_to_do(tmp_path: Path) -> None:
     said = index.explained("items@r", full)
     assert isinstance(said, VectorIndexUnavailable)
     assert str(said).endswith("No space left on device (os error 28); make room on that disk")
+
+
+def test_a_removed_row_leaves_the_disk_with_the_old_versions(tmp_path: Path) -> None:
+    index = LanceIndex(str(tmp_path), writer=True, keep_versions_s=0.0)
+    secret, others = rows(1)[0], rows(50, seed=1)[1:]
+    index.upsert(TABLE, [replace(secret, text="a secret taste"), *others])
+    assert holding(tmp_path, b"a secret taste")
+    index.remove(TABLE, [secret.id])
+    index.optimize(TABLE)
+    assert holding(tmp_path, b"a secret taste") == []
+    assert holding(tmp_path, secret.vector.tobytes()) == []
+    assert index.ids(TABLE) == {row.id for row in others}
+
+
+def holding(folder: Path, content: bytes) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and content in path.read_bytes()]

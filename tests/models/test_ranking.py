@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from models.catalogue import Catalogue
 from models.cooccurrence import Cooccurrence
 from models.errors import VectorIndexError
+from models.explanation import sentence_weights
 from models.fakes import MemoryIndex
 from models.neighbours import Neighbours, align
 from models.ports import VectorRow, Vectors
@@ -37,7 +40,13 @@ def catalogue_of(vectors: Vectors, unavailable: frozenset[str] = frozenset()) ->
     return Catalogue.of(rows)
 
 
-def snapshot_of(pairs: dict[str, dict[str, float]], popularity: dict[str, float]) -> Cooccurrence:
+def snapshot_of(
+    pairs: dict[str, dict[str, float]],
+    popularity: dict[str, float],
+    both: int = 12,
+    users: int = 40,
+) -> Cooccurrence:
+    """`both` users had each pair, of `users` who had each item."""
     ids = tuple(sorted({*pairs, *popularity, *(b for row in pairs.values() for b in row)}))
     place = {name: number for number, name in enumerate(ids)}
     rows = [sorted(pairs.get(name, {}).items(), key=lambda pair: -pair[1]) for name in ids]
@@ -47,6 +56,8 @@ def snapshot_of(pairs: dict[str, dict[str, float]], popularity: dict[str, float]
         indptr=np.cumsum([0, *map(len, rows)]),
         columns=np.array([place[name] for row in rows for name, _ in row], np.int32),
         values=np.array([value for row in rows for _, value in row], np.float32),
+        both=np.full(sum(map(len, rows)), both, np.int32),
+        users=np.full(len(ids), users, np.int32),
         popularity=np.array([popularity.get(name, 0.0) for name in ids]),
     )
 
@@ -173,6 +184,8 @@ def test_a_user_of_whom_nothing_is_known_gets_what_is_popular() -> None:
     (items,) = rank_batch(catalogue, neighbours, [Query("new")], EXACT)
     assert ids(items)[:3] == ["i03", "i07", "i00"]
     assert items[0].reason.kind is ReasonKind.POPULARITY
+    assert (items[0].reason.text, items[0].reason.users) == ("Chosen by 40 people", 40)
+    assert items[2].reason.text.startswith("Fills the list")
     assert items[0].score == pytest.approx(EXACT.popularity)
 
 
@@ -201,8 +214,25 @@ def test_what_was_had_together_is_given_as_the_reason() -> None:
     query = Query("u", [Recent("i04", 1.0, "e4"), Recent("i02", 1.0, "e2")])
     (items,) = rank_batch(catalogue, neighbours, [query], EXACT)
     assert ids(items)[0] == "i09"
-    assert items[0].reason.text == "Often chosen together with Item i02"
+    assert items[0].reason.text == "12 of 40 who chose Item i02 also chose this"
+    assert (items[0].reason.users, items[0].reason.of_users) == (12, 40)
     assert items[0].reason.evidence == ("e2",)
+
+
+@pytest.mark.parametrize(("both", "users"), [(1, 1), (1, 2), (2, 2), (300, 900)])
+def test_a_reason_says_how_many_it_rests_on_and_never_often(both: int, users: int) -> None:
+    catalogue = catalogue_of(unit(1, 40))
+    snapshot = snapshot_of({"i02": {"i09": 0.9}}, {}, both, users)
+    query = Query("u", [Recent("i02", 1.0, "e")])
+    (items,) = rank_batch(catalogue, align(snapshot, catalogue), [query], EXACT)
+    assert items[0].reason.text == f"{both} of {users} who chose Item i02 also chose this"
+
+
+def test_popularity_of_one_person_is_no_popularity() -> None:
+    catalogue = catalogue_of(unit(1, 40))
+    neighbours = align(snapshot_of({}, {"i07": 1.0}, users=1), catalogue)
+    (items,) = rank_batch(catalogue, neighbours, [Query("new")], EXACT)
+    assert items[0].reason.text == "Chosen by 1 person"
 
 
 def test_an_item_that_left_the_catalogue_still_speaks_by_its_neighbours() -> None:
@@ -210,7 +240,7 @@ def test_an_item_that_left_the_catalogue_still_speaks_by_its_neighbours() -> Non
     neighbours = align(snapshot_of({"gone": {"i09": 0.9}}, {}), catalogue)
     (items,) = rank_batch(catalogue, neighbours, [Query("u", [Recent("gone", 1.0, "e")])], EXACT)
     assert ids(items)[0] == "i09"
-    assert items[0].reason.text == "Often chosen together with gone"
+    assert items[0].reason.text == "12 of 40 who chose gone also chose this"
 
 
 def test_the_sentence_nearest_to_the_item_is_the_reason() -> None:
@@ -307,3 +337,115 @@ def test_only_candidates_are_ranked() -> None:
     rows = [np.array([3, 7, 9])]
     (items,) = rank_batch(catalogue, neighbours, [Query("u")], EXACT, rows)
     assert sorted(ids(items)) == ["i03", "i07", "i09"]
+
+
+def only(part: str) -> RankingSettings:
+    weights = dict.fromkeys(("profile", "recent", "cooccurrence", "popularity"), 0.0)
+    return RankingSettings(**{**weights, part: 1.0}, diversity=0.0, top_k=50, candidates=50)
+
+
+def score_of(world: tuple[Catalogue, Neighbours], query: Query, item: str, part: str) -> float:
+    (items,) = rank_batch(*world, [query], only(part))
+    return next(one.score for one in items if one.item_id == item)
+
+
+@given(st.integers(0, 5), queries())
+def test_without_the_pair_that_is_named_the_score_is_lower_than_without_any_other(
+    seed: int, query: Query
+) -> None:
+    catalogue, neighbours = random_world(seed)
+    item_of = {entry.event_id: entry.item_id for entry in query.recent}
+    (items,) = rank_batch(catalogue, neighbours, [query], only("cooccurrence"))
+    for item in items:
+        if item.parts["cooccurrence"] <= 0:
+            continue
+        named = item_of[item.reason.evidence[0]]
+        without = {
+            other: score_of(
+                (catalogue, cut(neighbours, other, catalogue.row_of[item.item_id])),
+                query,
+                item.item_id,
+                "cooccurrence",
+            )
+            for other in set(item_of.values())
+        }
+        assert without[named] < item.score
+        assert without[named] == pytest.approx(min(without.values()), abs=1e-5)
+        assert item.reason.users == 12
+
+
+def cut(neighbours: Neighbours, item: str, row: int) -> Neighbours:
+    """As if nobody had chosen `item` and the catalogue's `row` together."""
+    place = neighbours.row_of.get(item)
+    values = neighbours.values.copy()
+    if place is not None:
+        cells = slice(neighbours.indptr[place], neighbours.indptr[place + 1])
+        values[cells][neighbours.columns[cells] == row] = 0.0
+    return replace(neighbours, values=values)
+
+
+@given(st.integers(0, 5), queries())
+def test_the_recent_item_that_is_named_contributed_most(seed: int, query: Query) -> None:
+    catalogue, neighbours = random_world(seed)
+    settings = only("recent")
+    item_of = {entry.event_id: entry.item_id for entry in query.recent}
+    shares = {share.item_id: share.share for share in shares_of(query.recent, settings)}
+    (items,) = rank_batch(catalogue, neighbours, [query], settings)
+    for item in items:
+        parts = {
+            other: share * cosine(catalogue, other, item.item_id)
+            for other, share in shares.items()
+            if other in catalogue.row_of and other != item.item_id
+        }
+        if item.reason.evidence:
+            named = parts[item_of[item.reason.evidence[0]]]
+            assert named > 0
+            assert named == pytest.approx(max(parts.values()), abs=1e-6)
+        elif item.parts["recent"] > 0:
+            assert max(parts.values(), default=0.0) <= 0
+
+
+def cosine(catalogue: Catalogue, one: str, other: str) -> float:
+    rows = [catalogue.row_of[name] for name in (one, other)]
+    return float(catalogue.matrix[rows[0]].astype(float) @ catalogue.matrix[rows[1]].astype(float))
+
+
+@given(st.integers(0, 5), st.lists(st.sampled_from(NAMES), min_size=1, max_size=5), st.data())
+def test_a_profile_without_the_sentence_that_is_named_scores_lower(
+    seed: int, names: list[str], data: st.DataObject
+) -> None:
+    catalogue, neighbours = random_world(seed)
+    shares = [data.draw(st.floats(0.1, 1.0), label=name) for name in names]
+    written = np.array(shares) @ catalogue.matrix[[catalogue.row_of[name] for name in names]]
+    sentences = tuple(Sentence(text=f"Likes {name}.", items=(name,)) for name in names)
+    query = Query("u", profile=written / np.linalg.norm(written), sentences=sentences)
+    (items,) = rank_batch(catalogue, neighbours, [query], only("profile"))
+    for item in items:
+        if item.parts["profile"] > 0.01 and item.reason.text.startswith("Likes"):
+            named = names[[one.text for one in sentences].index(item.reason.text)]
+            assert cosine(catalogue, named, item.item_id) > 0
+
+
+def test_a_sentence_that_is_not_in_the_vector_is_no_reason() -> None:
+    """The item is nearest to what the second sentence rests on, but the profile is not."""
+    vectors = unit(1, 40)
+    vectors[9] = vectors[1] + 1.5 * vectors[2]
+    vectors[9] /= np.linalg.norm(vectors[9])
+    catalogue = catalogue_of(vectors)
+    sentences = (
+        Sentence(text="Likes lamps.", items=("i01",)),
+        Sentence(text="Likes mugs.", items=("i02",)),
+    )
+    query = Query("u", profile=vectors[1], sentences=sentences)
+    (items,) = rank_batch(catalogue, align(None, catalogue), [query], only("profile"))
+    reasons = {item.item_id: item.reason.text for item in items}
+    assert reasons["i09"] == "Likes lamps."
+
+
+@given(st.integers(0, 20), st.lists(st.floats(0.0, 2.0), min_size=1, max_size=8))
+def test_sentence_weights_are_what_the_profile_was_made_of(seed: int, made: list[float]) -> None:
+    sentences = unit(seed, len(made)).astype(float)
+    profile = np.array(made) @ sentences
+    found = sentence_weights(profile, sentences)
+    assert (found >= 0).all()
+    assert found @ sentences == pytest.approx(profile, abs=1e-2)

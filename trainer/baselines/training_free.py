@@ -83,6 +83,7 @@ def neighbours_of(corpus: Corpus, catalogue: Catalogue, settings: IndexSettings)
         neighbours=settings.cooccurrence_neighbours,
         half_life_days=settings.pair_half_life_days,
         popularity_half_life_days=settings.popularity_half_life_days,
+        support=settings.pair_support,
     )
     return align(snapshot, catalogue)
 

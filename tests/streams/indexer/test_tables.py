@@ -1,0 +1,60 @@
+"""When a table is optimized; also long after its last write, so that what is removed goes."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from models.fakes import HashEmbedder, MemoryIndex
+from models.settings import IndexSettings
+from streams.indexer.changes import Change
+from streams.indexer.tables import Table
+from streams.metrics import IndexerMetrics
+
+KEEP_S = 600.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def table(clock: Clock) -> Table:
+    settings = IndexSettings(keep_versions_s=KEEP_S, optimize_every=2)
+    metrics = IndexerMetrics(CollectorRegistry())
+    return Table("profiles@r", MemoryIndex(), HashEmbedder(), settings, metrics, clock=clock)
+
+
+def optimized_at(table: Table, clock: Clock, until: float) -> list[float]:
+    found = []
+    while clock.now < until:
+        clock.now += 100.0
+        if table.due():
+            table.optimize()
+            found.append(clock.now)
+    return found
+
+
+def test_versions_that_an_optimization_left_go_later_without_further_writes(
+    table: Table, clock: Clock
+) -> None:
+    table.write([Change("ann", "likes tea")])
+    table.write([Change("ann", None)])
+    assert table.due()  # after two writes, but their versions are too young to go
+    table.optimize()
+    assert optimized_at(table, clock, until=5_000) == [KEEP_S, 2 * KEEP_S]
+
+
+def test_what_was_left_before_a_restart_goes_too_and_then_nothing_is_done(
+    table: Table, clock: Clock
+) -> None:
+    assert optimized_at(table, clock, until=5_000) == [KEEP_S, 2 * KEEP_S]

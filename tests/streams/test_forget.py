@@ -1,0 +1,255 @@
+"""What a user asked to be forgotten stays out: live state = rebuild = replay = a naive oracle."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from models.schemas import Interaction, ProfileEdit, ProfileRequest
+from models.settings import Settings, load_settings
+from streams.event_log import SegmentLog, connect_views
+from streams.parity import check_parity
+from streams.rebuild import compare, rebuild_partition
+from streams.tracker.applying import Arrival, apply_edit, apply_interactions
+from streams.tracker.asking import build_request
+from streams.tracker.state import User, load, store
+from streams.triggers import Due
+from tests.streams.logged import NOW, record, record_of
+from trainer.log_source import LogSource
+
+SECOND = 1_000
+
+
+class Taken(NamedTuple):
+    """A message and when Kafka took it."""
+
+    message: Interaction | ProfileEdit
+    kafka_time: int
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("data")
+    return load_settings(data_dir=folder, kafka={"partitions": 1}, windows={"history_cap": 40})
+
+
+def event(number: int, at: int, user: str = "ann") -> Interaction:
+    return Interaction(
+        event_id=f"e{number}",
+        user_id=user,
+        item_id=f"i{number % 4}",
+        type="purchase",
+        timestamp=NOW + at * SECOND,
+    )
+
+
+def wish(number: int, at: int, user: str = "ann") -> ProfileEdit:
+    return ProfileEdit(
+        edit_id=f"w{number}", user_id=user, action="forget", timestamp=NOW + at * SECOND
+    )
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Taken]:
+    """Events, late events, wishes whose clock is wrong, and events sent again, by Kafka's time."""
+    made: list[Taken] = []
+    for number in range(draw(st.integers(1, 30))):
+        kafka_time = NOW + (100 + number) * SECOND
+        kind = draw(st.sampled_from(["event", "event", "event", "again", "wish"]))
+        user = draw(st.sampled_from(["ann", "ann", "bob"]))
+        if kind == "wish":
+            message = wish(number, draw(st.integers(60, 150)), user)
+        elif kind == "again" and (before := [one for one in made if is_event(one)]):
+            message = draw(st.sampled_from(before)).message
+        else:
+            message = event(number, draw(st.integers(80, 100 + number)), user)
+        made.append(Taken(message, kafka_time))
+    return made
+
+
+def is_event(taken: Taken) -> bool:
+    return isinstance(taken.message, Interaction)
+
+
+def oracle(stream: list[Taken], user: str) -> list[str]:
+    """Written out: an event is forgotten if Kafka took it before a wish, or if it had happened
+    when the wish was made, or before something that Kafka had taken before the wish."""
+    mine = [one for one in stream if one.message.user_id == user]
+    wishes = [one for one in mine if not is_event(one)]
+    left = {}
+    for one in filter(is_event, mine):
+        forgotten = False
+        for asked in wishes:
+            before = [e for e in mine if is_event(e) and e.kafka_time <= asked.kafka_time]
+            until = max(
+                min(asked.message.timestamp, asked.kafka_time),
+                *(e.message.timestamp for e in before),
+                0,
+            )
+            forgotten |= one.kafka_time <= asked.kafka_time or one.message.timestamp <= until
+        if not forgotten:
+            left.setdefault(one.message.event_id, one.message.timestamp)
+    return [name for name, _ in sorted(left.items(), key=lambda pair: (pair[1], pair[0]))]
+
+
+class Tracker:
+    """The tracker's functions over a table in memory, as streams/tracker/role.py calls them."""
+
+    def __init__(self, settings: Settings, stream: list[Taken]) -> None:
+        self.settings = settings
+        self.table: dict[bytes, bytes] = {}
+        self.events = [one for one in stream if is_event(one)]
+        self.edits = [one for one in stream if not is_event(one)]
+        self.read = [0, 0]  # events, edits
+        self.requests: list[ProfileRequest] = []
+
+    def user(self, user_id: str) -> User:
+        return load(user_id, self.table.get, self.settings.windows.history_cap)
+
+    def take_event(self) -> None:
+        offset = self.read[0]
+        taken = self.events[offset]
+        user = self.user(taken.message.user_id)
+        until = user.head.forgotten_until
+        arrival = Arrival(taken.message, offset, taken.kafka_time)
+        inserted = apply_interactions(user, [arrival], self.settings.windows, Counter())
+        moved = user.head.forgotten_until != until
+        self._save(user, [e.key for e in user.history] if moved else inserted)
+        self.read[0] += 1
+
+    def take_edit(self) -> None:
+        offset = self.read[1]
+        taken = self.edits[offset]
+        user = self.user(taken.message.user_id)
+        apply_edit(user, taken.message, offset, taken.kafka_time)
+        self._save(user, [])
+        self.read[1] += 1
+
+    def ask(self, user_id: str) -> None:
+        as_of, due = NOW + 1_000 * SECOND, Due(1.0, "evidence")
+        user = self.user(user_id)
+        self.requests.append(build_request(user, 0, due, as_of, NOW, self.settings, str))
+
+    def _save(self, user: User, inserted) -> None:
+        for key, value in store(user, inserted):
+            if value is None:
+                self.table.pop(key, None)
+            else:
+                self.table[key] = value
+
+    def finish(self) -> None:
+        """Read what is left, in Kafka's order of time."""
+        while self.read[0] < len(self.events) or self.read[1] < len(self.edits):
+            event = next(iter(self.events[self.read[0] :]), None)
+            edit = next(iter(self.edits[self.read[1] :]), None)
+            if edit is None or (event is not None and event.kafka_time < edit.kafka_time):
+                self.take_event()
+            else:
+                self.take_edit()
+
+
+def logged(folder: str, settings: Settings, tracker: Tracker) -> SegmentLog:
+    log = SegmentLog(Path(folder))
+    for topic, found in (("interactions", tracker.events), ("profile-edits", tracker.edits)):
+        rows = [record_of(topic, 0, at, *one) for at, one in enumerate(found)]
+        record(log, settings, rows)
+    asked = [record_of("profile-requests", 0, n, one) for n, one in enumerate(tracker.requests)]
+    record(log, settings, asked)
+    return log
+
+
+@given(streams(), st.lists(st.integers(0, 29), max_size=4))
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_live_rebuilt_and_replayed_states_are_those_of_the_oracle(
+    settings: Settings, stream: list[Taken], asking: list[int]
+) -> None:
+    tracker = Tracker(settings, stream)
+    for number, one in enumerate(stream):
+        tracker.take_event() if is_event(one) else tracker.take_edit()
+        if number in asking:
+            tracker.ask("ann")
+    tracker.ask("ann")
+    with tempfile.TemporaryDirectory() as folder:
+        log = logged(folder, settings, tracker)
+        rebuilt = rebuild_partition(log, settings, 0)
+        report = check_parity(log, settings)
+        learned = (
+            LogSource(log).interactions(0, ("user_id", "event_id")) if tracker.events else None
+        )
+        with connect_views(Path(folder)) as connection:
+            counted = connection.execute("SELECT DISTINCT user_id, event_id FROM remembered")
+            remembered = set(counted.fetchall())
+    assert report.mismatches == []
+    for user_id in ("ann", "bob"):
+        left = oracle(stream, user_id)
+        assert [entry.event_id for entry in tracker.user(user_id).history] == left
+        assert {event_id for user, event_id in remembered if user == user_id} == set(left)
+        if learned is not None:
+            rows = [row for row in learned.to_pylist() if row["user_id"] == user_id]
+            assert {row["event_id"] for row in rows} == set(left)
+        if user_id in rebuilt.users:
+            assert compare(rebuilt.user(user_id), tracker.user(user_id)) is None
+
+
+@given(streams(), st.randoms(use_true_random=False))
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_wishes_that_are_read_before_the_events_come_to_the_same(
+    settings: Settings, stream: list[Taken], random
+) -> None:
+    """As after a stop, when the edits are read while interactions are still far behind."""
+    tracker = Tracker(settings, stream)
+    while tracker.read[1] < len(tracker.edits):
+        wished = tracker.edits[tracker.read[1]].kafka_time
+        event = next(iter(tracker.events[tracker.read[0] :]), None)
+        if event is not None and event.kafka_time < wished and random.random() < 0.3:
+            tracker.take_event()
+        else:
+            tracker.take_edit()
+    tracker.finish()
+    for user_id in ("ann", "bob"):
+        left = oracle(stream, user_id)
+        assert [entry.event_id for entry in tracker.user(user_id).history] == left
+
+
+def test_a_purchase_that_is_sent_again_after_forget_stays_forgotten(settings: Settings) -> None:
+    first, late = event(1, at=0), event(2, at=5)
+    stream = [
+        Taken(first, NOW + 1),
+        Taken(wish(1, at=10), NOW + 10 * SECOND),
+        Taken(first, NOW + 11 * SECOND),
+        Taken(late, NOW + 12 * SECOND),
+        Taken(event(3, at=13), NOW + 13 * SECOND),
+    ]
+    tracker = Tracker(settings, stream)
+    tracker.finish()
+    assert [entry.event_id for entry in tracker.user("ann").history] == ["e3"]
+
+
+def test_a_wish_from_the_future_does_not_silence_the_user(settings: Settings) -> None:
+    stream = [
+        Taken(wish(1, at=1_000_000), NOW + SECOND),
+        Taken(event(1, at=2), NOW + 2 * SECOND),
+    ]
+    tracker = Tracker(settings, stream)
+    tracker.finish()
+    assert [entry.event_id for entry in tracker.user("ann").history] == ["e1"]
+
+
+def test_a_year_that_is_replayed_goes_on_after_the_wish(settings: Settings) -> None:
+    """Event times lie years before Kafka's; the wish is made in the time of the events."""
+    years = 10 * 365 * 86_400 * SECOND
+    stream = [
+        Taken(event(1, at=0), NOW + years),
+        Taken(wish(1, at=1), NOW + years + SECOND),
+        Taken(event(2, at=2), NOW + years + 2 * SECOND),
+    ]
+    tracker = Tracker(settings, stream)
+    tracker.finish()
+    assert [entry.event_id for entry in tracker.user("ann").history] == ["e2"]
