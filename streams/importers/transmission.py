@@ -219,12 +219,12 @@ class _Flight:
             oldest = next((m.row for m, future in self._waiting if not future.done()), 0)
             if oldest != row:
                 if silent:
-                    log.warning("Kafka at %s answers again: the import goes on", cluster)
+                    log.warning("Kafka at %s answers again: the import resumes", cluster)
                 row, since, silent = oldest, time.monotonic(), False
             elif row and not silent and time.monotonic() - since > SILENT_S:
                 silent = True
                 log.warning(
-                    "%s: waiting for Kafka at %s to acknowledge row %d; the import goes on when "
+                    "%s: waiting for Kafka at %s to acknowledge row %d; the import resumes when "
                     "it answers (`palate up` starts it), Ctrl-C keeps what is acknowledged",
                     *(self._report.path, cluster, row),
                 )
