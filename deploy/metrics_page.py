@@ -15,8 +15,8 @@ from streams.metrics import DECLARED, Declared
 HEAD = """# Metrics
 
 Each role serves Prometheus metrics at `/metrics`. `/healthz` answers `200` while its event loop
-turns: for a liveness probe. `/readyz` answers `200` while work is being done (what is read moves,
-or there is nothing to read, and Kafka answers), else `503` with the reason: for a readiness probe.
+turns: for a liveness probe. `/readyz` answers `200` while work is being done (Kafka answers, and
+what is read moves or there is nothing to read), else `503` with the reason: for a readiness probe.
 Addresses are settings: `PALATE_METRICS__TRACKER_PORT` and so on; tracker worker *n* listens *n*
 ports higher.
 

@@ -197,9 +197,11 @@ class TrackerRole:
         if not self.partitions.complete:
             return {}
         positions = {}
-        for tp in (tp for tp in self.app.consumer.assignment() if tp.topic in self.read_topics):
-            fetched = await self.app.consumer.position(tp) or 0
-            positions[TopicPartition(*tp)] = max(fetched, self._applied_until(tp))
+        for tp in self.app.consumer.assignment():
+            # What was never fetched has no position yet, and asking for it would block Faust.
+            if tp.topic in self.read_topics and self.app.consumer.highwater(tp) is not None:
+                fetched = await self.app.consumer.position(tp) or 0
+                positions[TopicPartition(*tp)] = max(fetched, self._applied_until(tp))
         for follower in self.followers:
             positions |= await follower.positions()
         return positions

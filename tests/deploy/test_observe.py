@@ -15,6 +15,7 @@ from deploy.observe import (
     kafka_state,
     mean,
     our_groups,
+    role_states,
     scrape,
     total,
 )
@@ -113,3 +114,19 @@ def test_the_lag_of_a_release_that_is_gone_is_nobodys() -> None:
         "shop-palate-profiler",
         *(f"shop-palate-indexer-{release}" for release in "bcd"),
     }
+
+
+def test_a_role_that_has_ended_is_told_with_its_last_words(tmp_path: Path) -> None:
+    stack = Stack(load_settings(data_dir=tmp_path, kafka={"embedded": False}))
+    told_to_stop, ended = role_states(stack)[0], stack.background(stack.roles[0])
+    assert told_to_stop.not_ready == "not running"
+    ended.pid_file.parent.mkdir(parents=True)
+    ended.pid_file.write_text('{"pid": 1, "created": 1.0}')
+    ended.log_file.parent.mkdir(parents=True)
+    ended.log_file.write_text(
+        "--- tracker-0 starts\n2026-11-21 04:00:00,123 ERROR streams.service: tracker stops: oh\n"
+    )
+    said = role_states(stack)[0].not_ready
+    assert said is not None
+    assert "`palate up` starts it again" in said
+    assert said.endswith("tracker stops: oh")
