@@ -34,7 +34,7 @@ test-fast: $(READY)  ## tests that need no service (under 2 minutes)
 	@$(BIN)/python -m pytest -q -n 2 -m "not service"
 
 test-stream: $(READY) java  ## tests with a real Kafka and without a language model (under 5 minutes)
-	@$(BIN)/python -m pytest -q -m "service and not model"
+	@$(BIN)/python -m pytest -q -n 2 -m "service and not model"
 
 # make faults SEED=7 FAULTS=20 KINDS='tracker-*'
 SEED ?= 1

@@ -344,7 +344,7 @@ def test_where_no_release_serves_yet_training_says_so_at_once(
     assert "no release serves yet; palate up makes the first one" in capsys.readouterr().err
 
 
-@pytest.mark.service  # a process of its own: seconds
+@pytest.mark.model  # a process of its own that loads torch
 def test_training_again_and_again_ends_in_good_order_when_it_is_told_to(settings: Settings) -> None:
     training = subprocess.Popen(
         [sys.executable, "-c", AGAIN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

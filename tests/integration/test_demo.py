@@ -74,6 +74,6 @@ def test_an_interrupted_demo_stops_what_it_started(
         assert not deadline.over(), "no role was started in time"
         time.sleep(0.1)
     demo.send_signal(number)
-    demo.communicate()
-    assert demo.returncode == 130
+    _, errors = demo.communicate()
+    assert demo.returncode == 130, errors
     assert processes_in(tmp_path) == []
