@@ -269,6 +269,27 @@ def test_state_comes_back_from_the_changelog_on_another_machine(kafka, make_sett
     run(scenario)
 
 
+def test_a_file_sorted_by_user_gives_each_a_profile_of_their_own_time(kafka, make_settings):
+    settings = make_settings(kafka={"partitions": 1})
+    years = {"ada": 2009, "bob": 2013, "cleo": 2001}
+
+    async def scenario() -> None:
+        async with wired(settings) as wire, tracking(settings, index_of("tea")) as role:
+            for number, (user, year) in enumerate(years.items()):
+                for day in range(1, 5):
+                    at = f"{year}-03-0{day}T10:00:00Z"
+                    await wire.interact(interaction(10 * number + day, user, timestamp=at))
+            await wire.until(lambda: all(wire.requests(user) for user in years))
+            for user, year in years.items():
+                request = wire.requests(user)[-1]
+                assert len(request.windows.medium) == 4
+                assert to_rfc3339(request.as_of).startswith(f"{year}-03-04")
+            far_ahead = role.metrics.events_far_ahead.labels(partition="0")
+            assert far_ahead._value.get() == 4  # bob's
+
+    run(scenario)
+
+
 def test_bad_events_become_dead_letters_and_stop_nothing(kafka, make_settings):
     settings = make_settings()
     future = interaction(3, timestamp=to_rfc3339(int(time.time() * 1000) + 3_600_000))

@@ -125,6 +125,17 @@ def test_a_user_is_woken_when_a_window_empties_and_only_in_their_partition():
     assert list(due.silent(0, CLOCK, emptied)) == [A]
 
 
+def test_a_user_whose_own_time_is_long_ago_is_woken_by_it():
+    then = NOW - 90_000 * HOUR_MS
+    asked = Head(requested_as_of=then, evidence=1.0, requested_evidence=1.0, lead=then - NOW)
+    faster = PartitionClock(gained=48 * HOUR_MS)
+    for clock, emptied in ((CLOCK, NOW + 48 * HOUR_MS), (faster, NOW)):
+        due = due_users()
+        due.look_at_head(A, asked, then, CLOCK, NOW)
+        assert list(due.silent(0, clock, emptied - 1)) == []
+        assert list(due.silent(0, clock, emptied)) == [A]
+
+
 def test_a_user_in_the_middle_of_a_visit_is_asked_for_when_it_is_over():
     due = due_users()
     for moved_at in (0.0, 1.0, 2.5):
