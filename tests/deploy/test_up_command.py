@@ -109,7 +109,7 @@ def test_starting_takes_as_long_as_there_is_something_new(monkeypatch: pytest.Mo
     monkeypatch.setattr(stack_module, "STANDSTILL_S", 0.2)
     began, said = time.monotonic(), []
     steps = [*(f"step {n}" for n in range(30)), None]
-    SlowStack(iter(steps))._wait_ready(lambda _part, what: said.append(what))
+    SlowStack(iter(steps))._wait_ready(lambda _part, what: said.append(what), ["profiler"])
     assert said[-1] == "ready"
     assert time.monotonic() - began > 0.2  # longer than anything may stand still
 
@@ -118,4 +118,4 @@ def test_starting_takes_as_long_as_there_is_something_new(monkeypatch: pytest.Mo
             yield "stuck"
 
     with pytest.raises(StackError, match=r"nothing new .* profiler \(stuck\)"):
-        SlowStack(stuck())._wait_ready(lambda _part, _what: None)
+        SlowStack(stuck())._wait_ready(lambda _part, _what: None, ["profiler"])

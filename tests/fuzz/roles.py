@@ -46,18 +46,19 @@ from streams.event_log.columns import INVALID, OK
 from streams.indexer.changes import Change, item_change, profile_change
 from streams.indexer.tables import Table
 from streams.metrics import IndexerMetrics
+from streams.partition_clock import PartitionClock
 from streams.profiler.backlog import Backlog, Waiting
 from streams.profiler.marks import Marks
 from streams.profiler.stored import StoredProfiles
 from streams.recorder.rows import Buffer, Judge
 from streams.serving_release import ServingRelease
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions
+from streams.tracker.applying import Arrival, apply_edit, apply_interactions, pass_time
 from streams.tracker.asking import build_request
 from streams.tracker.derived import ItemTexts, Shelf
 from streams.tracker.owed import DueUsers, recommendation_trigger
 from streams.tracker.serving import order_query
 from streams.tracker.state import ProfileRecord, User, encode_profile, load, profile_key, store
-from streams.triggers import Due, PartitionClock
+from streams.triggers import Due
 from tests.fuzz.seeds import NOW
 
 USERS: Final = 200  # states held before they are begun anew
@@ -153,13 +154,14 @@ class _Tracker:
             case Interaction():
                 user = self._user(found.user_id)
                 arrival = Arrival(found, record.offset, record.timestamp)
-                self._clock = self._clock.see(found.timestamp, record.timestamp)
                 counted: Counter[tuple[str, str]] = Counter()
                 spec = self._settings.windows
-                self._put(user, apply_interactions(user, [arrival], spec, counted))
+                passing = pass_time(self._clock, [arrival], self._user, spec)
+                self._clock = passing.clock
+                self._put(user, apply_interactions(user, passing.arrivals, spec, counted))
             case ProfileEdit():
                 user = self._user(found.user_id)
-                apply_edit(user, found, record.offset)
+                apply_edit(user, found, record.offset, record.timestamp)
                 self._put(user, [])
             case Profile():
                 user = self._user(found.user_id)
@@ -170,9 +172,10 @@ class _Tracker:
                 if record.topic == "items":
                     self._texts.on_record(record)
                 return
-        self._due.look_at(0, user, self._now(record))
+        wall = NOW + record.offset
+        self._due.look_at(0, user, self._clock, wall)
         if slowly:
-            self._serve(user, self._now(record))
+            self._serve(user, user.now(self._clock, wall))
 
     def _user(self, user_id: str) -> User:
         if len(self._users) > USERS:
@@ -180,9 +183,6 @@ class _Tracker:
             self._table.clear()
             self._due = DueUsers(self._settings.trigger, self._settings.windows)
         return self._users.setdefault(user_id, User(user_id))
-
-    def _now(self, record: Record) -> int:
-        return self._clock.now(NOW + record.offset)
 
     def _put(self, user: User, inserted: list[Any]) -> None:
         for key, value in store(user, inserted):

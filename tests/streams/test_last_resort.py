@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +21,7 @@ from streams.indexer.rejects import Rejects
 from streams.indexer.tables import Table
 from streams.last_resort import attempted, failure
 from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
+from streams.partition_clock import PartitionClock
 from streams.profiler import answering as answering_module
 from streams.profiler.answering import Answering
 from streams.profiler.stored import StoredProfiles
@@ -31,8 +31,8 @@ from streams.tracker import role as tracker_module
 from streams.tracker.app import Row
 from streams.tracker.role import TrackerRole
 from streams.tracker.state import HEAD
+from streams.tracker.transactions import Output
 from streams.tracker.users import Users
-from streams.triggers import PartitionClock
 from tests.fuzz.seeds import NOW, seeds
 from tests.streams.logged import ARecord
 
@@ -86,13 +86,14 @@ class Letters:
         ]
 
 
-class MemoryTable:
-    """The tracker's table in a dictionary."""
+class MemoryPartitions:
+    """The tracker's partitions in a dictionary; messages go to `letters`."""
 
-    def __init__(self) -> None:
+    def __init__(self, letters: Letters) -> None:
         self.records: dict[tuple[int, bytes], bytes] = {}
+        self._letters = letters
 
-    def read(self, partition: int, key: bytes) -> bytes | None:
+    def get(self, partition: int, key: bytes) -> bytes | None:
         return self.records.get((partition, key))
 
     def write(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> None:
@@ -102,11 +103,10 @@ class MemoryTable:
             else:
                 self.records[partition, key] = value
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        yield
+    def send(self, _: int, output: Output) -> None:
+        self._letters.sent.append((output.topic, output.value, dict(output.headers)))
 
-    async def flushed(self) -> None:
+    async def committed(self, _: Iterable[int]) -> None:
         return None
 
 
@@ -121,10 +121,9 @@ def count(registry: CollectorRegistry, topic: str) -> float | None:
 
 def tracker(settings: Settings, registry: CollectorRegistry) -> tuple[TrackerRole, Letters]:
     metrics = TrackerMetrics(registry)
-    role = TrackerRole(settings, worker=0, index=MemoryIndex(), metrics=metrics, registry=registry)
-    role.table = MemoryTable()  # type: ignore[assignment]
-    role.users = Users(role.table, settings.windows.history_cap)
-    role.producer = letters = Letters()
+    role, letters = TrackerRole(settings, worker=0, index=MemoryIndex(), metrics=metrics), Letters()
+    role.partitions = MemoryPartitions(letters)  # type: ignore[assignment]
+    role.users = Users(role.partitions, settings.windows.history_cap)
     role.next_offsets, role.clocks = {0: [0, 0]}, {0: PartitionClock()}
     role._measure_lag = lambda _: None  # type: ignore[method-assign]
     return role, letters
@@ -160,7 +159,7 @@ def test_the_tracker_applies_all_events_but_the_one_it_fails_with(settings, monk
     assert count(registry, "interactions") == 1
     histories = {u: [e.event_id for e in role.users.get(0, u).history] for u in ("ann", "bob")}
     assert histories == {"ann": ["e0", "e3"], "bob": ["e2"]}
-    read_again = Users(role.table, settings.windows.history_cap)
+    read_again = Users(role.partitions, settings.windows.history_cap)
     assert read_again.get(0, "ann").history == role.users.get(0, "ann").history
     assert read_again.get(0, "ann").head == role.users.get(0, "ann").head
     applied = {"type": "purchase", "outcome": "applied"}
@@ -173,7 +172,7 @@ def test_the_tracker_takes_no_event_for_poison_when_the_disk_is_full(settings, m
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(role.table, "write", full)
+    monkeypatch.setattr(role.partitions, "write", full)
     with pytest.raises(OSError, match="No space left"):
         asyncio.run(role._on_interactions(rows("interactions", event(0, "ann"))))
     assert letters.sent == []
@@ -187,8 +186,8 @@ def test_the_tracker_goes_on_behind_an_edit_and_a_profile_it_fails_with(settings
     good = ProfileEdit.model_validate(edit | {"edit_id": "good", "text": "Good"})
     true = tracker_module.apply_edit
 
-    def failing(user, one, offset):
-        done = true(user, one, offset)
+    def failing(user, one, *when):
+        done = true(user, one, *when)
         if one.edit_id == "bad":
             raise RuntimeError("half way")
         return done
@@ -202,7 +201,7 @@ def test_the_tracker_goes_on_behind_an_edit_and_a_profile_it_fails_with(settings
     monkeypatch.setattr(tracker_module.ProfileRecord, "of", lambda _: 1 / 0)
     asyncio.run(role._on_profiles(rows("profiles", profile)))
     assert count(registry, "profiles") == 1
-    assert [key for _, key in role.table.records if key.startswith(HEAD)] == [HEAD + b"ann"]
+    assert [key for _, key in role.partitions.records if key.startswith(HEAD)] == [HEAD + b"ann"]
 
 
 def test_the_recorder_makes_a_row_of_a_record_that_it_fails_with(monkeypatch):
@@ -283,7 +282,7 @@ def test_the_indexer_writes_all_items_but_the_one_it_fails_with(settings):
 
     async def write() -> None:
         await keeper(settings, "bad", index, letters)._write(
-            "items", item_records(settings, "one", "bad", "two")
+            "items", item_records(settings, "one", "bad", "two"), asyncio.Event()
         )
 
     asyncio.run(write())
@@ -295,7 +294,8 @@ def test_the_indexer_takes_no_item_for_poison_when_nothing_can_be_embedded(setti
     letters = Letters()
 
     async def write(bad: str, index: MemoryIndex) -> None:
-        await keeper(settings, bad, index, letters)._write("items", item_records(settings, "one"))
+        items = item_records(settings, "one")
+        await keeper(settings, bad, index, letters)._write("items", items, asyncio.Event())
 
     with pytest.raises(EmbedderError):
         asyncio.run(write("", MemoryIndex()))
