@@ -196,7 +196,8 @@ def _lost(
 ) -> list[Missing]:
     """What a log that was put together from its segments alone is known to lack."""
     names = [*(error.file for error in broken), *(path.name for path in apart(folder))]
-    return holes(segments, _disjoint([*_by_name(names), *_between(segments, found)]))
+    by_name = _by_name(names)
+    return holes(segments, _disjoint([*by_name, *_between(segments, found, by_name)]))
 
 
 def _disjoint(missing: Sequence[Missing]) -> list[Missing]:
@@ -246,15 +247,23 @@ def _by_name(files: Iterable[str]) -> list[Missing]:
     return [Missing(*span, span[1] - span[0] + 1, file) for file, span in spans if span]
 
 
-def _between(segments: Sequence[SegmentInfo], found: Iterable[Found]) -> list[Missing]:
-    """What lay before segments that say from where on they are complete, and is not there."""
+def _between(
+    segments: Sequence[SegmentInfo], found: Iterable[Found], broken: Iterable[Missing]
+) -> list[Missing]:
+    """What lay before segments that say from where on they are complete, and is not there.
+
+    One that is broken does not say it any more: what lay before it may be missing.
+    """
     starts = {one.info.first_offset: one.origin.start for one in found}
+    spans = [
+        *((one.first_offset, one.last_offset, starts.get(one.first_offset)) for one in segments),
+        *((one.first_offset, one.last_offset, one.first_offset) for one in broken),
+    ]
     lost, end = [], 0
-    for segment in segments:
-        start = starts.get(segment.first_offset)
+    for _, last, start in sorted(spans, key=lambda span: span[:2]):
         if start is not None and start > end:
             lost.append(Missing(end, start - 1, start - end, "a segment that is gone"))
-        end = segment.last_offset + 1
+        end = max(end, last + 1)
     return lost
 
 

@@ -187,23 +187,28 @@ class SegmentLog:
         read, unless they are to be skipped.
         """
         folder = self.partition_folder(topic, partition)
-        manifest = self.manifest(topic, partition)
-        last = manifest.next_offset - 1 if last is None else last
-        self._tell_missing(topic, partition, manifest.missing_within(first, last))
-        pending = deque(manifest.within(first, last))
+        if last is None:
+            last = self.next_offset(topic, partition) - 1
+        pending = self._pending(topic, partition, first, last)
         while pending:
             segment = pending.popleft()
-            begin = max(first, segment.first_offset)
-            if not (folder / segment.file).exists():
-                found = self.manifest(topic, partition).within(begin, last)
-                if segment not in found:
-                    pending = deque(found)
-                    continue
+            begin, begun = max(first, segment.first_offset), False
             try:
-                yield from read_segment(folder, segment, begin, last, columns)
+                for batch in read_segment(folder, segment, begin, last, columns):
+                    begun = True
+                    yield batch
             except SegmentDamaged as error:
+                if not begun and segment not in self.segments(topic, partition):
+                    pending = self._pending(topic, partition, begin, last)  # it was replaced
+                    continue
                 self._pass_over(error)
             first = segment.last_offset + 1
+
+    def _pending(self, topic: str, partition: int, first: int, last: int) -> deque[SegmentInfo]:
+        """The segments to read, after what is missing was told."""
+        manifest = self.manifest(topic, partition)
+        self._tell_missing(topic, partition, manifest.missing_within(first, last))
+        return deque(manifest.within(first, last))
 
     def _tell_missing(self, topic: str, partition: int, missing: Sequence[Missing]) -> None:
         for hole in missing:
