@@ -117,7 +117,8 @@ def unlogged(settings: Settings) -> dict[str, int]:
 
 
 def pids(stack: Live) -> dict[str, int | None]:
-    return {role.name: stack.stack.background(role).pid() for role in stack.stack.roles}
+    found = {role.name: stack.stack.background(role).process() for role in stack.stack.roles}
+    return {name: process.pid if process else None for name, process in found.items()}
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_every_role_goes_on_behind_poison(small: Settings, monkeypatch: pytest.M
         until(lambda: served(small) == set(GOOD), lambda: f"served: {served(small)}")
         until(lambda: not unlogged(small), lambda: f"all logged: {unlogged(small)}")
         assert pids(stack) == before
-        assert all(stack.stack.background(role).process() for role in stack.stack.roles)
+        assert None not in before.values()
         for role in stack.stack.roles:
             failed = total(stack.samples(role.name), "palate_records_failed_total")
             assert failed == 0, stack.log_of(role.name)
