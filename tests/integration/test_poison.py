@@ -56,7 +56,7 @@ def poison(settings: Settings) -> Iterator[Sent]:
         yield from (Sent(topic, key, value) for value in NO_MESSAGES)
         for other in (None, b"", b"\xff", b"k" * 20_000, b"\x00"):
             yield Sent(topic, other, good.to_json())
-            yield Sent(topic, other, None)
+            yield Sent(topic, other, None if other is not None else b"")  # aiokafka sends no less
         count = TOPICS[topic].partition_count(settings)
         for partition in range(count):
             yield Sent(topic, b"85123A", None, partition)
