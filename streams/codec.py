@@ -276,7 +276,8 @@ def dead_letter(record: Record, why: Rejected) -> Letter:
     }
     told = [(f"palate-{name}", text.encode(errors="replace")) for name, text in headers.items()]
     key = None if record.key is None else record.key[:KEY_BYTES]
-    value = None if record.value is None else original[:DEAD_LETTER_BYTES]
+    removed = record.value is None and key is not None  # aiokafka sends no record without both
+    value = None if removed else original[:DEAD_LETTER_BYTES]
     return Letter(key, value, told)
 
 

@@ -62,10 +62,12 @@ def test_what_needs_a_broker_is_not_fast_and_what_needs_a_model_not_of_the_strea
 
 
 def test_no_test_has_a_limit_of_its_own_in_wall_time() -> None:
+    """But the driver of faults, which measures how long Palate takes by the wall."""
+    faults = {path for path in (ROOT / "tests/faults").rglob("*.py") if "test_" not in path.name}
     lines = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in sorted((ROOT / "tests").rglob("*.py"))
-        if path != Path(__file__)
+        if path != Path(__file__) and path not in faults
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if re.search(LIMITS, line)
     ]

@@ -16,7 +16,7 @@ from tests.faults.schedule import schedule
 
 pytestmark = [
     pytest.mark.service,
-    pytest.mark.timeout(3_600),  # 8 minutes on two quiet cores
+    pytest.mark.model,  # no model, but 8 minutes on two quiet cores
     pytest.mark.skipif("KAFKA_BOOTSTRAP" in os.environ, reason="kills its own broker"),
 ]
 SEED, FAULTS = 46, 20

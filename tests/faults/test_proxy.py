@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from tests.conftest import free_ports
 from tests.faults.proxy import Proxy
+from tests.patience import HANG_S
 
 Ask = Callable[[bytes], Awaitable[bytes]]
 
@@ -32,7 +33,7 @@ async def echoing() -> AsyncIterator[tuple[Proxy, int]]:
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: bytes) -> bytes:
     writer.write(text + b"\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         return await reader.readline()
 
 
@@ -47,7 +48,7 @@ def test_a_silent_line_holds_everything_back_and_gives_it_later() -> None:
             await asyncio.sleep(0.2)
             assert not waiting.done()
             proxy.switch("open")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HANG_S):
                 assert await waiting == b"two\n"
             writer.close()
 
@@ -69,7 +70,7 @@ def test_a_refused_line_ends_connections_until_it_is_open_again() -> None:
             writer.close()
 
     async def _ends(reader: asyncio.StreamReader) -> bool:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             try:
                 return await reader.read(1) == b""
             except ConnectionError:

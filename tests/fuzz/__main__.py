@@ -16,7 +16,9 @@ import random
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -79,9 +81,20 @@ def _told(result: Result) -> Result:
     return result
 
 
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """A log line for every refusal would take longer than the refusal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@_silenced()
 def fuzz(topic: str, records: int, seed: int) -> Result:
     """So many mutated records of one topic."""
-    logging.disable(logging.CRITICAL)
     settings = load_settings()
     rng = random.Random(f"{seed}/{topic}")
     corpus, roles = Corpus(topic, rng), Roles(settings)

@@ -20,6 +20,7 @@ from streams.topics import ensure_changelog, ensure_topics
 from streams.tracker.partitions import Partitions
 from streams.tracker.transactions import Output, OutputsRefused
 from tests.conftest import MakeSettings
+from tests.patience import HANG_S
 from tests.records import records
 
 pytestmark = pytest.mark.service
@@ -232,7 +233,7 @@ def test_a_refusal_while_a_partition_is_taken_over_again_ends_the_role(settings)
             owner._then = refuse
             owner.partitions._writers[P].lose(OSError("the broker is away"))
             with pytest.raises(TopicError):
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(HANG_S):
                     await owner.partitions.failed()
 
     asyncio.run(scenario())

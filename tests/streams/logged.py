@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from models.schemas import Message
+from models.schemas import Item, Message
 from models.settings import Settings
-from streams.codec import key_of
+from streams.codec import key_of, partition_for
 from streams.event_log import SegmentLog
 from streams.recorder.rows import Buffer, Judge
 
@@ -51,3 +52,14 @@ def record(log: SegmentLog, settings: Settings, records: Iterable[ARecord]) -> N
     if found:
         first = found[0]
         log.append_from(first.topic, first.partition, first.offset, table_of(settings, found))
+
+
+def record_items(log: SegmentLog, settings: Settings, items: Iterable[Item]) -> None:
+    """Append items, each to its own partition."""
+    homes: dict[int, list[Item]] = defaultdict(list)
+    for item in items:
+        homes[partition_for(key_of(item), settings.kafka.partitions)].append(item)
+    for partition, found in homes.items():
+        after = log.next_offset("items", partition)
+        rows = (record_of("items", partition, after + n, item) for n, item in enumerate(found))
+        record(log, settings, rows)

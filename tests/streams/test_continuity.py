@@ -10,6 +10,7 @@ from models.errors import TopicError
 from streams import continuity
 from streams.continuity import Kept, Present, TopicWatch, check_continuity
 from streams.topics import ensure_topics
+from tests.patience import HANG_S
 from tests.streams.clients import delete_topic, make_again
 
 offset = st.integers(0, 50)
@@ -78,7 +79,7 @@ async def watched(settings, disturb, monkeypatch):
         assert len(set(before.values())) == 2
         watching = asyncio.create_task(watch.failed())
         await disturb(settings, "items")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_S):
             await watching
     finally:
         await watch.stop()

@@ -224,6 +224,13 @@ def test_what_is_sent_on_or_buried_fits_into_the_smallest_limit(headers):
     assert size + overhead < SMALLEST_LIMIT
 
 
+@pytest.mark.parametrize("key", [None, b"", b"\xff", b"i"])
+def test_a_dead_letter_always_has_what_a_producer_needs(key):
+    letter = dead_letter(ARecord("items", 0, 0, None, key), Rejected("wrong_key", "why"))
+    assert (letter.key, letter.value) != (None, None)
+    assert letter.value == (b"" if key is None else None)
+
+
 # -- states are applied whole or not ----------------------------------------------------------
 
 

@@ -20,8 +20,7 @@ from streams import health as health_module
 from streams.health import EXIT_HUNG, EXIT_NOT_CLOSED, HealthServer, Watch
 from streams.metrics import RecorderMetrics
 from tests.conftest import free_ports
-
-DEADLINE_S = 60.0
+from tests.patience import Deadline
 
 
 @asynccontextmanager
@@ -40,9 +39,9 @@ async def health(not_ready, stop=None, metrics=None):
 
 async def answer(client, status, path="/readyz"):
     """The text, as soon as the page answers with this status."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     while (found := await client.get(path)).status_code != status:
-        assert time.monotonic() < deadline, found.text
+        assert not deadline.over(), found.text
         await asyncio.sleep(0.02)
     return found.text
 
@@ -144,8 +143,8 @@ def left_by(limits, **prepare):
     with Watch("role", limits, leave=codes.append) as watch:
         for name, value in prepare.items():
             getattr(watch, name)(value)
-        deadline = time.monotonic() + 3.0
-        while not codes and time.monotonic() < deadline:
+        deadline = Deadline(3.0)
+        while not codes and not deadline.over():
             time.sleep(0.05)
     return codes[0] if codes else None
 
@@ -214,7 +213,7 @@ def role(body):
 
 def ended(child):
     """(exit code, the log)."""
-    _, said = child.communicate(timeout=DEADLINE_S)
+    _, said = child.communicate()
     return child.returncode, said
 
 

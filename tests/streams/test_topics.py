@@ -6,9 +6,10 @@ import logging
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from models.errors import TopicError
+from models.errors import SettingsError, TopicError
 from models.schemas import TOPIC_SCHEMAS
-from streams.kafka import client_options, start_client
+from models.settings import load_settings
+from streams.kafka import client_options, producer, start_client
 from streams.topics import (
     TOPICS,
     TopicSpec,
@@ -153,3 +154,34 @@ def test_an_existing_topic_of_the_wrong_shape_is_refused(kafka, make_settings):
 def test_what_kafka_refuses_to_create_is_reported_in_its_words(kafka, make_settings):
     with pytest.raises(TopicError, match=r"refuses to create topic .*replication"):
         asyncio.run(ensure_topics(make_settings(kafka={"replication": 3})))
+
+
+def test_a_topic_with_the_producers_time_is_warned_of(make_settings, caplog):
+    settings = make_settings()
+    spec = TOPICS["interactions"]
+    config = spec.config(settings) | {"message.timestamp.type": "CreateTime"}
+    check_topic("interactions", spec, settings.kafka.partitions, config, settings)
+    assert "message.timestamp.type=CreateTime" in caplog.text
+    assert "LogAppendTime" in caplog.text
+
+
+def test_the_largest_message_is_a_setting_of_topics_and_producers(make_settings, caplog):
+    settings = make_settings(kafka={"max_message_bytes": 8 * 2**20})
+    for name, spec in TOPICS.items():
+        config = spec.config(settings)
+        assert config["max.message.bytes"] == str(8 * 2**20)
+        check_topic(name, spec, spec.partition_count(settings), config, settings)
+    assert caplog.text == ""
+    small = TOPICS["items"].config(settings) | {"max.message.bytes": "1048588"}
+    check_topic("items", TOPICS["items"], settings.kafka.partitions, small, settings)
+    assert "max.message.bytes=1048588" in caplog.text
+
+    async def largest_request():
+        return producer(settings)._max_request_size
+
+    assert asyncio.run(largest_request()) == 8 * 2**20
+
+
+def test_a_limit_below_what_palate_sends_is_refused():
+    with pytest.raises(SettingsError, match="max_message_bytes"):
+        load_settings(kafka={"max_message_bytes": 2**20 - 1})

@@ -16,7 +16,7 @@ from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
 from streams.codec import partition_for
 from streams.event_log import SegmentLog
-from tests.streams.logged import record, record_of
+from tests.streams.logged import record, record_items, record_of
 from tests.trainer.learning.tiny_embedder import tiny_embedder
 from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.contenders import Advance
@@ -69,8 +69,7 @@ def fill(
         for theme in THEMES
         for n in range(24)
     ]
-    after = log.next_offset("items", 0)
-    record(log, settings, (record_of("items", 0, after + n, item) for n, item in enumerate(items)))
+    record_items(log, settings, items)
     bought = defaultdict(list)
     for day in range(first_day, first_day + days):
         for user in range(users):

@@ -22,6 +22,7 @@ from streams.metrics import ProfilerMetrics
 from streams.profiler import engine as engine_module
 from streams.profiler.engine import Engine
 from tests.models.encoders.completion_server import CompletionServer
+from tests.patience import HANG_S
 
 WITHIN_S = 0.5
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -176,7 +177,7 @@ async def is_away(base_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(EngineError):
             await encoder.prepare(Adapter("taste", folder))
         await encoder.keep([])
-        assert await asyncio.wait_for(encoder.healthy(), 10) is False
+        assert await asyncio.wait_for(encoder.healthy(), HANG_S) is False
     finally:
         await encoder.close()
     assert time.monotonic() - began < 30
@@ -230,7 +231,7 @@ def test_an_engine_waits_for_one_that_is_none_says_so_once_and_goes_on(
         assert not engine.available
         stranger.close()
         async with server.running():
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(HANG_S):
                 while not engine.available:
                     await asyncio.sleep(0.01)
             completion = await engine.ask("a b")

@@ -28,7 +28,7 @@ from streams.importers.rows import Kind
 from streams.importers.survey import Survey
 from streams.importers.transmission import ImportOptions, import_files
 from tests.conftest import MakeSettings, role_environment
-from tests.patience import Deadline
+from tests.patience import HANG_S, Deadline
 from tests.records import records
 
 pytestmark = pytest.mark.service
@@ -219,7 +219,7 @@ def test_an_import_interrupted_while_the_broker_is_away_ends_and_can_be_resumed(
         await asyncio.to_thread(own_broker.stop)
         await said(caplog, "waiting for Kafka at")
         importing.cancel()
-        async with asyncio.timeout(60):  # it would wait for ever
+        async with asyncio.timeout(HANG_S):  # it would wait for ever
             with pytest.raises(asyncio.CancelledError):
                 await importing
 
@@ -241,7 +241,7 @@ def own_broker(needs_java: None, make_settings: MakeSettings) -> Iterator[Broker
 
 
 async def said(caplog: pytest.LogCaptureFixture, words: str) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(HANG_S):
         while words not in caplog.text:
             await asyncio.sleep(0.1)
 

@@ -135,7 +135,7 @@ def test_an_engine_that_seems_well_and_answers_nothing_is_given_up_once(
 
     async def run() -> None:
         watching = asyncio.create_task(engine.watch())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_S):
             while len(encoder.prompts) < 20:
                 await engine.ask("p")
                 await asyncio.sleep(0.001)

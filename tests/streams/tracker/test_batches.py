@@ -6,7 +6,7 @@ import asyncio
 from types import SimpleNamespace
 
 from streams.tracker import app as tracker_app
-from streams.tracker.app import BATCH, BEHIND, _fill
+from streams.tracker.app import BATCH, BEHIND, _fill, create_app
 
 
 def event(offset: int) -> SimpleNamespace:
@@ -49,3 +49,15 @@ def test_behind_a_batch_waits_for_more_but_not_for_ever(monkeypatch):
 
 def test_a_batch_has_an_upper_limit():
     assert asyncio.run(filled(end=10**6, ready=BATCH + 500, later=0)) == BATCH
+
+
+def test_faust_reads_only_what_is_committed(make_settings):
+    app = create_app(make_settings(), worker=0)
+
+    async def level() -> str:
+        nothing = dict.fromkeys(("on_partitions_revoked", "on_partitions_assigned"), print)
+        consumer = app.transport.create_consumer(print, **nothing)
+        thread = consumer._new_consumer_thread()
+        return thread._create_worker_consumer(app.transport)._isolation_level
+
+    assert asyncio.run(level()) == "read_committed"

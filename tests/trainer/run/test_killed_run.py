@@ -17,7 +17,7 @@ from models.settings import Settings
 from models.training_settings import TrainSettings
 from streams.event_log import SegmentLog
 from tests.conftest import role_environment
-from tests.streams.logged import record, record_of
+from tests.streams.logged import record_items
 from tests.trainer.run.running import (
     Calls,
     Stopped,
@@ -44,8 +44,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was_and_makes_the_release_it_had
     name = planned(settings)
     more_items = [Item(item_id="new", title="tea cup number 9")]
     log = SegmentLog(settings.log_dir)
-    until = log.next_offset("items", 0)
-    record(log, settings, (record_of("items", 0, until, item) for item in more_items))
+    record_items(log, settings, more_items)
 
     calls = Calls()
     outcome = train(settings, calls)
