@@ -65,7 +65,9 @@ def _line(record: Any, settings: Settings, texts: ItemTexts) -> dict[str, Any] |
     if isinstance(message, Profile):
         text = f"version {message.version} ({message.model}): {message.text}"
         return {**line, "kind": "profile", "user_id": message.user_id, "text": text}
-    first = "  ".join(f"{i.rank}. {texts[i.item_id]}" for i in message.items[:FIRST_ITEMS])
+    first = "  ".join(
+        f"{i.rank}. {texts[i.item_id]} ({i.reason.text})" for i in message.items[:FIRST_ITEMS]
+    )
     text = f"after {message.trigger}: {first} …"
     return {**line, "kind": "list", "user_id": message.user_id, "text": text}
 

@@ -11,7 +11,7 @@ import pytest
 
 from models.model_files import embedder_model, files_hash
 from models.ports import TextEmbedder
-from models.settings import Settings, load_settings
+from models.settings import IndexSettings, Settings, load_settings
 from trainer.baselines.counted import PopularitySystem, users_per_item
 from trainer.corpus import Corpus
 from trainer.evaluation.context import Context
@@ -49,7 +49,7 @@ def corpus() -> Corpus:
 
 @pytest.fixture(scope="module")
 def report(corpus: Corpus) -> Report:
-    settings = Settings()
+    settings = Settings(index=IndexSettings(pair_support=0.0))  # that script does not shrink
     vectors = REPOSITORY / "var" / "vectors"  # outside version control
     context = Context(
         corpus,
