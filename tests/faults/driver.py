@@ -168,7 +168,8 @@ class Driver:
         final: list[Finding] = []
         while True:
             unready = self._unready(system)
-            found, behind = compare(system), "" if unready else _behind(system)
+            behind = "" if unready else _behind(system)
+            found = compare(system)
             final += system.mirror.ordered()
             now = machine_clock()
             if not found and not unready and not behind:
@@ -190,8 +191,11 @@ class Driver:
 
 
 def _behind(system: System) -> str:
-    """Consumers that have not finished, by what `palate status` says."""
-    lags = run(kafka_state(system.settings)).lags
+    """Consumers that have not finished, by what `palate status` says, which has little patience."""
+    try:
+        lags = run(kafka_state(system.settings)).lags
+    except PalateError as error:
+        return f"asked again at {time.monotonic():.0f}: {error}"
     return ", ".join(f"{lag.group} {lag.topic} {lag.records}" for lag in lags if lag.records > 0)
 
 
