@@ -24,7 +24,7 @@ TICK_S = 0.1
 IN_FLIGHT = 600  # while the broker is away, no more than this is waiting
 BURST = 400  # events at once
 REQUEST_MS = 10_000
-GIVE_UP_S = 240.0  # a broker that is away for longer is a finding of its own
+GIVE_UP_S = 600.0  # a broker that is away for longer is a finding of its own
 
 
 class LoopThread:

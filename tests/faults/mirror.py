@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.faults.checker import Finding, Place, Sequenced, found
 from tests.faults.oracle import Oracle
 
-WITHIN_S = 120.0
+WITHIN_S = 300.0
 KEPT = ("interactions", "profile-edits", "items")  # whose values are kept, for the ledger
 CHANGELOG = "changelog"
 

@@ -30,6 +30,7 @@ from tests.faults.proxy import Line, Proxy
 from tests.faults.registry import Skipped
 from tests.faults.stack import TRACKERS, LinedStack, stack_settings, topics
 from tests.faults.traffic import Traffic
+from tests.patience import Deadline
 
 READY_WITHIN_S = 180.0
 UP_TRIES = 3  # of an operator who sees a role end while it starts
@@ -164,9 +165,9 @@ class System:
 
     def wait_ready(self, within_s: float = READY_WITHIN_S) -> None:
         """Raises StackError if a role ends, or is not ready for long."""
-        deadline = time.monotonic() + within_s
+        deadline = Deadline(within_s)
         while reasons := self.unready():
-            if time.monotonic() > deadline:
+            if deadline.over():
                 raise StackError(f"not ready after {within_s:.0f} s: {reasons}")
             time.sleep(0.2)
 
@@ -313,9 +314,9 @@ class System:
             self.findings.append(Finding(verdict, promise, count, detail[-300:]))
 
     def waited(self, condition: Callable[[], object], within_s: float) -> bool:
-        """Whether the condition came true in time."""
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
+        """Whether the condition came true in time, by the machine's own clock."""
+        deadline = Deadline(within_s)
+        while not deadline.over():
             if condition():
                 return True
             time.sleep(0.2)

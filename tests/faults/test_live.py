@@ -15,8 +15,7 @@ from tests.faults.report import summary
 from tests.faults.schedule import schedule
 
 pytestmark = [
-    pytest.mark.service,
-    pytest.mark.model,  # no model, but 8 minutes on two quiet cores
+    pytest.mark.model,  # its roles load torch, and it runs for minutes: 8 on two quiet cores
     pytest.mark.skipif("KAFKA_BOOTSTRAP" in os.environ, reason="kills its own broker"),
 ]
 SEED, FAULTS = 46, 20
