@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from deploy.console import run
-from deploy.observe import kafka_state
 from models.errors import PalateError
 from streams.event_log import SegmentLog
 from streams.parity import check_parity
@@ -168,8 +166,8 @@ class Driver:
         final: list[Finding] = []
         while True:
             unready = self._unready(system)
-            behind = "" if unready else _behind(system)
             found = compare(system)
+            behind = system.loop.call(system.mirror.behind(system.settings.kafka.prefix))
             final += system.mirror.ordered()
             now = machine_clock()
             if not found and not unready and not behind:
@@ -188,15 +186,6 @@ class Driver:
         except PalateError:
             system.up()
             return "a role had ended"
-
-
-def _behind(system: System) -> str:
-    """Consumers that have not finished, by what `palate status` says, which has little patience."""
-    try:
-        lags = run(kafka_state(system.settings)).lags
-    except PalateError as error:
-        return f"asked again at {time.monotonic():.0f}: {error}"
-    return ", ".join(f"{lag.group} {lag.topic} {lag.records}" for lag in lags if lag.records > 0)
 
 
 def _late(stuck: list[str]) -> list[Finding]:

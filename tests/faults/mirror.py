@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.faults.checker import Finding, Place, Sequenced, found
 from tests.faults.oracle import Oracle
@@ -134,7 +134,24 @@ class Mirror:
             "wrong", "lists from profiles that are in no topic", orphans
         )
 
-    def forget_positions(self, places: Iterable[Place]) -> None:
-        """Read these partitions from their beginning the next time."""
-        for place in places:
-            self._positions.pop(place, None)
+    async def behind(self, prefix: str) -> str:
+        """Consumer groups of Palate that have not committed past what was read here."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        await admin.start()
+        try:
+            groups = [group for group, *_ in await admin.list_consumer_groups()]
+            ours = sorted(group for group in groups if group.startswith(f"{prefix}palate-"))
+            committed = {group: await admin.list_consumer_group_offsets(group) for group in ours}
+        finally:
+            await admin.close()
+        return ", ".join(
+            f"{group} {part.topic}/{part.partition}@{mark.offset}"
+            for group, marks in committed.items()
+            for part, mark in marks.items()
+            if 0 <= mark.offset <= self._last(part)
+        )
+
+    def _last(self, part: TopicPartition) -> int:
+        """Offset of the last record of a partition: markers of transactions are none."""
+        names = {full: name for name, (full, _) in self._topics.items()}
+        return max(self.offsets[names.get(part.topic, ""), part.partition], default=-1)

@@ -13,8 +13,7 @@ from deploy.broker import Broker, listens
 from deploy.processes import Background
 from deploy.stack import Role, Stack
 from models.settings import Settings, load_settings
-from streams.changelog import changelog_topic
-from streams.topics import TOPICS
+from streams.topics import TOPICS, changelog_topic
 from tests.conftest import models_dir
 from tests.faults.mirror import CHANGELOG
 
