@@ -228,14 +228,15 @@ async def _without_markers(
     behind: Mapping[Any, int], committed: Mapping[Any, int], reader: Any
 ) -> dict[Any, int]:
     """The ends of partitions where nothing but a transaction's markers is left to be read."""
-    from streams.kafka import holds_a_record
+    from streams.kafka import Stretch, holding_records
 
-    near = {part: end for part, end in behind.items() if end - committed[part] <= MARKERS}
-    return {
-        part: committed[part]
-        for part, end in near.items()
-        if not await holds_a_record(reader, part, committed[part], end)
+    near = {
+        part: Stretch(committed[part], end)
+        for part, end in behind.items()
+        if end - committed[part] <= MARKERS
     }
+    held = await holding_records(reader, near)
+    return {part: stretch.first for part, stretch in near.items() if part not in held}
 
 
 async def _partitions(settings: Settings, admin: Any) -> Parts:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerClosed
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 read_any_header_name()
 
-POLL_MS: Final = 500
+MARKERS_MS: Final = 100  # for a fetch that brings no record
 RETRY_S: Final = 0.5  # between tries while the broker is away
 
 
@@ -140,16 +140,30 @@ def readable_end(consumer: AIOKafkaConsumer, place: TopicPartition) -> int | Non
     return None if end is None or end < 0 else end
 
 
-async def holds_a_record(
-    reader: AIOKafkaConsumer, place: TopicPartition, first: int, end: int
-) -> bool:
-    """Whether a reader without a group finds a record with first ≤ offset < end."""
-    reader.assign([place])
-    reader.seek(place, first)
-    while await reader.position(place) < end:
-        for records in (await reader.getmany(place, timeout_ms=POLL_MS)).values():
-            return records[0].offset < end
-    return False
+class Stretch(NamedTuple):
+    """Offsets of a partition, `end` excluded."""
+
+    first: int
+    end: int
+
+
+async def holding_records(
+    reader: AIOKafkaConsumer, stretches: Mapping[TopicPartition, Stretch]
+) -> set[TopicPartition]:
+    """The partitions in whose stretch a reader without a group finds a record.
+
+    The others hold nothing there but what transactions leave behind.
+    """
+    reader.assign(list(stretches))
+    for place, stretch in stretches.items():
+        reader.seek(place, stretch.first)
+    found, open_ones = set[TopicPartition](), set(stretches)
+    while open_ones:
+        batches = await reader.getmany(*open_ones, timeout_ms=MARKERS_MS)
+        found |= {at for at, records in batches.items() if records[0].offset < stretches[at].end}
+        passed = {at for at in open_ones if await reader.position(at) >= stretches[at].end}
+        open_ones -= passed | batches.keys()
+    return found
 
 
 async def partition_lags(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
