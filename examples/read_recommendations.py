@@ -27,6 +27,7 @@ async def recommendations(from_beginning: bool) -> AsyncIterator[dict[str, Any]]
         TOPIC,
         bootstrap_servers=BOOTSTRAP,
         auto_offset_reset="earliest" if from_beginning else "latest",
+        isolation_level="read_committed",
     )
     await consumer.start()
     seen: set[str] = set()  # a long-running reader would keep these per user, or in its database
