@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from models.settings import Settings
-from streams.kafka import consumer, start_client
+from streams.kafka import consumer, start_client, until_answered
 
 
 class Rereader:
@@ -19,12 +19,26 @@ class Rereader:
 
     async def at(self, place: TopicPartition, offset: int) -> AIOKafkaConsumer:
         """The consumer, assigned to this partition alone and about to read from `offset`."""
+        reader = await self._connected()
+        reader.assign([place])
+        reader.seek(place, offset)
+        return reader
+
+    async def range(self, place: TopicPartition) -> tuple[int, int]:
+        """The first offset that a partition holds, and the one after its last."""
+        reader = await self._connected()
+
+        async def ask() -> tuple[int, int]:
+            beginnings = await reader.beginning_offsets([place])
+            return beginnings[place], (await reader.end_offsets([place]))[place]
+
+        return await until_answered(f"looking up offsets of {place.topic}", ask)
+
+    async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             self._consumer = await start_client(
                 lambda: consumer(self._settings, (), None, **self._options)
             )
-        self._consumer.assign([place])
-        self._consumer.seek(place, offset)
         return self._consumer
 
     async def stop(self) -> None:

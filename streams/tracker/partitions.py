@@ -19,8 +19,9 @@ from typing import Final
 
 from aiokafka import TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from filelock import FileLock, Timeout
 
-from models.errors import PartitionLost, StoreDamaged
+from models.errors import PartitionLost, StackError, StoreDamaged
 from models.settings import Settings
 from streams.kafka import RETRY_S, partition_producer, start_client, until_answered
 from streams.metrics import TrackerMetrics
@@ -57,6 +58,7 @@ class Partitions:
         self._on_acquired, self._on_lost = on_acquired, on_lost
         self._changelog, self._topic_id = changelog_topic(settings), ""
         self._folder = settings.data_dir / "state" / f"worker-{worker}" / "histories"
+        self._lock = FileLock(self._folder / "lock")
         self._reader = Rereader(settings)
         self._reading = asyncio.Lock()
         self._writers: dict[int, PartitionWriter] = {}
@@ -128,8 +130,19 @@ class Partitions:
     # -- taking over and leaving -----------------------------------------------------------
 
     def start(self, topic_id: str) -> None:
-        """`topic_id`: Kafka's id of the changelog topic, by which local state is known as its."""
+        """`topic_id`: Kafka's id of the changelog topic, by which local state is known as its.
+
+        Raises StackError if another process has the folder of this worker.
+        """
         self._topic_id = topic_id
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StackError(
+                f"{self._folder} is used by another tracker: every tracker needs a worker number "
+                "of its own (PALATE_WORKER), or stop the other one"
+            ) from error
         self._failed = asyncio.get_running_loop().create_future()
 
     async def acquire(self, partitions: Iterable[int]) -> None:
@@ -212,9 +225,12 @@ class Partitions:
         if writer is not None:
             writer.lose(error)
 
-    def _lose(self, partition: int, error: BaseException) -> None:
+    def _lose(self, writer: PartitionWriter, error: BaseException) -> None:
         """Called by the partition's writer."""
-        writer = self._writers.pop(partition)
+        partition = writer.partition
+        if self._writers.get(partition) is not writer:
+            return  # given back meanwhile
+        del self._writers[partition]
         self._ready.discard(partition)
         reason = _reason(error)
         self._metrics.partitions_lost.labels(reason=reason).inc()
@@ -262,9 +278,10 @@ class Partitions:
     async def leave(self) -> None:
         """Commit what is applied, as far as that goes quickly, and give all partitions back."""
         writers = list(self._writers.values())
-        with suppress(TimeoutError, PartitionLost):
+        with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_WITHIN_S):
-                await asyncio.gather(*(writer.committed() for writer in writers))
+                due = (writer.committed() for writer in writers)
+                await asyncio.gather(*due, return_exceptions=True)
         self._assignment += 1
         self._assigned = frozenset()
         self._writers.clear()
@@ -279,6 +296,7 @@ class Partitions:
         """As `leave`, for good."""
         await self.leave()
         await self._reader.stop()
+        self._lock.release()
 
 
 def _reason(error: BaseException) -> str:

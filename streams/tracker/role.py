@@ -648,13 +648,11 @@ class TrackerRole:
 
     async def _check_continuity(self, partition: int, name: str, applied: int) -> None:
         topic, key = self.settings.topic(name), source_key(name)
-        tp = TP(topic, partition)
-        beginnings = await self.app.consumer.earliest_offsets(tp)
-        ends = await self.app.consumer.highwaters(tp)
+        beginning, end = await self.gaps.range(topic, partition)
         found = (await self.watch.ids()).get(topic, "")
         known = (self.partitions.get(partition, key) or b"").decode()
         kept = Kept.by_tracker(topic, partition, applied, known)
-        present = Present(found, beginnings[tp] or 0, ends[tp] or 0)
+        present = Present(found, beginning, end)
         check_continuity(kept, present, accept_gap=applied == 0)
         if found and found != known:
             self.partitions.write(partition, [(key, found.encode())])

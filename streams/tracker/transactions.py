@@ -79,7 +79,7 @@ class PartitionWriter:
         producer: AIOKafkaProducer,
         store: LocalStore,
         metrics: TrackerMetrics,
-        on_lost: Callable[[int, BaseException], None],
+        on_lost: Callable[[PartitionWriter, BaseException], None],
     ) -> None:
         self.partition, self.store = partition, store
         self._changelog, self._producer = changelog, producer
@@ -176,7 +176,7 @@ class PartitionWriter:
         """Give the partition up: nothing more is written."""
         if self._lost is None:
             self._lost = PartitionLost(self.partition, error)
-            self._on_lost(self.partition, error)
+            self._on_lost(self, error)
 
     async def close(self) -> None:
         """End the producer and close the store; what is under way may or may not be committed."""

@@ -23,6 +23,7 @@ class Expected:
     pinned: list[str] = field(default_factory=list)
     forbidden: list[str] = field(default_factory=list)
     replaced: dict[str, str] = field(default_factory=dict)
+    forgotten_until: int = -1  # event time
 
 
 class Oracle:
@@ -37,6 +38,8 @@ class Oracle:
         if event is None or event["type"] == "impression":
             return
         state = self.states[event["user_id"]]
+        if event["timestamp"] <= state.forgotten_until:
+            return
         if event["event_id"] in {entry[1] for entry in state.held}:
             return
         ids = event["event_id"], event["item_id"], event["type"]
@@ -66,7 +69,9 @@ class Oracle:
             state.forbidden = [one for one in state.forbidden if one != text]
         elif edit["action"] == "replace":
             state.replaced[section] = text
-        elif edit["action"] == "forget":
+        elif edit["action"] == "forget":  # what happened up to now stays out, however late it comes
+            newest = max((entry[0] for entry in state.held), default=-1)
+            state.forgotten_until = max(state.forgotten_until, newest, edit["timestamp"])
             state.held, state.pinned, state.forbidden, state.replaced = [], [], [], {}
 
     def _known(self, key: bytes | None, value: bytes | None, *fields: str) -> Any:
