@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from deploy.interruption import interruptible
 from models.errors import PalateError, SettingsError
 
 
@@ -102,6 +103,7 @@ def palate() -> None:
 
 def main() -> None:
     """Entry point; PalateErrors are printed as one line, without a traceback."""
+    interruptible()
     try:
         app()
     except PalateError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.console import JsonOption, print_json, terminal
+from deploy.interruption import stopped_by_signals
 from models.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def bench(
     from deploy.bench.ground import ground
 
     names = _chosen(only)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop like Ctrl-C: all contestants
+    stopped_by_signals()
     measured = {}
     with ground(quick=quick, runs=runs) as where:
         for name in names:

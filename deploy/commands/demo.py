@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy.console import JsonOption, print_json, terminal
+from deploy.interruption import stopped_by_signals
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +34,7 @@ def demo(
     from deploy.demo.setting_up import prepare
 
     console = terminal(quiet=as_json)
-    signal.signal(signal.SIGTERM, _interrupt)  # stop like Ctrl-C: everything that was started
+    stopped_by_signals()
     sample = load_sample(events)
     plan = make_plan(sample, rate)
     prepare(plan.settings, console)
@@ -52,10 +52,6 @@ def demo(
         console.print(_summary(report), f"written to {path}")
     if not holds(report):
         raise typer.Exit(1)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def holds(report: dict[str, Any]) -> bool:

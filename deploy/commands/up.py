@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deploy.console import JsonOption, print_json, terminal
+from deploy.interruption import stopped_by_signals
 from deploy.stack import Say, Stack
 from models.settings import load_settings
 
@@ -63,7 +63,7 @@ def _say_where(stack: Stack, started: list[str], console: Console) -> None:
 
 def _stay(stack: Stack, console: Console) -> None:
     console.print("Watching over them; Ctrl-C stops everything.")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a service manager stops us
+    stopped_by_signals()
     try:
         stack.supervise(lambda part, what: console.print(f"{part}: {what}"))
     except KeyboardInterrupt:
