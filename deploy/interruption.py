@@ -8,7 +8,6 @@ a subclass.
 
 from __future__ import annotations
 
-import _thread
 import signal
 import sys
 import threading
@@ -44,6 +43,7 @@ def stopped_by_signals() -> None:
 
 def _raise_again(lost: Any) -> None:
     if issubclass(lost.exc_type, KeyboardInterrupt):  # but not in this hook: it would be lost again
-        threading.Timer(AGAIN_S, _thread.interrupt_main, (signal.SIGINT,)).start()
+        main = threading.main_thread().ident or 0
+        threading.Timer(AGAIN_S, signal.pthread_kill, (main, signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(lost)
