@@ -183,7 +183,7 @@ class TrackerMetrics(RoleMetrics):
         self.partitions_lost = self._counter(
             "palate_partitions_lost_total",
             "Partitions given up and taken over again: fenced by another tracker, kafka, refused, "
-            "local state damaged or disk full.",
+            "state refused, local state damaged, machine (a full disk) or defect.",
             "reason",
         )
 

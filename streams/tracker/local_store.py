@@ -27,6 +27,8 @@ POSITION_KEY: Final = b"\0position"
 # Kafka may drop a deletion from a compacted topic after a day. A folder that was away for longer
 # could keep what was deleted meanwhile.
 TRUSTED_FOR_S: Final = DAY_S / 2
+CLOCKS_DIFFER_S: Final = 60.0
+_NO_ROOM: Final = re.compile("No space left|Too many open files|Cannot allocate memory")
 _IN_USE: Final = re.compile(r"While lock file|lock hold by")
 _WRITE_BUFFER: Final = 16 << 20
 _BLOCK_CACHE: Final = 64 << 20
@@ -74,6 +76,8 @@ class LocalStore:
             folder.mkdir(parents=True, exist_ok=True)
             db = Rdict(str(folder), options=_options())
         except Exception as error:  # the library's own are bare
+            if _NO_ROOM.search(str(error)):
+                raise StoreDamaged(f"local state {folder}: {error}") from error
             raise StackError(
                 f"cannot keep the tracker's state in {folder}: {error}; is there room, and may "
                 "this user write there?"
@@ -84,8 +88,9 @@ class LocalStore:
         """Why the content does not count, or None."""
         if self.position.topic_id != topic_id:
             return "belongs to another changelog topic"
-        if time.time() - self.position.written_at > TRUSTED_FOR_S:
-            return f"was last written more than {TRUSTED_FOR_S / 3600:.0f} hours ago"
+        age = time.time() - self.position.written_at
+        if not -CLOCKS_DIFFER_S <= age <= TRUSTED_FOR_S:
+            return f"was not written within the last {TRUSTED_FOR_S / 3600:.0f} hours"
         return None
 
     def get(self, key: bytes) -> bytes | None:
@@ -147,9 +152,9 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def no_room(error: StoreDamaged) -> bool:
-    """Whether the disk is full, and nothing else is wrong."""
-    return "No space left" in str(error)
+def refused_by_machine(error: StoreDamaged) -> bool:
+    """Whether nothing is damaged: the disk is full, or too many files are open."""
+    return _NO_ROOM.search(str(error)) is not None
 
 
 def _opened(folder: Path) -> tuple[Rdict, Position] | None:
@@ -168,6 +173,8 @@ def _opened(folder: Path) -> tuple[Rdict, Position] | None:
                 f"{folder} is open in another process ({error}): every tracker needs a worker "
                 "number of its own (PALATE_WORKER), or stop the other one"
             ) from error
+        if _NO_ROOM.search(str(error)):
+            raise StoreDamaged(f"local state {folder}: {error}") from error
         log.warning("local state %s is damaged (%s); the changelog has all of it", folder, error)
         return None
 

@@ -17,22 +17,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from filelock import FileLock, Timeout
 
-from models.errors import PartitionLost, StackError, StoreDamaged
+from models.errors import PartitionLost, StackError, StoreDamaged, TopicError
 from models.settings import Settings
 from streams.kafka import RETRY_S, partition_producer, start_client, until_answered
 from streams.metrics import TrackerMetrics
 from streams.rereader import Rereader
 from streams.topics import changelog_topic
-from streams.tracker.local_store import LocalStore, no_room, remove
+from streams.tracker.local_store import LocalStore, refused_by_machine, remove
 from streams.tracker.transactions import (
     Output,
     OutputsRefused,
     PartitionWriter,
     Records,
+    StateRefused,
     stop_producer,
 )
 
@@ -67,7 +68,8 @@ class Partitions:
         self._acquired = asyncio.Condition()  # notified whenever one is acquired or all are left
         self._assigned: frozenset[int] = frozenset()
         self._assignment = 0  # grows with every assignment, so that work for an old one ends
-        self._again: set[asyncio.Task[None]] = set()
+        self._again: set[asyncio.Task[None]] = set()  # taking over what was lost
+        self._closing: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None]
 
     # -- reading and writing ---------------------------------------------------------------
@@ -160,39 +162,52 @@ class Partitions:
             while assignment == self._assignment:
                 writer = await self._take_over(partition, assignment)
                 if writer is not None:
+                    await self._begin(writer)
                     break
                 await asyncio.sleep(RETRY_S)
-            else:
-                return
-            self._writers[partition] = writer
-            with suppress(PartitionLost):  # then it is being taken over again already
-                await self._on_acquired(partition)  # 3.
-            if self._writers.get(partition) is writer:
-                self._ready.add(partition)
         async with self._acquired:
             self._acquired.notify_all()
 
+    async def _begin(self, writer: PartitionWriter) -> None:
+        """No await stands between the last look at the assignment and this."""
+        partition = writer.partition
+        self._writers[partition] = writer
+        with suppress(PartitionLost):  # then it is being taken over again already
+            await self._on_acquired(partition)  # 3.
+        if self._writers.get(partition) is writer:
+            self._ready.add(partition)
+
     async def _take_over(self, partition: int, assignment: int) -> PartitionWriter | None:
-        """None if that did not succeed this time."""
+        """None if that did not succeed this time, or the partition is assigned anew."""
         fenced = await start_client(lambda: partition_producer(self._settings, partition))  # 1.
         store: LocalStore | None = None
         try:
             store = LocalStore.open(self._folder_of(partition), self._topic_id)
             await self._recover(store, partition, assignment)  # 2.
-        except BaseException as error:
-            if store is not None:
-                store.close()
-            await stop_producer(fenced)
-            if not isinstance(error, StoreDamaged):
-                raise
-            self._heal(partition, error)
-            return None
-        return PartitionWriter(partition, self._changelog, fenced, store, self._metrics, self._lose)
+            if assignment == self._assignment:
+                return PartitionWriter(
+                    partition, self._changelog, fenced, store, self._metrics, self._lose
+                )
+        except StoreDamaged as error:
+            self._heal(partition, error, store)
+        except BaseException:
+            await self._discard(fenced, store)
+            raise
+        await self._discard(fenced, store)
+        return None
 
-    def _heal(self, partition: int, error: StoreDamaged) -> None:
+    @staticmethod
+    async def _discard(fenced: AIOKafkaProducer, store: LocalStore | None) -> None:
+        if store is not None:
+            store.close()
+        await stop_producer(fenced)
+
+    def _heal(self, partition: int, error: StoreDamaged, store: LocalStore | None) -> None:
         """Remove local state that cannot be read or written; the changelog has all of it."""
-        if no_room(error):
-            log.warning("%s; make room, it is tried again all the time", error)
+        if store is not None:
+            store.close()
+        if refused_by_machine(error):
+            log.warning("%s; it is tried again until the machine allows it", error)
         else:
             log.warning("%s; it is read from the changelog again", error)
             remove(self._folder_of(partition))
@@ -234,20 +249,34 @@ class Partitions:
         self._ready.discard(partition)
         reason = _reason(error)
         self._metrics.partitions_lost.labels(reason=reason).inc()
-        log.warning("partition %d is given up (%s): %s", partition, reason, error)
+        defect = error if reason == "defect" else None
+        log.warning("partition %d is given up (%s): %s", partition, reason, error, exc_info=defect)
         self._on_lost(partition, error)
-        task = asyncio.get_running_loop().create_task(
-            self._acquire_again(writer, error, self._assignment)
-        )
+        if isinstance(error, StateRefused):
+            self.fail(TopicError(f"{error}; does the changelog take less than it did?"))
+        closing = self._close(writer)
+        again = self._acquire_again(writer, closing, error, self._assignment)
+        task = asyncio.get_running_loop().create_task(again)
         self._again.add(task)
         task.add_done_callback(self._note_failure)
 
+    def _close(self, writer: PartitionWriter) -> asyncio.Task[None]:
+        """A task of its own, which nobody cancels: the folder is to be free afterwards."""
+        closing = asyncio.get_running_loop().create_task(writer.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        return closing
+
     async def _acquire_again(
-        self, writer: PartitionWriter, error: BaseException, assignment: int
+        self,
+        writer: PartitionWriter,
+        closing: asyncio.Task[None],
+        error: BaseException,
+        assignment: int,
     ) -> None:
-        await writer.close()
+        await asyncio.shield(closing)
         if isinstance(error, StoreDamaged):
-            self._heal(writer.partition, error)
+            self._heal(writer.partition, error, None)
         # Who was fenced may have been out of the group without knowing it. Taking the partition
         # back at once would fence its owner; after a session timeout we have heard of it.
         fenced = isinstance(error, _FENCED)
@@ -277,20 +306,27 @@ class Partitions:
 
     async def leave(self) -> None:
         """Commit what is applied, as far as that goes quickly, and give all partitions back."""
+        self._assignment += 1  # from here on nothing is registered for the old one
+        self._assigned = frozenset()
+        await self._end_taking_again()
         writers = list(self._writers.values())
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_WITHIN_S):
                 due = (writer.committed() for writer in writers)
                 await asyncio.gather(*due, return_exceptions=True)
-        self._assignment += 1
-        self._assigned = frozenset()
-        self._writers.clear()
+        for writer in writers:
+            if self._writers.pop(writer.partition, None) is writer:
+                self._close(writer)
         self._ready.clear()
-        for task in list(self._again):
-            task.cancel()
-        await asyncio.gather(*self._again, *(w.close() for w in writers), return_exceptions=True)
+        await self._end_taking_again()  # of what was lost while it was to be committed
+        await asyncio.gather(*self._closing, return_exceptions=True)
         async with self._acquired:
             self._acquired.notify_all()
+
+    async def _end_taking_again(self) -> None:
+        for task in list(self._again):
+            task.cancel()
+        await asyncio.gather(*self._again, return_exceptions=True)
 
     async def stop(self) -> None:
         """As `leave`, for good."""
@@ -303,7 +339,9 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, _FENCED):
         return "fenced"
     if isinstance(error, StoreDamaged):
-        return "disk full" if no_room(error) else "local state damaged"
+        return "machine" if refused_by_machine(error) else "local state damaged"
     if isinstance(error, OutputsRefused):
         return "refused"
+    if isinstance(error, StateRefused):
+        return "state refused"
     return "kafka" if isinstance(error, KafkaError) else "defect"

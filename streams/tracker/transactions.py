@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple
 import aiokafka.producer.sender
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
-    IllegalOperation,
     InvalidTopicError,
     KafkaError,
     MessageSizeTooLargeError,
@@ -26,7 +25,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from models.errors import PartitionLost, StoreDamaged
+from models.errors import PartitionLost
 from streams.codec import Headers
 from streams.metrics import TrackerMetrics
 from streams.tracker.local_store import LocalStore
@@ -44,9 +43,6 @@ REFUSALS: Final = (
 )
 CLOSE_WITHIN_S: Final = 2.0  # for what is under way; it is done again by the next owner
 
-# The last two are what aiokafka raises of a producer that has failed before.
-_FAILURES: Final = (KafkaError, OSError, StoreDamaged, IllegalOperation, AssertionError)
-
 Changes = dict[bytes, bytes | None]
 Records = Iterable[tuple[bytes, bytes | None]]
 
@@ -57,6 +53,10 @@ class OutputsRefused(KafkaError):
     def __init__(self, outputs: Sequence[Output], error: KafkaError) -> None:
         super().__init__(f"topic {outputs[0].topic}: {error!r}")
         self.outputs, self.error = outputs, error
+
+
+class StateRefused(KafkaError):
+    """Kafka refuses a change of state for good: it, or its topic, has other limits than before."""
 
 
 class Output(NamedTuple):
@@ -134,7 +134,7 @@ class PartitionWriter:
             try:
                 next_offset = await self._transaction(self._under_way, outputs)
                 self.store.apply(self._under_way, next_offset)
-            except _FAILURES as error:
+            except Exception as error:  # noqa: BLE001 (whatever it is, this did not happen)
                 self.lose(error)
                 return
             self._committed, self._under_way = upto, {}
@@ -142,14 +142,11 @@ class PartitionWriter:
     async def _transaction(self, changes: Changes, outputs: Sequence[Output]) -> int:
         """Commit both; returns the offset after the last one of the changelog."""
         await self._producer.begin_transaction()
-        changed = [
-            await self._producer.send(self._changelog, value, key, partition=self.partition)
-            for key, value in changes.items()
-        ]
+        changed = [await self._change(key, value) for key, value in changes.items()]
         sent = [await self._send(output) for output in outputs]
         records, answers = await _answers(changed), await _answers(sent)
         _check_outputs(outputs, answers)
-        _check(records)
+        _check_changes(changes, records)
         await self._producer.commit_transaction()
         size = sum(len(key) + len(value or b"") for key, value in changes.items())
         self._metrics.changelog_bytes.inc(size)
@@ -159,6 +156,12 @@ class PartitionWriter:
     @property
     def _next_offset(self) -> int:
         return self.store.position.next_offset
+
+    async def _change(self, key: bytes, value: bytes | None) -> asyncio.Future[Any]:
+        try:
+            return await self._producer.send(self._changelog, value, key, partition=self.partition)
+        except REFUSALS as error:
+            raise _state_refused(key, value, error) from error
 
     async def _send(self, output: Output) -> asyncio.Future[object]:
         try:
@@ -184,8 +187,8 @@ class PartitionWriter:
         if self._committing is not None:
             self._committing.cancel()
         await asyncio.gather(*filter(None, [self._committing]), return_exceptions=True)
-        await stop_producer(self._producer)
         self.store.close()
+        await stop_producer(self._producer)
 
 
 async def stop_producer(producer: AIOKafkaProducer) -> None:
@@ -193,7 +196,7 @@ async def stop_producer(producer: AIOKafkaProducer) -> None:
     try:
         async with asyncio.timeout(CLOSE_WITHIN_S):
             await producer.stop()
-    except (TimeoutError, KafkaError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 (it is done with, whatever it says)
         log.debug("a producer was not stopped in order: %r", error)
 
 
@@ -205,6 +208,18 @@ def _check(answers: Iterable[Any]) -> None:
     for answer in answers:
         if isinstance(answer, BaseException):
             raise answer
+
+
+def _check_changes(changes: Changes, answers: Sequence[Any]) -> None:
+    for (key, value), answer in zip(changes.items(), answers, strict=True):
+        if isinstance(answer, REFUSALS):
+            raise _state_refused(key, value, answer)
+    _check(answers)
+
+
+def _state_refused(key: bytes, value: bytes | None, error: KafkaError) -> StateRefused:
+    size = len(value or b"")
+    return StateRefused(f"Kafka refuses state of {size} bytes under key {key!r:.80} ({error!r})")
 
 
 def _check_outputs(outputs: Sequence[Output], answers: Sequence[Any]) -> None:

@@ -16,7 +16,9 @@ from models.errors import PartitionLost, StoreDamaged, TopicError
 from models.settings import Settings
 from streams.changelog import read_changelog
 from streams.metrics import TrackerMetrics
+from streams.rereader import Rereader
 from streams.topics import ensure_changelog, ensure_topics
+from streams.tracker.local_store import LocalStore
 from streams.tracker.partitions import Partitions
 from streams.tracker.transactions import Output, OutputsRefused
 from tests.conftest import MakeSettings
@@ -235,5 +237,61 @@ def test_a_refusal_while_a_partition_is_taken_over_again_ends_the_role(settings)
             with pytest.raises(TopicError):
                 async with asyncio.timeout(HANG_S):
                     await owner.partitions.failed()
+
+    asyncio.run(scenario())
+
+
+def test_a_revocation_in_the_middle_of_a_recovery_leaves_no_half_of_the_state(
+    settings, monkeypatch
+) -> None:
+    names = [f"u{number}" for number in range(8)]
+
+    async def scenario() -> None:
+        async with workers(settings, 2) as (former, new):
+            await former.partitions.acquire([P])
+            for name in names:
+                await former.put(name, name)
+            new.partitions._reader = Rereader(settings, max_poll_records=2)
+            true, leaving = LocalStore.apply, []
+
+            def apply(store, changes, next_offset):
+                true(store, changes, next_offset)
+                if not leaving:
+                    leaving.append(asyncio.ensure_future(new.partitions.leave()))
+
+            with monkeypatch.context() as patch:
+                patch.setattr(LocalStore, "apply", apply)
+                await new.partitions.acquire([P])
+                await asyncio.gather(*leaving)
+            assert P not in new.partitions
+            assert new.acquired == []
+            await new.partitions.acquire([P])
+            assert [new.get(name) for name in names] == [name.encode() for name in names]
+
+    asyncio.run(scenario())
+
+
+def test_a_fenced_owner_that_is_revoked_at_once_can_own_the_partition_again(settings) -> None:
+    async def scenario() -> None:
+        async with workers(settings, 2) as (former, new):
+            await former.partitions.acquire([P])
+            await new.partitions.acquire([P])
+            with pytest.raises(PartitionLost):
+                await former.put("ua", "1")
+            await former.partitions.leave()  # while its producer and its folder are being closed
+            await former.partitions.acquire([P])
+            await former.put("ua", "2")
+
+    asyncio.run(scenario())
+    assert sent(settings) == [b"2"]
+
+
+def test_state_that_kafka_refuses_ends_the_role_and_is_named(settings) -> None:
+    async def scenario() -> None:
+        async with workers(settings, 1) as [owner]:
+            await owner.partitions.acquire([P])
+            owner.partitions.write(P, [(b"ua", bytes(14 << 20))])
+            with pytest.raises(TopicError, match="refuses state of 14680064 bytes under key b'ua'"):
+                await owner.partitions.failed()
 
     asyncio.run(scenario())
