@@ -16,6 +16,7 @@ from streams.triggers import NEVER
 from streams.windows import EMPTY, advance, entry_of, kept, remembered
 
 MAX_EDITS: Final = 50  # sentences pinned and words forbidden: a head must fit into one record
+MAX_EDIT_BYTES: Final = 100_000  # of either; beside 500 entries a head may hold 1 MiB
 
 
 class Arrival(NamedTuple):
@@ -181,5 +182,14 @@ def is_current(user: User, profile: ProfileRecord) -> bool:
 
 
 def _with(texts: tuple[str, ...], text: str) -> tuple[str, ...]:
-    """With one more; of more than MAX_EDITS the newest."""
-    return texts if text in texts else (*texts, text)[-MAX_EDITS:]
+    """With one more; the newest of them, as many as MAX_EDITS and MAX_EDIT_BYTES allow."""
+    if text in texts:
+        return texts
+    held: list[str] = []
+    room = MAX_EDIT_BYTES
+    for one in reversed((*texts, text)[-MAX_EDITS:]):
+        room -= len(one.encode())
+        if room < 0:
+            break
+        held.append(one)
+    return tuple(reversed(held))

@@ -181,3 +181,31 @@ def test_a_clock_of_a_later_version_is_refused_with_what_to_do():
 
 def entry_of_a(at: int) -> HistoryEntry:
     return entry_of(arrival(0, 4, time=(at - START) // 1000).interaction, 4)
+
+
+def test_a_head_fits_into_one_record_whatever_the_user_pins_and_forbids() -> None:
+    user = User("\U0001f600" * 256)
+    for number in range(60):
+        for offset, action in enumerate(("pin", "forbid")):
+            text = f"{number:03}" + "\U0001f600" * 1_997
+            edit = ProfileEdit(
+                edit_id=f"{action}{number}",
+                user_id=user.user_id,
+                action=action,
+                text=text,
+                timestamp=1_300_000_000_000,
+            )
+            assert apply_edit(user, edit, number * 2 + offset)
+    for number in reversed(range(500)):
+        event = Interaction(
+            event_id=f"{number:03}" + "\U0001f600" * 253,
+            user_id=user.user_id,
+            item_id="\U0001f600" * 256,
+            type="view",
+            timestamp=1_300_000_000_000 + number,
+        )
+        arrival = Arrival(event, 1_000 - number, 1_300_000_000_000)
+        inserted = apply_interactions(user, [arrival], WindowSettings(), Counter())
+        records = dict(store(user, inserted))
+    assert user.head.pinned[-1].startswith("059")
+    assert max(len(value or b"") for value in records.values()) < 2**20 - 10_000
