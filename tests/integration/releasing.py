@@ -29,6 +29,7 @@ from models.schemas import (
     Recommendation,
     ReleaseAnnouncement,
     Sections,
+    Sentence,
 )
 from models.settings import Settings
 from streams.indexer.role import Indexer
@@ -154,7 +155,7 @@ class Wire:
             user_id=request.user_id,
             version=request.number,
             as_of=request.as_of,
-            sections=Sections(),
+            sections=Sections(stable=(Sentence(text=text),)),
             text=text,
             release=self.profile_release,
             model="stand-in",

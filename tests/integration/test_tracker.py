@@ -23,6 +23,7 @@ from models.schemas import (
     Recommendation,
     ReleaseAnnouncement,
     Sections,
+    Sentence,
     to_rfc3339,
 )
 from models.settings import Settings
@@ -214,7 +215,7 @@ def profile_for(request: ProfileRequest, **fields: object) -> Profile:
         "user_id": request.user_id,
         "version": request.number,
         "as_of": request.as_of,
-        "sections": Sections(),
+        "sections": Sections(stable=(Sentence(text="Tea."),)),
         "text": "Tea.",
         "release": "base-0",
         "model": "m",
