@@ -90,6 +90,11 @@ class RoleMetrics(Metrics):
             "the role's log. Each is a dead letter `failed`; 0 unless something is to be mended.",
             "topic",
         )
+        self.release_unavailable = self._gauge(
+            "palate_release_unavailable",
+            "1 while the release in force cannot be served by this role; the one before serves on, "
+            "if it can be. The role's log says why.",
+        )
         self.dead_letters_lost = self._counter(
             "palate_dead_letters_lost_total",
             "Refused records whose dead letter Kafka refused too; the log says which.",
