@@ -21,8 +21,8 @@ def unavailable(release: str, error: PalateError, serving: str | None) -> str:
     meanwhile = f"{serving} serves on" if serving else "no release before it can be served either"
     return (
         f"release {release} is announced as serving and cannot be served here: {error}. "
-        f"{meanwhile}; it is tried again every {AGAIN_S:g} s. Publish it again or bring its folder, "
-        "or go back: palate releases rollback"
+        f"{meanwhile}; it is tried again every {AGAIN_S:g} s. Publish it again, or bring its "
+        "folder, or go back: palate releases rollback"
     )
 
 

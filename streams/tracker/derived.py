@@ -168,7 +168,7 @@ class Derived:
         in_force = self.release.in_force
         whole = [one for one in in_force if self.release.has(one, "items-ready")]
         there = chain(filter(self._is_there, whole), filter(self._is_there, in_force))
-        found = next(chain(there, whole), None)
+        found = next(there, None) or next((one for one in whole if self._last is None), None)
         self._note_unavailable(found)
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from prometheus_client import CollectorRegistry
 
@@ -62,9 +63,10 @@ class Arranging(role.Indexer):
 
     async def turn(self) -> None:
         """One turn of its loop."""
-        await self._settle_ended()
-        await self._arrange()
-        await self._announce()
+        with patch.object(role, "Keeper", IdleKeeper):
+            await self._settle_ended()
+            await self._arrange()
+            await self._announce()
 
     async def close(self) -> None:
         await self._end_all()

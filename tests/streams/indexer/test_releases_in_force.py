@@ -12,17 +12,15 @@ import pytest
 from models.errors import EmbedderError, ReleaseError
 from models.fakes import HashEmbedder
 from models.releases import FolderReleaseStore, base_release
-from streams.indexer import role
 from tests.conftest import MakeSettings
-from tests.streams.indexer.arranging import AT, Arranging, IdleKeeper, step
+from tests.streams.indexer.arranging import AT, Arranging, step
 
 Scenario = Callable[[Arranging], Awaitable[None]]
 
 
 @pytest.fixture
-def indexer(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> Arranging:
+def indexer(make_settings: MakeSettings) -> Arranging:
     """base-0 is in the store and serves."""
-    monkeypatch.setattr(role, "Keeper", IdleKeeper)
     settings = make_settings()
     found = Arranging(settings, FolderReleaseStore(settings.releases_dir))
     publish(found, "base-0")
@@ -102,7 +100,7 @@ def test_going_back_leaves_nothing_of_it(indexer: Arranging) -> None:
 
 
 def test_with_nothing_to_serve_it_waits_and_says_why(
-    make_settings: MakeSettings, indexer: Arranging
+    make_settings: MakeSettings,
 ) -> None:
     other = Arranging(make_settings())
 
@@ -121,7 +119,7 @@ def test_with_nothing_to_serve_it_waits_and_says_why(
 
 @pytest.mark.parametrize("fails", ["to load", "to embed"])
 def test_an_embedder_that_does_not_work_keeps_the_release_before(
-    indexer: Arranging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+    indexer: Arranging, tmp_path: Path, fails: str
 ) -> None:
     class Broken(HashEmbedder):
         def embed(self, texts):  # type: ignore[no-untyped-def]
