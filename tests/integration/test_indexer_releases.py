@@ -158,6 +158,31 @@ def test_a_candidate_that_cannot_be_kept_is_refused_and_the_old_release_goes_on(
     asyncio.run(scenario())
 
 
+def test_one_put_in_force_before_its_folder_came_serves_when_it_has_come(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.indexer.role.AGAIN_S", 0.05)
+
+    async def scenario() -> None:
+        async with wired(settings) as wire:
+            reader = LanceIndex(settings.lancedb_uri)
+            async with indexing(settings):
+                await first_release(wire)
+                await wire.announce("late", "serving")
+                await wire.items(["behind"])
+                await wire.until(lambda: "behind" in reader.ids("items@base-0"))
+            async with indexing(settings):  # a restart with that record as the last one
+                await wire.items(["restarted"])
+                await wire.until(lambda: "restarted" in reader.ids("items@base-0"))
+                publish(settings, "late", "n", 32)
+                await wire.until(lambda: wire.releases.has("late", "items-ready"), "taken up")
+                assert reader.ids("items@late") == {*TITLES, "behind", "restarted"}
+                assert_embedded_by(reader, "late", SaltedEmbedder("n", 32))
+            assert not any(one.status in ("refused", "retired") for one in wire.steps)
+
+    asyncio.run(scenario())
+
+
 def test_only_serving_previous_and_candidate_keep_their_tables(settings: Settings) -> None:
     async def scenario() -> None:
         async with wired(settings) as wire, indexing(settings):
