@@ -197,7 +197,7 @@ class Indexer:
         if not self._releases.in_force:
             return
         failed: dict[str, PalateError] = {}
-        for release_id in filter(None, (*self._releases.in_force, self._serving)):
+        for release_id in filter(None, dict.fromkeys((*self._releases.in_force, self._serving))):
             try:
                 if release_id not in self._kept:
                     await self._begin(release_id)
@@ -305,6 +305,7 @@ class Indexer:
         if self._first is not None and self._is_whole(self._first.id):
             for made in await announce_first(self._producer, self._settings, self._first):
                 self._releases.take(made)
+            self._serving = self._first.id
             self._first = None
         await self._announce_serving()
         if self._serving and all(self._is_whole(one) for one in self._wanted()):

@@ -198,6 +198,8 @@ def test_a_release_in_force_that_is_nowhere_stops_no_role_and_the_one_before_ser
         }
         assert releases == {"base-0"}
         assert in_force(small).id == "ghost"
+        status = stack.palate("status")["kafka"]
+        assert (status["serving"], len(status["cannot_serve"])) == ("ghost", 3)
         asyncio.run(_back(small))
         until(lambda: unavailable(stack) == [0.0] * 3, lambda: f"said: {unavailable(stack)}")
         assert in_force(small).id == "base-0"
