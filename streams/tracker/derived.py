@@ -169,15 +169,14 @@ class Derived:
         whole = [one for one in in_force if self.release.has(one, "items-ready")]
         there = chain(filter(self._is_there, whole), filter(self._is_there, in_force))
         found = next(there, None) or next((one for one in whole if self._last is None), None)
-        self._note_unavailable(found)
+        self._note_unavailable(next(iter(in_force), None), found)
         return found
 
     def _is_there(self, release: str) -> bool:
         return self._index.version(items_table(release)) > 0
 
-    def _note_unavailable(self, found: str | None) -> None:
+    def _note_unavailable(self, announced: str | None, found: str | None) -> None:
         serving = found or (self._last.release if self._last else None)
-        announced = self.release.id
         away = None if announced == serving or announced in self._shelves else announced
         if away is not None and away != self._away:  # said once
             log.warning(
