@@ -8,8 +8,9 @@ it. Whatever goes wrong before that record leaves the old release serving.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from streams.profiler.replica import replica_of
 from streams.release_steps import announce
 from streams.serving_release import ServingRelease
 from streams.topic_follower import TopicFollower
+
+log = logging.getLogger(__name__)
 
 BY: Final = "palate releases"
 KAFKA_WITHIN_S: Final = 15.0
@@ -130,12 +133,12 @@ async def promote(
     reason = unfit(release, topic.settings, model_hash)
     if reason:
         raise ReleaseError(reason)
-    if serving_of(topic.releases) == release_id:
+    if announced(topic.releases) == release_id:
         raise ReleaseError(f"release {release_id!r} serves already")
-    _require_serving(topic.releases, release, instead_of)
+    _require_serving(topic.releases, store, release, instead_of)
     await _until_ready(topic, release, within_s, say)
     _require_candidate(topic.releases, release)
-    _require_serving(topic.releases, release, instead_of)
+    _require_serving(topic.releases, store, release, instead_of)
     await topic.say(release, "serving", previous=topic.releases.id)
     return release
 
@@ -145,7 +148,8 @@ async def rollback(topic: Topic, store: ReleaseStore, to: str | None = None) -> 
 
     Raises ReleaseError if there is none, or if `to` names another.
     """
-    serving, previous = serving_of(topic.releases), topic.releases.previous
+    serving = announced(topic.releases)
+    previous = _first_known(topic.releases.in_force[1:], store) or topic.releases.previous
     if previous is None:
         raise ReleaseError(
             f"no release is kept beside {serving!r}; palate releases promote ID makes an older "
@@ -164,11 +168,35 @@ async def rollback(topic: Topic, store: ReleaseStore, to: str | None = None) -> 
     return release
 
 
-def serving_of(releases: ServingRelease) -> str:
+def announced(releases: ServingRelease) -> str:
     """The release in force, of a topic that was read to its end. Raises ReleaseError if none is."""
     if releases.id is None:
         raise ReleaseError("no release serves yet; palate up makes the first one")
     return releases.id
+
+
+def serving_of(releases: ServingRelease, store: ReleaseStore) -> str:
+    """The release that serves: the one in force, or the newest before it that is in the store.
+
+    Raises ReleaseError if there is none.
+    """
+    last = announced(releases)
+    found = _first_known(releases.in_force, store)
+    if found is None:
+        raise ReleaseError(
+            f"release {last!r} is announced as serving, and neither it nor one before it is in the "
+            "store of releases; bring its folder, or palate releases promote another"
+        )
+    if found != last:
+        log.warning("release %s is announced and not in the store: %s serves", last, found)
+    return found
+
+
+def _first_known(releases: Iterable[str], store: ReleaseStore) -> str | None:
+    for release in releases:
+        with suppress(ReleaseError):
+            return store.get(release).id
+    return None
 
 
 async def _make_candidate(topic: Topic, release: Release) -> None:
@@ -191,9 +219,13 @@ def _require_candidate(releases: ServingRelease, release: Release) -> None:
         )
 
 
-def _require_serving(releases: ServingRelease, release: Release, instead_of: str | None) -> None:
-    serving = serving_of(releases)
-    if instead_of not in (None, serving):
+def _require_serving(
+    releases: ServingRelease, store: ReleaseStore, release: Release, instead_of: str | None
+) -> None:
+    if instead_of is None:
+        return
+    serving = serving_of(releases, store)
+    if instead_of != serving:
         raise ReleaseError(
             f"release {release.id!r} was compared with {instead_of!r}, and {serving!r} serves now: "
             f"it stays as it is. palate releases promote {release.id} lets it serve all the same"

@@ -8,7 +8,7 @@ from typing import Final
 from filelock import FileLock
 
 from deploy.console import run
-from deploy.promotion import releases_topic
+from deploy.promotion import releases_topic, serving_of
 from models.durable import making
 from models.errors import ReleaseError, StackError
 from models.model_files import language_model
@@ -21,16 +21,17 @@ LOOK_WITHIN_S: Final = 5.0
 
 def serving_release(settings: Settings) -> Release | None:
     """The release that serves, checked; None if Kafka is away or none serves yet."""
+    store = FolderReleaseStore(settings.releases_dir)
     try:
-        serving = run(_serving_id(settings))
+        serving = run(_serving_id(settings, store))
     except StackError:
         return None
-    return FolderReleaseStore(settings.releases_dir).verify(serving) if serving else None
+    return store.verify(serving) if serving else None
 
 
-async def _serving_id(settings: Settings) -> str | None:
+async def _serving_id(settings: Settings, store: FolderReleaseStore) -> str | None:
     async with releases_topic(settings, within_s=LOOK_WITHIN_S) as topic:
-        return topic.releases.id
+        return serving_of(topic.releases, store) if topic.releases.id else None
 
 
 def adapter_of(settings: Settings, release: Release) -> Path | None:

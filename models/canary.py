@@ -11,12 +11,14 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from models.ports import CanaryLine, ProfileEncoder
+from models.errors import EmbedderError
+from models.ports import CanaryLine, ProfileEncoder, TextEmbedder
 
 # In nats per token, and as a share of what lies between the adapter and the base: bfloat16,
 # float32, merged weights and vLLM differ by more, the more an adapter changes (docs/releases.md).
 TOLERANCE: Final = 0.06
 SHARE: Final = 0.05
+PLAIN: Final = "A white hanging lantern; a red lunch bag."
 
 
 def verdict(
@@ -68,3 +70,11 @@ async def adapter_shows(
     texts = [(line.prompt, line.text) for line in lines]
     measured = await measure(encoder, texts, adapter)
     return verdict(lines, measured, [encoder.count_tokens(line.text) for line in lines])
+
+
+def check_embedder(embedder: TextEmbedder, of: str) -> None:
+    """Raise EmbedderError if not even a plain text is embedded: then no text is to blame."""
+    try:
+        embedder.embed([PLAIN])
+    except Exception as error:
+        raise EmbedderError(f"the embedder of {of} fails: {error!r}") from error

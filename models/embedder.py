@@ -52,5 +52,5 @@ class SentenceEmbedder:
 def _load(source: ModelSource) -> SentenceTransformer:
     try:
         return SentenceTransformer(str(source), local_files_only=is_local(source))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a folder may be damaged in any way
         raise EmbedderError(f"the embedder {source} cannot be loaded: {error}") from error

@@ -22,10 +22,12 @@ from filelock import FileLock, Timeout
 from lancedb.index import HnswSq
 
 from models.errors import VectorIndexError, VectorIndexUnavailable
+from models.identity import digest
 from models.machine import remedy
 from models.ports import VectorRow, Vectors
 
 TOMBSTONE_S: Final = 3600.0
+MOST_CHARS: Final = 200  # of a folder's name; file systems allow 255 with what is added
 _SPARE: Final = 32  # rows fetched beyond k, so that ties at the end are settled by id
 _METADATA: Final = ("id", "text", "sequence", "attributes")
 _SOURCE: Final = re.compile(r", /\S+\.rs:\d+:\d+")  # where in LanceDB's source an error was made
@@ -273,9 +275,15 @@ def _take_lock(uri: str, lock: Path | None) -> FileLock:
 
 
 def _file_name(table: str) -> str:
-    """LanceDB allows letters, digits, '_', '-' and '.'; '@' becomes '.', others their code."""
+    """LanceDB allows letters, digits, '_', '-' and '.'; '@' becomes '.', others their code.
+
+    A name that is too long for a folder is cut, and told apart by a hash of the whole.
+    """
     escaped = re.sub(r"[^A-Za-z0-9@-]", lambda match: f"_{ord(match[0]):x}_", table)
-    return escaped.replace("@", ".")
+    name = escaped.replace("@", ".")
+    if len(name) <= MOST_CHARS:
+        return name
+    return f"{name[:MOST_CHARS]}_{digest(table)}"
 
 
 def _schema(dimension: int) -> pa.Schema:

@@ -195,6 +195,8 @@ class FolderReleaseStore:
             release = read_manifest(path.read_bytes())
         except FileNotFoundError as error:
             raise ReleaseError(f"there is no release {release_id!r} in {self._folder}") from error
+        except OSError as error:  # a name that no folder can have, a folder that is not ours
+            raise ReleaseError(f"release {release_id!r} cannot be read: {error}") from error
         except (ValueError, TypeError, AttributeError) as error:
             raise ReleaseError(f"{path} is not a release manifest: {error}") from error
         if release.id != release_id or sealed(release) != release:
@@ -223,7 +225,10 @@ class FolderReleaseStore:
     def verify(self, release_id: str) -> Release:
         """See ReleaseStore."""
         release = self.get(release_id)
-        wrong = changed(release.files, self._path(release_id))
+        try:
+            wrong = changed(release.files, self._path(release_id))
+        except OSError as error:
+            raise ReleaseError(f"release {release_id!r} cannot be read: {error}") from error
         if wrong:
             raise ReleaseError(
                 f"release {release_id!r}: {', '.join(wrong)} in {self._path(release_id)} is gone "

@@ -108,7 +108,19 @@ class RoleMetrics(Metrics):
         )
 
 
-class TrackerMetrics(RoleMetrics):
+class ServingMetrics(RoleMetrics):
+    """What the roles measure that follow the release in force."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.release_unavailable = self._gauge(
+            "palate_release_unavailable",
+            "1 while the release in force cannot be served by this role; the one before serves on, "
+            "if it can be. The role's log says why.",
+        )
+
+
+class TrackerMetrics(ServingMetrics):
     """Events in, requests and recommendations out."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -188,7 +200,7 @@ class TrackerMetrics(RoleMetrics):
         )
 
 
-class ProfilerMetrics(RoleMetrics):
+class ProfilerMetrics(ServingMetrics):
     """Requests in, profiles out, and what the model cost."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -236,7 +248,7 @@ class ProfilerMetrics(RoleMetrics):
         )
 
 
-class IndexerMetrics(RoleMetrics):
+class IndexerMetrics(ServingMetrics):
     """Vectors written and co-occurrence built."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -5,11 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Final
 
+from models.errors import PalateError
 from models.schemas import ReleaseAnnouncement
 from streams.codec import Record, Rejected, Removal, decode_keyed
 
 log = logging.getLogger(__name__)
+
+AGAIN_S: Final = 5.0  # between looks for a release in force that cannot be served
+
+
+def unavailable(release: str, error: PalateError, serving: str | None) -> str:
+    """What a role says of a release in force that it cannot serve; `serving`: what it serves."""
+    meanwhile = f"{serving} serves on" if serving else "no release before it can be served either"
+    return (
+        f"release {release} is announced as serving and cannot be served here: {error}. "
+        f"{meanwhile}; it is tried again every {AGAIN_S:g} s. Publish it again, or bring its "
+        "folder, or go back: palate releases rollback"
+    )
 
 
 class ServingRelease:
@@ -21,7 +35,7 @@ class ServingRelease:
 
     def __init__(self) -> None:
         self.id: str | None = None  # the release in force
-        self.previous: str | None = None  # in force before; None once it is retired
+        self._served: list[str] = []  # all that were in force and are not retired, oldest first
         self._published: str | None = None  # last; None once it is refused, retired or serves
         self._steps: dict[str, dict[tuple[str, str], ReleaseAnnouncement]] = {}
         self._changed = asyncio.Event()
@@ -36,7 +50,7 @@ class ServingRelease:
 
     def take(self, step: ReleaseAnnouncement) -> None:
         """Take in one step."""
-        if step.status == "published":
+        if step.status == "published" and step.release != self.id:
             self._steps[step.release] = {}
         self._steps.setdefault(step.release, {})[step.status, step.by] = step
         match step.status:
@@ -52,20 +66,37 @@ class ServingRelease:
         self._changed = asyncio.Event()
 
     def _serve(self, step: ReleaseAnnouncement) -> None:
-        if step.release != self.id:
-            self.previous = step.previous or self.id
         self.id = step.release
+        self._served = [one for one in self._served if one != step.release] + [step.release]
         self._end_candidacy(step.release)
+        steps = self._steps[step.release]
+        for retired in [key for key in steps if key[0] == "retired"]:
+            del steps[retired]
 
     def _retire(self, release: str) -> None:
+        if release == self.id:  # by mistake: the indexer says again that it serves
+            return
         self._end_candidacy(release)
-        if release == self.previous:
-            self.previous = None
+        self._served = [one for one in self._served if one != release]
         del self._steps[release]
 
     def _end_candidacy(self, release: str) -> None:
         if release == self._published:
             self._published = None
+
+    @property
+    def in_force(self) -> tuple[str, ...]:
+        """The release in force, then those before it, newest first.
+
+        Anybody can announce a release, one that is nowhere too. A role serves the first of these
+        that it can serve.
+        """
+        return tuple(reversed(self._served))
+
+    @property
+    def previous(self) -> str | None:
+        """The release in force before, unless it was retired."""
+        return next(iter(self.in_force[1:]), None)
 
     @property
     def candidate(self) -> str | None:

@@ -36,7 +36,9 @@ def list_(as_json: JsonOption = False) -> None:
     settings = load_settings()
     store = _store(settings)
     states = _states(settings)
-    rows = [_row(store, release_id, states) for release_id in store.ids()]
+    known = store.ids()
+    missing = [release_id for release_id in states if release_id not in known]
+    rows = [_row(store, release_id, states) for release_id in [*known, *missing]]
     if as_json:
         print_json(rows)
         return
@@ -207,7 +209,9 @@ def _row(store: FolderReleaseStore, release_id: str, states: dict[str, str]) -> 
     try:
         release = store.get(release_id)
     except ReleaseError as error:
-        return {"id": release_id, "created_at": "", "kind": "damaged", "state": str(error)}
+        kind = "damaged" if release_id in store.ids() else "missing"
+        told = "; ".join(filter(None, (state, str(error))))
+        return {"id": release_id, "created_at": "", "kind": kind, "state": told}
     kept = {"id": release.id, "created_at": release.created_at, "kind": release.kind}
     return {**kept, "state": state}
 

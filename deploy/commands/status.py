@@ -68,6 +68,7 @@ def _document(states: list[RoleState], kafka: KafkaState | None, problem: str) -
             "lags": [{**lag._asdict(), "lag": lag.records} for lag in kafka.lags],
             "dead_letters": kafka.dead_letters,
             "serving": kafka.serving,
+            "cannot_serve": cannot_serve(states),
             "releases": [r.model_dump(mode="json", exclude_none=True) for r in kafka.releases],
         },
     }
@@ -104,6 +105,20 @@ def _show(states: list[RoleState], kafka: KafkaState | None, problem: str) -> No
     console.print(f"dead letters      {kafka.dead_letters}   (palate dead-letters)")
     steps = ", ".join(f"{r.release} {r.status}" for r in kafka.releases[-5:])
     console.print(f"serving release   {kafka.serving or 'none yet'}   ({steps or 'no steps'})")
+    without = cannot_serve(states)
+    if without:
+        console.print(
+            f"[red]{kafka.serving} cannot be served by {', '.join(without)}: the one before serves "
+            "on, if it can be (palate releases list)[/]",
+            soft_wrap=True,
+        )
+
+
+def cannot_serve(states: list[RoleState]) -> list[str]:
+    """Names of the roles that cannot serve the release in force."""
+    from deploy.observe import total
+
+    return [s.name for s in states if total(s.samples, "palate_release_unavailable")]
 
 
 def _roles(states: list[RoleState]) -> Table:

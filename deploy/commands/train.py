@@ -95,9 +95,10 @@ def _put_into_service(settings: Settings, release: Release, quiet: bool) -> None
 
 async def _serving(settings: Settings) -> str:
     from deploy.promotion import releases_topic, serving_of
+    from models.releases import FolderReleaseStore
 
     async with releases_topic(settings) as topic:
-        return serving_of(topic.releases)
+        return serving_of(topic.releases, FolderReleaseStore(settings.releases_dir))
 
 
 def _tools(settings: Settings, bars: _Bars, promote: Callable[[Release], None] | None) -> Tools:

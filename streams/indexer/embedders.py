@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from models.canary import check_embedder
 from models.errors import ReleaseError
 from models.ports import Release, ReleaseStore, TextEmbedder
 from models.release_fit import other_embedder
@@ -32,7 +33,8 @@ class Embedders:
         """The release's embedder, its files checked against the manifest.
 
         Raises ReleaseError if it is another one than is to be had here, EmbedderError if it
-        cannot be loaded.
+        cannot be loaded
+        or does not embed.
         """
         reason = other_embedder(release, self._settings)
         if reason:
@@ -43,7 +45,9 @@ class Embedders:
         if self._load is None:
             raise ReleaseError(f"release {release.id} brings an embedder, which is not loaded here")
         await asyncio.to_thread(self._store.verify, release.id)
-        return await asyncio.to_thread(self._load, folder)
+        embedder = await asyncio.to_thread(self._load, folder)
+        await asyncio.to_thread(check_embedder, embedder, f"release {release.id}")
+        return embedder
 
     def same(self, release_id: str, other_id: str) -> bool:
         """Whether the two releases embed alike, so that vectors of one serve the other."""

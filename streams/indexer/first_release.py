@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer
 
@@ -19,25 +20,28 @@ from streams.release_steps import announce
 STEPS = ("published", "items-ready", "serving")
 
 
-def release_to_index(settings: Settings, store: ReleaseStore, serving: str | None) -> Release:
-    """The serving release; if there is none, the first one: the starter release or base-0.
+def first_release(
+    settings: Settings, store: ReleaseStore, in_force: Sequence[str]
+) -> Release | None:
+    """The release to be announced as serving; None if one is that need not be made anew.
 
-    The first is made if it is not there yet. Raises ReleaseError if a release that serves is not
-    on this machine, or if its embedder is not the configured one: vectors would mix.
+    Where none was in force yet it is the starter release or base-0. Where the folder of base-0 was
+    lost it is made again, with another manifest. Raises ReleaseError if the embedder of the first
+    is not the configured one: vectors would mix.
     """
-    if serving is None:
-        release = _first(settings, store)
-    elif serving == BASE_RELEASE and BASE_RELEASE not in store.ids():
-        release = _base(settings, store)
-    else:
-        release = store.get(serving)
+    if BASE_RELEASE in in_force and BASE_RELEASE not in store.ids():
+        again = _base(settings, store)
+        return again if in_force[0] == BASE_RELEASE else None
+    if in_force:
+        return None
+    release = _starter_or_base(settings, store)
     reason = other_embedder(release, settings)
     if reason:
         raise ReleaseError(reason)
     return release
 
 
-def _first(settings: Settings, store: ReleaseStore) -> Release:
+def _starter_or_base(settings: Settings, store: ReleaseStore) -> Release:
     starter = fitting_starter(settings)
     if starter is not None:
         return store.publish(starter.release, starter.files)

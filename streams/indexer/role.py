@@ -1,8 +1,9 @@
 """The role that owns the vectors: it keeps the tables of every release that is wanted.
 
 Wanted are the serving release, the candidate and, so that going back takes no time, the one that
-served before. A candidate's tables are made beside the serving ones, and announced when they are
-whole. A release that is wanted no longer loses its tables.
+served before. While the release in force cannot be kept (its folder is not here, say), the one
+before it serves on, and it is tried again. A candidate's tables are made beside the serving ones,
+and announced when they are whole. A release that is wanted no longer loses its tables.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
-from models.errors import PalateError, ReleaseError
+from models.errors import EmbedderError, PalateError, ReleaseError
 from models.ports import Release, ReleaseStore, TextEmbedder, VectorIndex
 from models.releases import items_table, profiles_table
 from models.settings import Settings
 from streams.codec import Record
 from streams.continuity import TopicWatch
 from streams.indexer.embedders import Embedders, Load
-from streams.indexer.first_release import announce_first, release_to_index
+from streams.indexer.first_release import announce_first, first_release
 from streams.indexer.keeping import TOPICS, Keeper, Shared
 from streams.indexer.rejects import Rejects
 from streams.indexer.snapshots import Snapshots
@@ -32,7 +33,7 @@ from streams.metrics import IndexerMetrics
 from streams.reading import Offsets, Reading
 from streams.release_steps import announce
 from streams.service import cancelled, until_stopped, working
-from streams.serving_release import ServingRelease
+from streams.serving_release import AGAIN_S, ServingRelease, unavailable
 from streams.topic_follower import TopicFollower
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,9 @@ class Indexer:
         self._news = asyncio.Event()  # something that `_arrange` or `_announce` looks at changed
         self._first: Release | None = None  # to be announced once its tables are whole
         self._kept: dict[str, Kept] = {}
+        self._serving: str | None = None  # the newest release in force that can be kept
+        self._unavailable: dict[str, PalateError] = {}  # those in force that are newer, and why
+        self._said = ""  # of them
         self._from_scratch = False
         self.caught_up = asyncio.Event()  # all records that were there at the start are rows
         self._shared: Shared
@@ -80,8 +84,8 @@ class Indexer:
 
     @property
     def release_id(self) -> str:
-        """The serving release, or the one that will be the first to serve."""
-        return self._releases.id or (self._first.id if self._first else "")
+        """The release that serves here, or the one that will be the first to serve."""
+        return self._serving or (self._first.id if self._first else "")
 
     async def run(self, stop: asyncio.Event, *, from_scratch: bool = False) -> None:
         """Index until `stop`; `from_scratch` drops the tables first.
@@ -114,6 +118,8 @@ class Indexer:
             return kept.keeper.problem
         if self._first is not None or self._releases.id is None:
             return "items are being indexed for the first time"
+        if self._serving is None and self._said:
+            return self._said
         if kept is None or kept.running.done():
             return f"the tables of release {self.release_id} are not kept"
         standing = kept.keeper.standing_still(self._settings.liveness.stalled_s)
@@ -129,11 +135,8 @@ class Indexer:
         await self._follower.start()
         closing.push_async_callback(self._follower.stop)
         await self._follower.caught_up()
-        serving = self._releases.id
-        known = self._store.ids()
-        release = await asyncio.to_thread(release_to_index, self._settings, self._store, serving)
-        # A release folder that was lost and made anew has another manifest: said again.
-        self._first = release if serving is None or release.id not in known else None
+        in_force = self._releases.in_force
+        self._first = await asyncio.to_thread(first_release, self._settings, self._store, in_force)
         self._producer = await start_client(lambda: producer(self._settings))
         closing.push_async_callback(self._producer.stop)
         closing.push_async_callback(self._end_all)
@@ -165,25 +168,56 @@ class Indexer:
                 await self._settle_ended()
                 await self._arrange()
                 await self._announce()
-                await self._news.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(AGAIN_S if self._unavailable else None):
+                        await self._news.wait()
         finally:
             stopping.cancel()
         await self._end_all()
 
     def _wanted(self) -> list[str]:
-        """Ids of the releases to keep, the serving one first."""
-        return list(dict.fromkeys((self.release_id, *self._releases.wanted)))
+        """Ids of the releases to keep, the one that serves here first."""
+        wanted = dict.fromkeys((self.release_id, *self._releases.wanted))
+        return [one for one in wanted if one and one not in self._unavailable]
 
     async def _arrange(self) -> None:
         """Begin to keep what is wanted and is not kept yet; drop what is wanted no longer."""
+        await self._choose_serving()
         for release_id in [one for one in self._kept if one not in self._wanted()]:
             await self._end(release_id)
         for release_id in self._wanted():
             if release_id not in self._kept:
                 await self._try_to_begin(release_id)
         self._from_scratch = False  # what is announced from now on has no tables yet
-        for release_id in sorted(self._releases.releases - set(self._wanted())):
+        for release_id in sorted(self._releases.releases - {*self._wanted(), *self._unavailable}):
             await self._drop(release_id)
+
+    async def _choose_serving(self) -> None:
+        """The newest release in force that can be kept; what is served now is the last resort."""
+        if not self._releases.in_force:
+            return
+        failed: dict[str, PalateError] = {}
+        for release_id in filter(None, dict.fromkeys((*self._releases.in_force, self._serving))):
+            try:
+                if release_id not in self._kept:
+                    await self._begin(release_id)
+            except (ReleaseError, EmbedderError) as error:
+                failed[release_id] = error
+            else:
+                self._serving = release_id
+                break
+        else:
+            self._serving = None
+        self._note_unavailable(failed)
+
+    def _note_unavailable(self, failed: dict[str, PalateError]) -> None:
+        said = [unavailable(one, error, self._serving) for one, error in failed.items()][:1]
+        if said and said[0] != self._said:
+            log.error("%s", said[0])
+        self._unavailable, self._said = failed, "".join(said)
+        self._metrics.release_unavailable.set(len(said))
+        if failed and self._serving is None and self._from_scratch:
+            raise next(iter(failed.values()))  # palate rebuild-index does not wait
 
     async def _try_to_begin(self, release_id: str) -> None:
         try:
@@ -271,8 +305,10 @@ class Indexer:
         if self._first is not None and self._is_whole(self._first.id):
             for made in await announce_first(self._producer, self._settings, self._first):
                 self._releases.take(made)
+            self._serving = self._first.id
             self._first = None
-        if all(self._is_whole(one) for one in self._wanted()):
+        await self._announce_serving()
+        if self._serving and all(self._is_whole(one) for one in self._wanted()):
             self.caught_up.set()
 
     async def _announce_ready(self, release_id: str) -> None:
@@ -282,12 +318,21 @@ class Indexer:
             if not self._releases.has(release_id, step):
                 await self._say(release_id, step)
 
+    async def _announce_serving(self) -> None:
+        """That items are whole of a release that was put in force before they were."""
+        serving = self._releases.id
+        if serving is None or serving not in self._kept:
+            return
+        items_whole = self._kept[serving].keeper.has_caught_up("items")
+        if items_whole and not self._releases.has(serving, "items-ready"):
+            await self._say(serving, "items-ready")
+        if self._releases.has(serving, "retired"):  # compaction would leave that record alone
+            await self._say(serving, "serving", previous=self._releases.previous)
+
     def _is_whole(self, release_id: str) -> bool:
         kept = self._kept.get(release_id)
         return kept is not None and all(kept.keeper.has_caught_up(topic) for topic in TOPICS)
 
-    async def _say(self, release_id: str, status: str, detail: str | None = None) -> None:
-        step = await announce(
-            self._producer, self._settings, release_id, status, "indexer", detail=detail
-        )
+    async def _say(self, release_id: str, status: str, **more: str | None) -> None:
+        step = await announce(self._producer, self._settings, release_id, status, "indexer", **more)
         self._releases.take(step)  # it is read back later, and changes nothing then

@@ -10,7 +10,8 @@ from itertools import chain
 
 import numpy as np
 
-from models.errors import EmbedderError, VectorIndexError
+from models.canary import check_embedder
+from models.errors import VectorIndexError
 from models.ports import TextEmbedder, VectorIndex, VectorRow
 from models.settings import IndexSettings
 from streams.indexer.changes import Change, plan, row_of
@@ -133,10 +134,7 @@ class Table:
 
     def check_embedder(self) -> None:
         """Raise EmbedderError if not even a plain text is embedded: then no text is to blame."""
-        try:
-            self._embedder.embed(["plain"])
-        except Exception as error:
-            raise EmbedderError(f"the embedder of table {self.name} fails: {error!r}") from error
+        check_embedder(self._embedder, f"table {self.name}")
 
     def due(self) -> bool:
         """Whether to optimize: after so many writes, or when versions left by a write may go.

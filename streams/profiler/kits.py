@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from models.canary import adapter_shows
+from models.canary import adapter_shows, check_embedder
 from models.errors import EngineError, EngineUnavailable, ReleaseError
 from models.ports import Adapter, CanaryLine, ProfileEncoder, Release, ReleaseStore, TextEmbedder
 from models.release_fit import cannot_load, unfit
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 AGAIN_S: Final = 2.0  # between tries of an engine that does not answer
 WARM_UP_TOKENS: Final = 16  # what is slow the first time is slow at the first token
-PROBE: Final = "A white hanging lantern; a red lunch bag."
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,6 @@ class Kits:
             return reason
         async with self._loading:
             kit = self._kits.get(release_id) or await self._load(release)
-        await asyncio.to_thread(kit.embedder.embed, [PROBE])
         reason = await self._proven(release, kit)
         if reason is None:
             self._kits[release_id] = kit
@@ -154,7 +152,9 @@ class Kits:
         folder = embedder_folder(self._sources.releases, release)
         if folder is not None and name not in self._embedders:
             load = self._sources.load_embedder
-            self._embedders[name] = await asyncio.to_thread(load, folder)
+            embedder = await asyncio.to_thread(load, folder)
+            await asyncio.to_thread(check_embedder, embedder, f"release {release.id}")
+            self._embedders[name] = embedder
         embedder = self._embedders[name] if folder else self._configured
         return Kit(release.id, release.id if self._uses_adapter(release) else None, embedder)
 

@@ -4,41 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from contextlib import suppress
 
 from aiokafka import AIOKafkaProducer
 
 from models.errors import PalateError
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
+from streams.metrics import ProfilerMetrics
 from streams.profiler.kits import Kit, Kits
 from streams.profiler.replica import Replica
 from streams.release_steps import announce
-from streams.serving_release import ServingRelease
+from streams.serving_release import AGAIN_S, ServingRelease, unavailable
 
 log = logging.getLogger(__name__)
-
-AGAIN_S: Final = 5.0  # between tries to load the release that serves
 
 
 class ServingKit:
     """The kit that profiles are written with now.
 
     It changes once the kit of the serving release is loaded; work under way ends with the kit
-    that it began with. A serving release that cannot be loaded here leaves the last one at work,
-    and `problem` says why.
+    that it began with. While the release in force cannot be loaded here, the newest one before it
+    that can is at work, and `problem` says why.
     """
 
-    def __init__(self, kits: Kits, releases: ServingRelease) -> None:
-        self._kits, self._releases = kits, releases
+    def __init__(self, kits: Kits, releases: ServingRelease, metrics: ProfilerMetrics) -> None:
+        self._kits, self._releases, self._metrics = kits, releases, metrics
         self._kit: Kit | None = None
         self._kept: tuple[str, ...] = ()
         self.problem: str | None = None
 
     async def begin(self) -> None:
         """Load the kit of the release that serves; waits for one."""
+        await self._releases.known()
+        await self._take_up()
         while self._kit is None:
-            await self._take_up(await self._releases.known())
+            await self._change()
+            await self._take_up()
 
     def now(self) -> Kit:
         """The kit to begin work with."""
@@ -48,16 +50,22 @@ class ServingKit:
     async def follow(self) -> None:
         """Take up each release that comes to serve, for ever."""
         while True:
-            serving = await self._releases.known()
-            if serving != self.now().release:
-                await self._take_up(serving)
-                continue
-            if self._kept != self._releases.wanted:
-                self._kept = self._releases.wanted
-                await self._kits.keep(self._kept)
+            await self._take_up()
+            kept = (self.now().release, *self._releases.wanted)
+            if self._kept != kept:
+                self._kept = kept
+                await self._kits.keep(kept)
                 await self._look()
                 continue  # a record may have come meanwhile
-            await self._releases.change()
+            await self._change()
+
+    async def _change(self) -> None:
+        """Wait for the next record, or the time to try again."""
+        if self.problem is None and self.now().release != self._releases.id:
+            return  # it came while the one before was loaded
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_S if self.problem else None):
+                await self._releases.change()
 
     async def _look(self) -> None:
         """Say where an adapter that is written with is not on: the texts would not tell."""
@@ -69,16 +77,36 @@ class ServingKit:
         if doubt:
             log.error("release %s writes, but its canary is off: %s", kit.release, doubt)
 
-    async def _take_up(self, release: str) -> None:
-        try:
-            self._kit = await self._kits.of(release)
-        except PalateError as error:
-            self.problem = f"release {release} cannot be taken up: {error}"
-            log.error("%s; trying again", self.problem)
-            await asyncio.sleep(AGAIN_S)
-            return
-        self.problem = None
-        log.info("writing with release %s", release)
+    async def _take_up(self) -> None:
+        """The newest release in force that can be loaded."""
+        failed: tuple[str, PalateError] | None = None
+        for release in self._releases.in_force:
+            try:
+                kit = await self._kits.of(release)
+            except PalateError as error:
+                failed = failed or (release, error)
+                continue
+            self._write_with(kit)
+            break
+        self._note(failed)
+
+    def _write_with(self, kit: Kit) -> None:
+        if self._kit is not kit:
+            log.info("writing with release %s", kit.release)
+        self._kit = kit
+
+    def _note(self, failed: tuple[str, PalateError] | None) -> None:
+        serving = self._kit.release if self._kit else None
+        problem = unavailable(*failed, serving) if failed else None
+        if problem and problem != self.problem:
+            log.error("%s", problem)
+        self.problem = problem
+        self._metrics.release_unavailable.set(bool(problem))
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why nothing can be written; None if something can."""
+        return self.problem if self._kit is None else None
 
 
 class Proving:

@@ -46,7 +46,7 @@ class Profiler:
         self._writer = Writer(settings, deps, self._metrics)
         self._replica = Replica()
         self._kits = Kits(settings, deps.encoder, deps.embedder, deps.sources)
-        self._kit = ServingKit(self._kits, self._release)
+        self._kit = ServingKit(self._kits, self._release, self._metrics)
         self._proving = Proving(settings, self._kits, self._release, self._replica)
         self._watch = TopicWatch(settings, ("profile-requests", "profiles", "releases"))
         self._reading = Reading(settings, self._positions)
@@ -72,7 +72,7 @@ class Profiler:
         if self._release.id is None:
             return "waiting for a release to be served"
         follower = self._profiles.not_ready or self._releases.not_ready
-        return self._kit.problem or follower or self._standing_still()
+        return self._kit.not_ready or follower or self._standing_still()
 
     def _standing_still(self) -> str | None:
         if self._answering is None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple
 
 from models.catalogue import Catalogue
@@ -74,7 +75,8 @@ class Derived:
     """Everything that ranking needs beside the users' states.
 
     The candidate's items are loaded as soon as its table is whole, so that a switch is one look
-    at another shelf. Until the serving release is loaded, the release before goes on.
+    at another shelf. Until the release in force is loaded, the one before it serves on, also
+    after a restart, and also if the one in force is nowhere.
     """
 
     def __init__(self, settings: Settings, index: VectorIndex, metrics: TrackerMetrics) -> None:
@@ -86,12 +88,24 @@ class Derived:
         self._versions: dict[str, int] = {}  # of the tables that the shelves were read from
         self._snapshot: Cooccurrence | None = None
         self._seen: Fingerprint | None = ("", 0, 0)  # what was current at the last look; none yet
+        self._away: str | None = None  # the release in force, while its items are not there
         self.problem: str | None = None  # why the views could not be read at the last look
 
     @property
     def shelf(self) -> Shelf | None:
         """What to rank with: of the serving release, or of the one before until it is loaded."""
         return self._shelves.get(self.release.id or "", self._last)
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why there is nothing to rank with; None if there is."""
+        if self.shelf is not None:
+            return None
+        if self.problem or self._away is None:
+            return self.problem or "no release is serving yet"
+        return (
+            f"the items of release {self._away}, announced as serving, are not in the vector index"
+        )
 
     @property
     def release_of_lists(self) -> str | None:
@@ -129,9 +143,9 @@ class Derived:
 
     def refresh(self) -> None:
         """Take in what is new; blocks on the index."""
-        serving, candidate = self.release.id, self._whole_candidate()
+        serving, candidate = self._servable(), self._whole_candidate()
         self._refresh_snapshot()
-        if serving is not None and self._is_there(serving):
+        if serving is not None:
             self._last = self._refreshed(serving)
         if candidate is not None:
             self._refreshed(candidate)
@@ -145,9 +159,34 @@ class Derived:
         candidate = self.release.candidate
         return candidate if candidate and self.release.has(candidate, "items-ready") else None
 
+    def _servable(self) -> str | None:
+        """The newest release in force whose items are there, whole if any are.
+
+        A table may be there and have no `items-ready` (it is being made), or the other way round
+        (there are no items); a release that is nowhere has neither.
+        """
+        in_force = self.release.in_force
+        whole = [one for one in in_force if self.release.has(one, "items-ready")]
+        there = chain(filter(self._is_there, whole), filter(self._is_there, in_force))
+        found = next(there, None) or next((one for one in whole if self._last is None), None)
+        self._note_unavailable(next(iter(in_force), None), found)
+        return found
+
     def _is_there(self, release: str) -> bool:
-        """A release whose table is not there yet does not take the place of one that serves."""
-        return self._last is None or self._index.version(items_table(release)) > 0
+        return self._index.version(items_table(release)) > 0
+
+    def _note_unavailable(self, announced: str | None, found: str | None) -> None:
+        serving = found or (self._last.release if self._last else None)
+        away = None if announced == serving or announced in self._shelves else announced
+        if away is not None and away != self._away:  # said once
+            log.warning(
+                "release %s is announced as serving and its items are not in the vector index; "
+                "%s. It is taken up when they are; the indexer's log says what keeps them away",
+                away,
+                f"{serving} serves on" if serving else "no release before it can be served",
+            )
+        self._away = away
+        self._metrics.release_unavailable.set(away is not None)
 
     def _refreshed(self, release: str) -> Shelf:
         """The release's shelf as of now."""

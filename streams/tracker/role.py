@@ -180,10 +180,9 @@ class TrackerRole:
             return f"Faust's app has ended: {self.app.crash_reason!r}"
         if not self.assigned or not self.partitions.complete:
             return "state is being recovered"
-        if self.derived.shelf is None:
-            return self.derived.problem or "no release is serving yet"
         following = (follower.not_ready for follower in self.followers)
-        return next(filter(None, following), None) or self._standing_still()
+        problem = self.derived.not_ready or next(filter(None, following), None)
+        return problem or self._standing_still()
 
     def _standing_still(self) -> str | None:
         before = time.monotonic() - self.settings.liveness.stalled_s

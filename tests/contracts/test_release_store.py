@@ -60,6 +60,15 @@ def test_an_unknown_release_is_an_error(store: ReleaseStore) -> None:
         store.get("none")
 
 
+@pytest.mark.parametrize("name", ["x" * 256, "é" * 256, "a\x01b", "..", "a/b", " "])
+def test_a_name_that_no_release_can_have_is_an_unknown_release(
+    store: ReleaseStore, name: str
+) -> None:
+    for ask in (store.get, store.verify, store.folder):
+        with pytest.raises(ReleaseError, match="release"):
+            ask(name)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
     """A folder and a file, as a trainer has them before it releases."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deploy.promotion import promote
+from deploy.promotion import promote, rollback, serving_of
 from models.errors import ReleaseError, ReleaseNotReady
 from models.ports import Release
 from models.releases import FolderReleaseStore, base_release
@@ -101,6 +101,36 @@ def test_a_rollback_while_a_candidate_is_made_ready_stands(topic: MemoryTopic) -
     with pytest.raises(ReleaseError, match="'old' serves now"):
         put(topic, "base-0")
     assert topic.releases.id == "old"
+
+
+def test_one_that_is_announced_and_nowhere_is_not_taken_for_the_one_that_serves(
+    topic: MemoryTopic, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic.take("old", "serving")
+    topic.take("ghost", "serving")
+    store = FolderReleaseStore(topic.settings.releases_dir)
+
+    assert serving_of(topic.releases, store) == "old"
+    assert "release ghost is announced and not in the store: old serves" in caplog.text
+    put(topic, "old")
+    assert topic.releases.id == "taste-1"
+
+
+def test_going_back_passes_over_what_is_nowhere(topic: MemoryTopic) -> None:
+    store = FolderReleaseStore(topic.settings.releases_dir)
+    topic.take("ghost-1", "serving")
+    topic.take("ghost-2", "serving")
+
+    asyncio.run(rollback(topic, store))  # type: ignore[arg-type]
+    assert topic.releases.id == "base-0"
+
+
+def test_where_nothing_that_served_is_there_it_is_said(make_settings) -> None:
+    topic = MemoryTopic(make_settings())
+    topic.take("ghost", "serving")
+
+    with pytest.raises(ReleaseError, match="neither it nor one before it is in the store"):
+        serving_of(topic.releases, FolderReleaseStore(topic.settings.releases_dir))
 
 
 def test_roles_that_are_away_are_an_error_that_may_pass(topic: MemoryTopic) -> None:

@@ -6,20 +6,27 @@ makes one of them raise is what is looked for.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
 from deploy.commands.dead_letters import as_line
+from deploy.promotion import serving_of
 from models.catalogue import Catalogue
+from models.errors import ReleaseError
 from models.fakes import HashEmbedder, MemoryIndex
 from models.neighbours import align
 from models.ports import VectorRow
 from models.profiles import compose
 from models.prompts import render
 from models.ranking import rank_batch
+from models.releases import FolderReleaseStore, base_release, items_table
 from models.schemas import (
     TOPIC_SCHEMAS,
     Interaction,
@@ -27,6 +34,7 @@ from models.schemas import (
     Profile,
     ProfileEdit,
     ProfileRequest,
+    ReleaseAnnouncement,
     to_rfc3339,
 )
 from models.settings import Settings
@@ -45,21 +53,23 @@ from streams.dead_letters import accepted, as_it_was, parse
 from streams.event_log.columns import INVALID, OK
 from streams.indexer.changes import Change, item_change, profile_change
 from streams.indexer.tables import Table
-from streams.metrics import IndexerMetrics
+from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.profiler.backlog import Backlog, Waiting
+from streams.profiler.kits import Kits, Sources
 from streams.profiler.marks import Marks
+from streams.profiler.proving import ServingKit
 from streams.profiler.stored import StoredProfiles
 from streams.recorder.rows import Buffer, Judge
-from streams.serving_release import ServingRelease
 from streams.tracker.applying import Arrival, apply_edit, apply_interactions, pass_time
 from streams.tracker.asking import build_request
-from streams.tracker.derived import ItemTexts, Shelf
+from streams.tracker.derived import Derived, ItemTexts, Shelf
 from streams.tracker.owed import DueUsers, recommendation_trigger
 from streams.tracker.serving import order_query
 from streams.tracker.state import ProfileRecord, User, encode_profile, load, profile_key, store
 from streams.triggers import Due
 from tests.fuzz.seeds import NOW
+from tests.streams.indexer.arranging import Arranging
 
 USERS: Final = 200  # states held before they are begun anew
 ROWS: Final = 400  # of a segment
@@ -80,7 +90,7 @@ class Roles:
         self._recorder = _Recorder(settings)
         self._stored = StoredProfiles(30.0, self._partitions)
         self._backlog = Backlog()
-        self._serving = ServingRelease()
+        self._releases: _Releases | None = None  # from the first step on
         self._count = 0
 
     def take(self, topic: str, record: Record) -> object:
@@ -102,6 +112,7 @@ class Roles:
         """What is held back is written."""
         self._indexer.write()
         self._recorder.write()
+        self._end_releases()
 
     def _decoded(self, topic: str, record: Record) -> Any:
         if topic == "interactions":
@@ -120,9 +131,20 @@ class Roles:
             case Profile():
                 self._stored.on_record(record)
                 self._stored.due_debts(time.time() * 1000, range(self._partitions), 1)
-        if record.topic == "releases":
-            self._serving.on_record(record)
-            assert self._serving.wanted is not None
+        if isinstance(found, ReleaseAnnouncement):
+            self._follow(found, slowly)
+
+    def _follow(self, step: ReleaseAnnouncement, slowly: bool) -> None:
+        if self._releases is None:
+            self._releases = _Releases(self._settings)
+        self._releases.take(step, slowly)
+        if len(self._releases) > USERS:
+            self._end_releases()
+
+    def _end_releases(self) -> None:
+        if self._releases is not None:
+            self._releases.close()
+        self._releases = None
 
     def _ask(self, request: ProfileRequest, record: Record, slowly: bool) -> None:
         marks = Marks.of_request(request)
@@ -251,6 +273,52 @@ class _Recorder:
             if row["status"] == OK:  # what replay does
                 again = decode(row["value"], TOPIC_SCHEMAS[buffer.topic])
                 assert not isinstance(again, Rejected), "accepted, and refused when replayed"
+
+
+class _Releases:
+    """What the roles serve after a step: base-0, for of the others there is nothing here."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._folder = TemporaryDirectory(prefix="releases-")
+        self._store = FolderReleaseStore(Path(self._folder.name))
+        self._store.publish(base_release(settings, NOW))
+        index = MemoryIndex()
+        vector = HashEmbedder(2).embed(["tea"])[0]
+        index.upsert(items_table(RELEASE), [VectorRow("tea", vector, "tea", 0, {})])
+        self._tracker = Derived(settings, index, TrackerMetrics(CollectorRegistry()))
+        self._releases, self._indexer = self._tracker.release, Arranging(settings, self._store)
+        embedder = HashEmbedder(2)
+        kits = Kits(settings, None, embedder, Sources(self._store, lambda _: embedder))
+        self._profiler = ServingKit(kits, self._releases, ProfilerMetrics(CollectorRegistry()))
+        serving = ReleaseAnnouncement(release=RELEASE, status="serving", at=NOW)
+        self.take(serving, slowly=True)
+
+    def take(self, step: ReleaseAnnouncement, slowly: bool) -> None:
+        self._releases.take(step)
+        self._indexer.take(step)
+        if slowly:
+            self._loop.run_until_complete(self._serve())
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._indexer.close())
+        self._loop.close()
+        self._folder.cleanup()
+
+    def __len__(self) -> int:
+        return len(self._releases.releases)
+
+    async def _serve(self) -> None:
+        await self._indexer.turn()
+        await self._profiler._take_up()
+        self._tracker.refresh()
+        serving = (
+            *(self._indexer.release_id, self._profiler.now().release),
+            self._tracker.release_of_lists,
+        )
+        assert set(serving) == {RELEASE}, f"{serving} serve"
+        with suppress(ReleaseError):
+            assert serving_of(self._releases, self._store) == RELEASE
 
 
 def _shown(record: Any, settings: Settings) -> object:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import orjson
 import pytest
 
 from deploy.observe import kafka_state, total
-from models.schemas import TOPIC_SCHEMAS, Interaction, Item
+from deploy.promotion import releases_topic, rollback
+from models.releases import FolderReleaseStore
+from models.schemas import TOPIC_SCHEMAS, Interaction, Item, ReleaseAnnouncement
 from models.settings import Settings
 from streams.codec import key_of
 from streams.event_log import LOGGED_TOPICS, SegmentLog
 from streams.kafka import producer
+from streams.serving_release import ServingRelease
 from streams.topics import TOPICS
 from tests.conftest import MakeSettings
 from tests.fuzz.seeds import seeds
@@ -146,6 +149,65 @@ def test_every_role_goes_on_behind_poison(small: Settings) -> None:
     letters = [dict(record.headers) for record in records(small, "dead-letters")]
     reasons = {one.get("palate-reason") for one in letters}
     assert {b"not_json", b"invalid", b"too_large", b"wrong_key", b"empty"} <= reasons
+
+
+def steps_of_releases_that_are_nowhere() -> Iterator[Sent]:
+    """Well-formed, by a producer that is mistaken or hostile; the last one serves."""
+    statuses = get_args(ReleaseAnnouncement.model_fields["status"].annotation)
+    for name in ("../x", "é" * 256, "gone", "ghost"):
+        for status in sorted(statuses, key=lambda one: one == "serving"):
+            step = ReleaseAnnouncement(release=name, status=status, previous="nowhere", at=NOW)
+            yield Sent("releases", key_of(step), step.to_json())
+
+
+def in_force(settings: Settings) -> ServingRelease:
+    found = ServingRelease()
+    for record in records(settings, "releases"):
+        found.on_record(record)
+    return found
+
+
+def unavailable(stack: Live) -> list[float]:
+    """Of tracker, profiler and indexer."""
+    roles = (role.name for role in stack.stack.roles if role.name != "recorder")
+    return [total(stack.samples(name), "palate_release_unavailable") for name in roles]
+
+
+def test_a_release_in_force_that_is_nowhere_stops_no_role_and_the_one_before_serves_on(
+    small: Settings,
+) -> None:
+    with live(small) as stack:
+        stack.up()
+        before, users = pids(stack), iter(GOOD)
+        assert in_force(small).id == "base-0"
+        send(small, steps_of_releases_that_are_nowhere())
+        until(lambda: unavailable(stack) == [1.0] * 3, lambda: f"said: {unavailable(stack)}")
+        send(small, good(small))
+        until(lambda: served(small) == set(GOOD), lambda: f"served: {served(small)}")
+        assert pids(stack) == before
+        stack.kill(*before)
+        stack.up()  # with that record as the last one
+        count = len(records(small, "recommendations"))
+        event = Interaction(
+            event_id="later", user_id=next(users), item_id="tea", type="click", timestamp=NOW + 1
+        )
+        send(small, iter([Sent("interactions", event.user_id.encode(), event.to_json())]))
+        until(lambda: len(records(small, "recommendations")) > count, lambda: "no list after it")
+        releases = {
+            orjson.loads(record.value)["release"] for record in records(small, "recommendations")
+        }
+        assert releases == {"base-0"}
+        assert in_force(small).id == "ghost"
+        status = stack.palate("status")["kafka"]
+        assert (status["serving"], len(status["cannot_serve"])) == ("ghost", 3)
+        asyncio.run(_back(small))
+        until(lambda: unavailable(stack) == [0.0] * 3, lambda: f"said: {unavailable(stack)}")
+        assert in_force(small).id == "base-0"
+
+
+async def _back(settings: Settings) -> None:
+    async with releases_topic(settings) as topic:
+        await rollback(topic, FolderReleaseStore(settings.releases_dir))
 
 
 def test_what_was_aborted_is_in_no_history_and_no_log(small: Settings) -> None:

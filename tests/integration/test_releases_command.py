@@ -15,6 +15,7 @@ from deploy.promotion import releases_topic
 from models.errors import PalateError
 from models.releases import FolderReleaseStore, base_release
 from models.settings import Settings
+from streams.release_steps import announce as announce_step
 from streams.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
 
@@ -69,6 +70,22 @@ def test_releases_are_listed_with_what_they_are_doing(settings: Settings) -> Non
     announce(settings, ("taste-1", "serving"))
     assert states() == {"base-0": "previous", "taste-1": "serving"}
     assert "taste-1" in palate("list").stdout
+
+
+def test_what_is_announced_and_nowhere_is_listed_as_missing_and_gone_back_from(
+    settings: Settings,
+) -> None:
+    async def send() -> None:
+        async with releases_topic(settings) as topic:
+            for name in ("ghost-1", "ghost-2"):
+                await announce_step(topic.producer, settings, name, "serving", "x")
+
+    asyncio.run(send())
+    rows = {row["id"]: row for row in orjson.loads(palate("list", "--json").stdout)}
+    assert rows["ghost-2"]["kind"] == "missing"
+    assert rows["ghost-2"]["state"].startswith("serving; there is no release 'ghost-2' in ")
+    assert "base-0 serves again" in palate("rollback").stdout
+    assert states()["base-0"] == "serving"
 
 
 def test_a_release_is_shown_with_what_speaks_against_it(settings: Settings) -> None:

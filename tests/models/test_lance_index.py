@@ -31,6 +31,17 @@ def test_a_second_writer_is_refused_and_told_why(tmp_path: Path) -> None:
     LanceIndex(str(tmp_path), writer=True).close()
 
 
+def test_a_name_that_no_folder_can_have_is_cut_and_told_apart(tmp_path: Path) -> None:
+    index = LanceIndex(str(tmp_path), writer=True)
+    names = ["items@" + "é" * 255 + end for end in "ab"]
+    for name in names:
+        index.drop(name)  # unknown
+        assert index.version(name) == 0
+        index.upsert(name, [VectorRow(name, np.ones(2, np.float32), "", 0, {})])
+    assert [index.ids(name) for name in names] == [{name} for name in names]
+    index.close()
+
+
 def test_a_killed_writer_leaves_no_lock_behind(tmp_path: Path) -> None:
     script = (
         "import os, signal; from models.lance_index import LanceIndex; "

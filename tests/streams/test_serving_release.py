@@ -8,9 +8,10 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.errors import ReleaseError
 from models.schemas import ReleaseAnnouncement
 from streams.codec import key_of
-from streams.serving_release import ServingRelease
+from streams.serving_release import ServingRelease, unavailable
 
 AT = 1_700_000_000_000
 
@@ -67,6 +68,32 @@ def test_a_retired_release_is_no_longer_previous():
         None,
         None,
     )
+
+
+def test_releases_in_force_are_known_newest_first_until_they_are_retired():
+    served = [step("a", "serving"), step("b", "serving"), step("ghost", "serving", previous="x")]
+    assert after(*served).in_force == ("ghost", "b", "a")
+    assert after(*served).previous == "b"
+    assert after(*served, step("b", "retired")).in_force == ("ghost", "a")
+    assert after(*served, step("a", "serving")).in_force == ("a", "ghost", "b")
+
+
+def test_steps_that_nobody_makes_of_the_serving_release_do_not_end_it():
+    made = [step("a", "serving"), step("b", "items-ready"), step("b", "serving")]
+    for status in ("published", "refused", "retired"):
+        releases = after(*made, step("b", status))
+        assert pointers(releases) == ("b", None, "a")
+        assert releases.has("b", "items-ready")
+    said_again = after(*made, step("b", "retired"), step("b", "serving"))
+    assert not said_again.has("b", "retired")
+
+
+def test_what_is_said_names_the_release_the_reason_and_what_to_do():
+    said = unavailable("ghost", ReleaseError("there is no release 'ghost' in /releases"), "a")
+    assert "release ghost is announced as serving" in said
+    assert "no release 'ghost' in /releases. a serves on" in said
+    assert "palate releases rollback" in said
+    assert "no release before it" in unavailable("ghost", ReleaseError("gone"), None)
 
 
 def test_a_replica_that_refuses_the_serving_release_does_not_end_it():
@@ -129,6 +156,7 @@ def test_a_compacted_topic_tells_the_same_as_the_whole_one(raw):
         steps.append(step(release, status, by, previous=releases.id))
         releases.take(steps[-1])
     assert pointers(after(*compacted(steps))) == pointers(releases)
+    assert after(*compacted(steps)).in_force == releases.in_force
     if releases.candidate:
         kept = after(*compacted(steps))
         assert kept.by(releases.candidate, "items-ready") == releases.by(

@@ -13,32 +13,42 @@ from models.releases import FolderReleaseStore, manifest, with_files
 from models.settings import EmbedderSettings, ProfileSettings, Settings
 from models.starter_release import ADAPTER_FILES, fitting_starter, read_starter
 from streams.indexer import first_release
-from streams.indexer.first_release import release_to_index
+from streams.indexer.first_release import first_release as made_first
 
 BASE = Settings(profile=ProfileSettings(starter=False))
 
 
 def test_without_a_serving_release_the_base_is_made_once() -> None:
     store = MemoryReleaseStore()
-    made = release_to_index(BASE, store, None)
+    made = made_first(BASE, store, ())
     assert made.id == "base-0"
     assert made.embedder == BASE.embedder.model
     assert set(made.hashes) == {"model.safetensors", "SmolLM2-135M-Instruct.Q4_1.gguf"}
-    assert release_to_index(BASE, store, None) == made
-    assert release_to_index(BASE, store, "base-0") == made
+    assert made_first(BASE, store, ()) == made
+    assert made_first(BASE, store, ("base-0",)) is None
 
 
-def test_a_serving_release_that_is_not_here_is_an_error() -> None:
-    with pytest.raises(ReleaseError, match="no release 'next-1'"):
-        release_to_index(BASE, MemoryReleaseStore(), "next-1")
+def test_where_a_release_was_in_force_none_is_made_even_if_it_is_not_here() -> None:
+    store = MemoryReleaseStore()
+    assert made_first(BASE, store, ("next-1",)) is None
+    assert store.ids() == []
+
+
+def test_the_base_is_made_again_and_announced_only_if_it_is_in_force() -> None:
+    store = MemoryReleaseStore()
+    assert made_first(BASE, store, ("next-1", "base-0")) is None
+    assert store.ids() == ["base-0"]
+    again = made_first(BASE, MemoryReleaseStore(), ("base-0", "next-1"))
+    assert again is not None
+    assert again.id == "base-0"
 
 
 def test_vectors_of_two_embedders_are_not_mixed() -> None:
     store = MemoryReleaseStore()
-    release_to_index(BASE, store, None)
+    made_first(BASE, store, ())
     other = Settings(profile=BASE.profile, embedder=EmbedderSettings(model="owner/other"))
     with pytest.raises(ReleaseError, match="owner/other"):
-        release_to_index(other, store, "base-0")
+        made_first(other, store, ())
 
 
 @pytest.fixture
@@ -72,12 +82,14 @@ def test_the_starter_release_is_the_first_where_it_fits(
         first_release, "fitting_starter", lambda settings: fitting_starter(settings, starter)
     )
     store = FolderReleaseStore(tmp_path / "releases")
-    made = release_to_index(Settings(), store, None)
-    assert made == release_to_index(Settings(), store, None) == store.verify("starter-1")
+    made = made_first(Settings(), store, ())
+    assert made == made_first(Settings(), store, ()) == store.verify("starter-1")
     weights = store.folder("starter-1") / "adapter" / "adapter_model.safetensors"
     assert weights.read_bytes() == b"weights"
-    assert release_to_index(BASE, store, None).id == "base-0"
-    assert release_to_index(BASE, store, "starter-1") == made
+    base = made_first(BASE, store, ())
+    assert base is not None
+    assert base.id == "base-0"
+    assert made_first(BASE, store, ("starter-1",)) is None
 
 
 @pytest.mark.parametrize(
