@@ -50,7 +50,7 @@ class Profiler:
         self._proving = Proving(settings, self._kits, self._release, self._replica)
         self._watch = TopicWatch(settings, ("profile-requests", "profiles", "releases"))
         self._reading = Reading(settings, self._positions)
-        self._answering: Answering | None = None  # once the group is joined
+        self._answering: Answering | None = None  # once it has asked to join the group
         self._turned = time.monotonic()  # when requests were taken in last
 
     async def run(self, stop: asyncio.Event) -> None:
