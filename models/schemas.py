@@ -8,7 +8,7 @@ the same files.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -35,7 +35,11 @@ MAX_WHOLE: Final = 2**53  # the largest whole number that every JSON reader keep
 MAX_SENTENCES: Final = 200  # of a section; a profile must fit into one record of the changelog
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
-_LEAP_SECOND: Final = re.compile(r"(?<=[T ][0-9]{2}:[0-9]{2}):60(?![0-9])")
+_RFC3339: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(\.[0-9]+)?"
+    r"(?:([Zz])|([+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))"
+)
+_LEAP: Final = "60"  # a second number that only the last minute of a day in UTC may have
 
 
 def to_epoch_ms(value: Any) -> int:
@@ -57,17 +61,30 @@ def to_epoch_ms(value: Any) -> int:
 
 
 def _parse_rfc3339(text: str) -> int:
-    """All that RFC 3339 allows: also `t` and `z`, a space for `T`, and leap seconds.
+    """What RFC 3339 allows and no more: also `t` and `z`, a space for `T`, and leap seconds.
 
-    23:59:60 is the second that follows, as POSIX counts.
+    23:59:60 UTC is the second that follows, as POSIX counts.
     """
     if len(text) > 64:
         raise ValueError("timestamp text longer than 64 characters")
-    plain, leaps = _LEAP_SECOND.subn(":59", text.upper())
-    moment = datetime.fromisoformat(plain)
-    if moment.tzinfo is None:
-        raise ValueError("timestamp without an offset; write 2010-12-01T08:26:00Z")
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        raise ValueError("timestamp is not RFC 3339 with an offset; write 2010-12-01T08:26:00Z")
+    day, clock, second, fraction, _, offset = found.groups(default="")
+    leaps = second == _LEAP
+    written = f"{day}T{clock}:{'59' if leaps else second}{fraction}{offset or '+00:00'}"
+    moment = datetime.fromisoformat(written)
+    if leaps:
+        _check_leap(moment)
     return round(moment.timestamp() * 1000) + 1000 * leaps
+
+
+def _check_leap(before: datetime) -> None:
+    """Raises ValueError unless a leap second may follow the second `before`."""
+    offset = before.utcoffset() or timedelta()
+    minute = (before.replace(tzinfo=None) - datetime.min - offset) // timedelta(minutes=1)
+    if (minute + 1) % (24 * 60):
+        raise ValueError("timestamp with a second 60 that is not at 23:59:60 UTC")
 
 
 def to_rfc3339(epoch_ms: int) -> str:
@@ -88,6 +105,13 @@ def _no_null_bytes(value: Any) -> Any:
     return value
 
 
+def _only_number(value: Any) -> Any:
+    """Pydantic would read true as 1 and "5" as 5; the importers refuse what is no number, too."""
+    if isinstance(value, bool | str | bytes):
+        raise ValueError("a number is needed, not text and neither true nor false")
+    return value
+
+
 EpochMs = Annotated[
     int,
     BeforeValidator(to_epoch_ms),
@@ -104,12 +128,15 @@ Id = Annotated[
     StringConstraints(min_length=1, max_length=MAX_ID_CHARS),
     BeforeValidator(_no_null_bytes),
 ]
-Stars = Annotated[float, Field(allow_inf_nan=False, ge=0, le=MAX_STARS)]
-Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
-Component = Annotated[float, Field(allow_inf_nan=False, ge=-1e4, le=1e4)]  # fits into a float16
-Count = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
-Mark = Annotated[int, Field(ge=-1, le=MAX_WHOLE)]  # an offset; -1: none yet
-PartitionNumber = Annotated[int, Field(ge=0, lt=2**31)]
+_Number: Final = BeforeValidator(_only_number)
+Stars = Annotated[float, Field(allow_inf_nan=False, ge=0, le=MAX_STARS), _Number]
+Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12), _Number]
+Component = Annotated[  # fits into a float16
+    float, Field(strict=True, allow_inf_nan=False, ge=-1e4, le=1e4)
+]
+Count = Annotated[int, Field(ge=0, le=MAX_WHOLE), _Number]
+Mark = Annotated[int, Field(ge=-1, le=MAX_WHOLE), _Number]  # an offset; -1: none yet
+PartitionNumber = Annotated[int, Field(ge=0, lt=2**31), _Number]
 
 
 class Message(BaseModel):
@@ -162,7 +189,7 @@ class Interaction(Message):
     recommendation_id: Id | None = Field(
         default=None, description="The recommendation that led to it, if one did."
     )
-    position: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+    position: Annotated[int, Field(ge=0, le=100_000), _Number] | None = Field(
         default=None, description="Rank (from 1) of the item in that recommendation."
     )
 

@@ -73,6 +73,12 @@ _UNSEEN: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
 )  # Unicode's default ignorables that titles hold: joiners, variation selectors, soft hyphens
+# Vowel points and stretches that writers of Arabic and Hebrew add or leave out.
+_OPTIONAL: Final = re.compile(
+    "[\u0640\u064b-\u0652\u0670"  # Arabic: tatweel, harakat, superscript alef
+    "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7]"  # Hebrew: accents and niqqud
+)
+_DOTTED_I: Final = ("i\u0307", "i")  # what İ becomes by case-folding
 _INVISIBLE: Final = frozenset({"Cf", "Cs", "Co", "Cn"})  # zero-width, RTL marks, surrogates
 _SPACE: Final = frozenset({"Cc", "Zl", "Zp", "Zs"})
 
@@ -172,9 +178,9 @@ def _runs(text: str) -> Iterator[str | list[str]]:
 
 
 def _normal(text: str) -> str:
-    """Case-folded in the form NFKC, without what is not seen."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return _UNSEEN.sub("", unicodedata.normalize("NFKC", folded))
+    """Case-folded in the form NFKC, without what is not seen and marks that may be left out."""
+    folded = unicodedata.normalize("NFKC", text).casefold().replace(*_DOTTED_I)
+    return _OPTIONAL.sub("", _UNSEEN.sub("", unicodedata.normalize("NFKC", folded)))
 
 
 def _grams(characters: list[str], size: int) -> Iterator[str]:

@@ -22,13 +22,13 @@ ASK_EVERY_S: Final = 2.0
 ANSWER_WITHIN_S: Final = 4.0
 
 Offsets = Mapping[TopicPartition, int]
-Positions = Callable[[], Awaitable[Offsets]]
+Positions = Mapping[TopicPartition, int | None]  # None: assigned, and nothing is fetched of it yet
 
 
 class _Mark(NamedTuple):
     """Where reading of a partition was when it moved last, or had nothing to read."""
 
-    position: int
+    position: int | None
     since: float
 
 
@@ -48,7 +48,7 @@ class Progress:
         """The broker says that these topics are not there."""
         self._missing = frozenset(topics)
 
-    def answered(self, positions: Offsets, ends: Offsets) -> None:
+    def answered(self, positions: Positions, ends: Offsets) -> None:
         """The broker says where the partitions end of which `positions` were read so far."""
         now = self._clock()
         self._answered, self._ends, self._missing = now, ends, frozenset()
@@ -56,9 +56,9 @@ class Progress:
             place: self._mark(place, position, now) for place, position in positions.items()
         }
 
-    def _mark(self, place: TopicPartition, position: int, now: float) -> _Mark:
+    def _mark(self, place: TopicPartition, position: int | None, now: float) -> _Mark:
         before = self._marks.get(place)
-        unread = self._ends.get(place, position) != position
+        unread = position is None or self._ends.get(place, position) != position
         stands = before is not None and before.position == position
         return before if before and stands and unread else _Mark(position, now)
 
@@ -70,20 +70,26 @@ class Progress:
             return f"topic {min(self._missing)} is not there: it was deleted while it was read"
         if now - self._answered > self._limits.away_s:
             return "Kafka does not answer"
-        for place, mark in sorted(self._marks.items()):
-            where = f"topic {place.topic} partition {place.partition}"
-            end = self._ends.get(place, mark.position)
-            if end < mark.position:
-                return f"{where} ends before what was read of it: it was deleted and made anew"
-            if end > mark.position and now - mark.since > self._limits.stalled_s:
-                return f"{where} has records to read, and reading stands still"
+        standing = (self._standing(*mark, now) for mark in sorted(self._marks.items()))
+        return next(filter(None, standing), None)
+
+    def _standing(self, place: TopicPartition, mark: _Mark, now: float) -> str | None:
+        where = f"topic {place.topic} partition {place.partition}"
+        long = now - mark.since > self._limits.stalled_s
+        if mark.position is None:
+            return f"{where} is assigned, and nothing of it is fetched" if long else None
+        end = self._ends.get(place, mark.position)
+        if end < mark.position:
+            return f"{where} ends before what was read of it: it was deleted and made anew"
+        if end > mark.position and long:
+            return f"{where} has records to read, and reading stands still"
         return None
 
 
 class Reading:
     """Asks the broker about a role's partitions, with a client of its own."""
 
-    def __init__(self, settings: Settings, positions: Positions) -> None:
+    def __init__(self, settings: Settings, positions: Callable[[], Awaitable[Positions]]) -> None:
         """`positions`: the next offset to read, of each partition that is being read now."""
         self._settings, self._positions = settings, positions
         self._progress = Progress(settings.liveness)
@@ -104,12 +110,12 @@ class Reading:
             await client.stop()
 
     async def _ask(self, client: AIOKafkaConsumer) -> None:
-        positions: Offsets = {}
+        positions: Positions = {}
         with suppress(KafkaError, OSError):  # no answer; TimeoutError is an OSError
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 positions = await self._positions()
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                ends = await client.end_offsets(list(positions)) if positions else {}
+                ends = await _ends_of(client, list(positions))
             self._progress.answered(positions, ends)
             return
         with suppress(KafkaError, OSError):  # a topic that is gone is waited for without an end
@@ -118,7 +124,18 @@ class Reading:
             self._progress.missing({place.topic for place in positions} - there)
 
 
-async def positions_of(client: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-    """Where a consumer is in each partition that it has begun to read."""
-    places = [place for place in client.assignment() if client.highwater(place) is not None]
-    return {place: await client.position(place) for place in places}
+async def _ends_of(client: AIOKafkaConsumer, places: list[TopicPartition]) -> Offsets:
+    """Asks the broker in any case: who has no partition is not ready while it is away either."""
+    if not places:
+        await client.topics()
+        return {}
+    ends: Offsets = await client.end_offsets(places)
+    return ends
+
+
+async def positions_of(client: AIOKafkaConsumer) -> dict[TopicPartition, int | None]:
+    """Where a consumer is in each of its partitions."""
+    own = client.assignment()
+    fetched = [place for place in own if client.highwater(place) is not None]
+    # Of a partition that was never fetched, asking for the position would wait for it.
+    return dict.fromkeys(own) | {place: await client.position(place) for place in fetched}

@@ -87,7 +87,7 @@ class TopicFollower:
             return f"{self.topic}: no longer followed: {error!r}"
         return None if self._caught_up.is_set() else f"{self.topic}: reading from the beginning"
 
-    async def positions(self) -> dict[TopicPartition, int]:
+    async def positions(self) -> dict[TopicPartition, int | None]:
         """The next offset to read, of each partition."""
         return await positions_of(self._consumer) if self._task is not None else {}
 

@@ -16,12 +16,15 @@ from functools import partial
 from typing import Any, Final
 
 from models.identity import digest
-from models.schemas import Interaction, Item
+from models.schemas import Interaction, Item, to_epoch_ms
 from streams.importers.cells import Layout
 from streams.importers.rows import Adapted, Adapter, Unusable
 from streams.importers.values import build, missing, moment_to_ms, number, seconds_to_ms, text
 
 _PRODUCT: Final = re.compile(r"\d{5}[A-Za-z]*")
+_SHOP_TIME: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d)(:\d\d(?:\.\d+)?)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII
+)
 _LINE: Final = ("invoice", "stock_code", "description", "quantity", "time", "price", "customer")
 _RAW_SPELLINGS: Final = (
     ("Invoice", "StockCode", "Description", "Quantity", "InvoiceDate", "Price", "Customer ID"),
@@ -166,16 +169,18 @@ def _event(
 def shop_time(value: Any) -> int:
     """The shop's clock → epoch milliseconds, as if it were UTC. Raises ValueError.
 
-    Known spellings: datetimes, ISO 8601; and 12/1/2010 8:26, once `dates` has put it in order.
+    Known spellings: datetimes, RFC 3339 that may lack seconds and offset; and 12/1/2010 8:26,
+    once `dates` has put it in order.
     """
     if isinstance(value, datetime):
         return moment_to_ms(value)
     if not isinstance(value, str):
         raise ValueError(f"no time of day in {value!s:.40}")
-    try:
-        return moment_to_ms(datetime.fromisoformat(value.strip()))
-    except ValueError:
-        raise ValueError(f"{value!r:.60} is not a time that Online Retail uses") from None
+    found = _SHOP_TIME.fullmatch(value.strip())
+    if found is None:
+        raise ValueError(f"{value!r:.60} is not a time that Online Retail uses")
+    minute, seconds, offset = found.groups()
+    return to_epoch_ms(f"{minute}{seconds or ':00'}{offset or 'Z'}")
 
 
 def _raw_line(names: tuple[str, ...]) -> Layout:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.errors import ImportFailed
-from streams.importers.rows import Row, Table, Unreadable
+from streams.importers.rows import Row, ShortFloat, Table, Unreadable
 
 PARQUET_BATCH = 2048
 
@@ -43,14 +43,27 @@ def parquet_table(path: Path, only: str | None = None) -> Table:
 def _rows(path: Path, file: Any, columns: list[str] | None, read: list[int]) -> Iterator[Row]:
     batches = _batches(path, file, columns, read)
     for batch in batches:
+        short = [field.name for field in batch.schema if _is_short(field.type)]
         for record in _records(batch):
             read[0] += 1
+            for name in short:
+                if record[name] is not None:
+                    record[name] = ShortFloat(record[name])
             yield Row(read[0], record)
     if read[0] != file.metadata.num_rows:
         raise ImportFailed(
             f"{path}: has {read[0]} rows of the {file.metadata.num_rows} that it says it has; it "
             "is damaged: fetch it again"
         )
+
+
+def _is_short(kind: Any) -> bool:
+    """Whether a column's numbers were rounded to 16 or 32 bits; Python's have 64."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_float16(kind) or types.is_float32(kind))
 
 
 def _batches(path: Path, file: Any, columns: list[str] | None, read: list[int]) -> Iterator[Any]:

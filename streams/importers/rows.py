@@ -39,6 +39,10 @@ class Unreadable:
         return self.why
 
 
+class ShortFloat(float):
+    """A number of 16 or 32 bits: a rating fits into it, an id or a time may have been rounded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A file opened for reading once, front to back."""

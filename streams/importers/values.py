@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from models.schemas import Interaction, Item
-from streams.importers.rows import Unreadable, Unusable
+from streams.importers.rows import ShortFloat, Unreadable, Unusable
 
 INVALID: Final = "invalid value"
 MISSING: Final = "missing value"
@@ -53,7 +53,7 @@ def identifier(value: Any, words: Collection[str] = ()) -> str | None:
     """An id as text; 13085.0 (a whole number that passed through a float column) is "13085".
 
     Raises ValueError on all but text and whole numbers, and on a float that may stand for
-    several whole numbers.
+    several whole numbers, as any float of fewer than 64 bits may.
     """
     if is_absent(value, words):
         return None
@@ -63,6 +63,7 @@ def identifier(value: Any, words: Collection[str] = ()) -> str | None:
         raise ValueError(f"{_shown(value)}; ids are text or whole numbers")
     if isinstance(value, int):
         return str(value)
+    _check_not_short(value, "ids as whole numbers or text")
     if not math.isfinite(value) or value != int(value):
         raise ValueError(f"{value} is no whole number; ids are text or whole numbers")
     if isinstance(value, float) and abs(value) >= EXACT_BELOW:
@@ -111,6 +112,7 @@ def seconds_to_ms(value: Any) -> int:
     """Epoch seconds (number or text), or a datetime → epoch milliseconds. Raises ValueError."""
     if isinstance(value, datetime):
         return moment_to_ms(value)
+    _check_not_short(value)
     return round(number(value) * 1000)
 
 
@@ -118,11 +120,20 @@ def wire_time(value: Any) -> Any:
     """A time as our schemas read it; datetimes and whole floats as epoch milliseconds."""
     if isinstance(value, datetime):
         return moment_to_ms(value)
+    _check_not_short(value)
     if isinstance(value, float) and math.isfinite(value) and value == int(value):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"{_shown(value)} is no time; write RFC 3339 or epoch milliseconds")
     return value
+
+
+def _check_not_short(value: Any, instead: str = "times as whole numbers or datetimes") -> None:
+    if isinstance(value, ShortFloat):
+        raise ValueError(
+            f"{value} may stand for several numbers: a column of floats of 16 or 32 bits rounds; "
+            f"write {instead}"
+        )
 
 
 def moment_to_ms(moment: datetime) -> int:

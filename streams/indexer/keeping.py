@@ -92,7 +92,7 @@ class Keeper:
         assert self._consumer is not None, "used before it has connected"
         return self._consumer
 
-    async def positions(self) -> dict[TopicPartition, int]:
+    async def positions(self) -> dict[TopicPartition, int | None]:
         """The next offset to read, of each partition."""
         return await positions_of(self._consumer) if self._consumer else {}
 

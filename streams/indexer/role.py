@@ -30,7 +30,7 @@ from streams.indexer.snapshots import Snapshots
 from streams.indexer.tables import Table
 from streams.kafka import producer, start_client
 from streams.metrics import IndexerMetrics
-from streams.reading import Offsets, Reading
+from streams.reading import Positions, Reading
 from streams.release_steps import announce
 from streams.service import cancelled, until_stopped, working
 from streams.serving_release import AGAIN_S, ServingRelease, unavailable
@@ -125,7 +125,7 @@ class Indexer:
         standing = kept.keeper.standing_still(self._settings.liveness.stalled_s)
         return self._follower.not_ready or standing or self._reading.not_ready
 
-    async def _positions(self) -> Offsets:
+    async def _positions(self) -> Positions:
         """Of the serving release: a candidate may be slow."""
         followed = await self._follower.positions()
         kept = self._kept.get(self.release_id)

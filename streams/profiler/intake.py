@@ -52,9 +52,10 @@ class Intake(ConsumerRebalanceListener):
         self._watermark = LowWatermark()
         self._committed: dict[TopicPartition, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
+        self.joined = False  # the group has said what is ours, be it nothing
 
     async def start(self) -> None:
-        """Join the group; waits for the broker."""
+        """Ask to join the group; waits for the broker, and not until it has `joined`."""
         group = group_id(self._settings, "profiler")
         name = self._replica.client_id(self._settings)
         self._consumer = await start_client(
@@ -117,7 +118,7 @@ class Intake(ConsumerRebalanceListener):
             return
         self._committed |= moved
 
-    async def positions(self) -> dict[TopicPartition, int]:
+    async def positions(self) -> dict[TopicPartition, int | None]:
         """The next offset to fetch, of each partition that is ours."""
         return await positions_of(self._client())
 
@@ -128,6 +129,7 @@ class Intake(ConsumerRebalanceListener):
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Keep what was finished; the rest is read again by whoever owns it next."""
+        self.joined = False
         if not revoked:
             return
         await self.commit()
@@ -140,6 +142,7 @@ class Intake(ConsumerRebalanceListener):
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Said once per rebalance."""
+        self.joined = True
         log.info("partitions %s", sorted(place.partition for place in assigned))
 
     def _place(self, record: Record) -> TopicPartition:

@@ -22,7 +22,7 @@ from streams.profiler.repaying import Repaying
 from streams.profiler.replica import Replica
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.writing import Deps, Writer
-from streams.reading import Offsets, Reading
+from streams.reading import Positions, Reading
 from streams.service import spare_the_collector, until_stopped, working
 from streams.serving_release import ServingRelease
 from streams.topic_follower import TopicFollower
@@ -50,7 +50,7 @@ class Profiler:
         self._proving = Proving(settings, self._kits, self._release, self._replica)
         self._watch = TopicWatch(settings, ("profile-requests", "profiles", "releases"))
         self._reading = Reading(settings, self._positions)
-        self._answering: Answering | None = None  # once the group is joined
+        self._answering: Answering | None = None  # once it has asked to join the group
         self._turned = time.monotonic()  # when requests were taken in last
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -75,7 +75,7 @@ class Profiler:
         return self._kit.not_ready or follower or self._standing_still()
 
     def _standing_still(self) -> str | None:
-        if self._answering is None:
+        if self._answering is None or not self._answering.intake.joined:
             return "joining the group"
         limits, profile = self._settings.liveness, self._settings.profile
         if time.monotonic() - self._turned > limits.stalled_s:
@@ -86,7 +86,7 @@ class Profiler:
             return f"a request has been worked on for more than {longest:g} s"
         return self._reading.not_ready
 
-    async def _positions(self) -> Offsets:
+    async def _positions(self) -> Positions:
         """While as many requests wait as may, none are fetched, and that is as it should be."""
         followed = await self._releases.positions() | await self._profiles.positions()
         if self._answering is None or self._answering.waiting >= MOST_WAITING:

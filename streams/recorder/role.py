@@ -23,7 +23,7 @@ from streams.event_log.manifest import Manifest
 from streams.event_log.repair import apart, repair, set_apart
 from streams.kafka import consumer, group_id, readable_end, start_client, until_answered
 from streams.metrics import RecorderMetrics
-from streams.reading import Offsets, Reading, positions_of
+from streams.reading import Positions, Reading, positions_of
 from streams.recorder.backfill import Backfill
 from streams.recorder.rows import Buffer, Judge
 from streams.service import until_stopped, working
@@ -100,11 +100,11 @@ class Recorder(ConsumerRebalanceListener):
             return f"a batch takes longer than {limit:g} s to record"
         return self._reading.not_ready
 
-    async def _positions(self) -> Offsets:
+    async def _positions(self) -> Positions:
         """Where a topic was made anew, more is recorded than can be fetched of it."""
         fetched = await positions_of(self._client)
         return {
-            place: max(buffer.next, fetched.get(place, 0))
+            place: max(buffer.next, fetched.get(place) or 0)
             for place, buffer in self._buffers.items()
         }
 

@@ -50,7 +50,7 @@ from streams.kafka import RETRY_S
 from streams.last_resort import attempted, failure
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
-from streams.reading import Offsets, Reading
+from streams.reading import Positions, Reading
 from streams.service import spare_the_collector, until_stopped, working
 from streams.topic_follower import TopicFollower
 from streams.topics import ensure_changelog, ensure_topics
@@ -191,16 +191,18 @@ class TrackerRole:
             return f"a batch of {stuck[0]} takes longer than {self.settings.liveness.stalled_s:g} s"
         return self.reading.not_ready
 
-    async def _positions(self) -> Offsets:
+    async def _positions(self) -> Positions:
         """Of what is fetched; `at_work` tells whether the agents take it."""
         if not self.partitions.complete:
             return {}
-        positions = {}
+        positions: dict[TopicPartition, int | None] = {}
         for tp in self.app.consumer.assignment():
+            if tp.topic not in self.read_topics:
+                continue
             # What was never fetched has no position yet, and asking for it would block Faust.
-            if tp.topic in self.read_topics and self.app.consumer.highwater(tp) is not None:
-                fetched = await self.app.consumer.position(tp) or 0
-                positions[TopicPartition(*tp)] = max(fetched, self._applied_until(tp))
+            fetched, place = self.app.consumer.highwater(tp) is not None, TopicPartition(*tp)
+            position = await self.app.consumer.position(tp) or 0 if fetched else None
+            positions[place] = None if position is None else max(position, self._applied_until(tp))
         for follower in self.followers:
             positions |= await follower.positions()
         return positions

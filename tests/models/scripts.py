@@ -28,7 +28,15 @@ SCRIPTS: Final = {
     "Khmer": ("កខគងចជដតទនបផពមយរលវសហ", "\u17b6\u17b7\u17b8\u17bb\u17d2"),
     "Burmese": ("ကခဂငစဇတဒနပဖဗမယရလဝသဟ", "\u102c\u102d\u102e\u102f\u103a"),
 }
+POINTED: Final = frozenset({"Hebrew", "Arabic"})  # their marks may be left out
 UNSPACED: Final = frozenset({"Han", "Kana", "Thai", "Lao", "Khmer", "Burmese"})
+
+
+def told_by(text: str, script: str) -> str:
+    """What tells a word of the script from another."""
+    return (
+        text.translate(dict.fromkeys(map(ord, SCRIPTS[script][1]))) if script in POINTED else text
+    )
 
 
 @st.composite

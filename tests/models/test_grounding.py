@@ -9,7 +9,7 @@ from models.grounding import MAX_EVIDENCE, content_stems, grounded, statements
 from models.schemas import Origin, Section
 from models.text import stems
 from tests.models.profile_requests import event, request_of
-from tests.models.scripts import SCRIPTS, UNSPACED, title_in
+from tests.models.scripts import SCRIPTS, UNSPACED, title_in, told_by
 
 BAG, MUG = "Lunch bag red retrospot", "Pink polkadot mug"
 
@@ -145,10 +145,33 @@ def test_words_of_every_script_are_told_apart(title: str, true: str, false: str)
         ("می\u200cخواهم", "میخواهم"),
         ("ｶﾞﾗｽのコップ", "ガラス"),
         ("Ｌｕｎｃｈ bag", "lunch bag"),
+        ("İstanbul çantası", "istanbul"),
+        ("ISTANBUL çantası", "i\u0307stanbul"),
+        ("istanbul çantası", "İSTANBUL"),
     ],
 )
 def test_the_same_letters_in_another_encoding_are_the_same_word(title: str, said: str) -> None:
     assert grounded(said, Section.STABLE, bought(title)) is not None
+
+
+@pytest.mark.parametrize(
+    ("marked", "bare", "other"),
+    [
+        ("كِتَابٌ", "كتاب", "كتب"),
+        ("مُدَرِّس", "مدرس", "مدرسة"),
+        ("رحمٰن", "رحمن", "رحيم"),
+        ("كتــــاب", "كتاب", "كتب"),
+        ("סֵפֶר", "ספר", "ספרים"),
+        ("שׁוּלְחָן", "שולחן", "שולחנות"),
+        ("\ufb2aלחן", "שלחן", "שולחן"),
+    ],
+)
+def test_marks_that_may_be_left_out_are_left_out_on_both_sides(
+    marked: str, bare: str, other: str
+) -> None:
+    assert grounded(bare, Section.STABLE, bought(marked)) is not None
+    assert grounded(marked, Section.STABLE, bought(bare)) is not None
+    assert grounded(other, Section.STABLE, bought(marked)) is None
 
 
 @given(st.data(), st.sampled_from(sorted(SCRIPTS)))
@@ -160,6 +183,6 @@ def test_a_titles_own_words_pass_and_another_titles_word_does_not(data, script: 
     events = bought(gap.join(title))
     assert grounded(own, Section.STABLE, events) is not None
     foreign = data.draw(st.sampled_from(other))
-    assume(foreign not in gap.join(title))
+    assume(told_by(foreign, script) not in told_by(gap.join(title), script))
     assert grounded(foreign, Section.STABLE, events) is None
     assert grounded(f"{own}, {foreign}", Section.STABLE, events) is None

@@ -30,6 +30,8 @@ from streams.codec import (
     key_of,
     partition_for,
 )
+from streams.importers.layouts import FORMATS
+from streams.importers.rows import Kind, Unusable
 from streams.replay import Replay
 from streams.tracker.applying import Arrival, apply_interactions, whole_or_not
 from streams.tracker.state import User, store
@@ -142,11 +144,62 @@ def test_a_number_of_any_size_is_refused_by_the_decoder_itself(topic, number, da
         ("2025-11-26T10:00:00-00:00", "2025-11-26T10:00:00.000Z"),
         ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00.000Z"),
         ("2016-12-31t18:59:60.5-05:00", "2017-01-01T00:00:00.500Z"),
+        ("2017-01-01T05:29:60+05:30", "2017-01-01T00:00:00.000Z"),
         ("2025-11-26T15:45:00+05:45", "2025-11-26T10:00:00.000Z"),
     ],
 )
 def test_all_that_rfc_3339_allows_is_read(written, meant):
     assert to_rfc3339(to_epoch_ms(written)) == meant
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2025-11-26x10:00:00Z",
+        "2025-11-26_10:00:00Z",
+        "2025-11-26T10:00:00 Z",
+        "2025-W48-3T10:00:00Z",
+        "20251126T100000Z",
+        "2025-330T10:00:00Z",
+        "2025-11-26T10:00Z",
+        "2025-11-26T10Z",
+        "2025-11-26",
+        "2025-11-26T10:00:00",
+        "2025-11-26T10:00:00,5Z",
+        "2025-11-26T10:00:00.Z",
+        "2025-11-26T10:00:00+01",
+        "2025-11-26T10:00:00+0100",
+        "2025-11-26T10:00:00+01:00:30",
+        "2025-11-26T10:00:00+01:60",
+        "2025-11-26T10:00:00+24:00",
+        "2025-11-26T24:00:00Z",
+        "2025-11-26T10:15:60Z",
+        "2025-11-26T10:15:61Z",
+        "2016-12-31T23:59:60+01:00",
+        "٢٠٢٥-11-26T10:00:00Z",
+        "2025-11-26T10:00:00Z\n",
+    ],
+)
+def test_nothing_else_is_a_time(written):
+    row = {"user_id": "u", "item_id": "i", "type": "view", "timestamp": written}
+    (layout,) = FORMATS["generic"].layouts[Kind.INTERACTIONS]
+    refused = layout.start()(row)
+    assert isinstance(refused, Unusable)
+    assert refused.detail.startswith("timestamp: ")
+    decoded = decode(orjson.dumps(row | {"event_id": "e"}), Interaction)
+    assert isinstance(decoded, Rejected)
+    assert decoded.detail.startswith("timestamp: ")
+
+
+@pytest.mark.parametrize("field", ["rating", "quantity", "price", "position"])
+@pytest.mark.parametrize("value", [True, False, "5", "", "x"])
+def test_only_numbers_are_numbers(field, value):
+    event = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "view", "timestamp": NOW}
+    found = decode(orjson.dumps(event | {field: value}), Interaction)
+    assert isinstance(found, Rejected)
+    assert found.detail.startswith(f"{field}: ")
+    assert getattr(decode(orjson.dumps(event | {field: 5}), Interaction), field) == 5
+    assert getattr(decode(orjson.dumps(event | {field: 5.0}), Interaction), field) == 5
 
 
 @given(

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from models.errors import ImportFailed
@@ -16,6 +18,7 @@ from models.schemas import Interaction, Item, to_epoch_ms, to_rfc3339
 from streams.importers.cells import Reading
 from streams.importers.dates import DateOrder
 from streams.importers.layouts import FORMATS, layout_of
+from streams.importers.report import Report
 from streams.importers.rows import Adapted, Kind, Table, Unusable
 from streams.importers.survey import survey
 
@@ -450,6 +453,26 @@ def test_a_datetime_is_a_time_in_every_format() -> None:
         assert interaction(name, row).timestamp == to_epoch_ms("2020-01-02T12:00:00Z")
 
 
+@pytest.mark.parametrize("written", ["20101201", "2010-W48-3", "2010-12-01x08:26", "2010-12-01"])
+def test_a_shop_time_is_a_date_and_a_time_of_day(written: str) -> None:
+    row = SECOND_SPELLING | {"InvoiceDate": written}
+    assert "InvoiceDate" in refusal(INTERACTIONS, "online-retail", row).detail
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2010-12-01 08:26",
+        "2010-12-01T08:26:00.000",
+        "2010-12-01T09:26:00+01:00",
+        " 2010-12-01t08:26z",
+    ],
+)
+def test_a_shop_time_may_lack_seconds_and_offset(written: str) -> None:
+    event = interaction("online-retail", SECOND_SPELLING | {"InvoiceDate": written})
+    assert event.timestamp == to_epoch_ms("2010-12-01T08:26:00Z")
+
+
 def invoices(folder: Path, *dates: str) -> Path:
     path = folder / "invoices.csv"
     lines = (f"{n},85123A,HEART,6,{at},2.55,17850" for n, at in enumerate(dates))
@@ -593,6 +616,88 @@ def test_an_id_that_a_spreadsheet_has_shortened_is_doubted(tmp_path: Path) -> No
     assert len(list(opened.messages)) == 3
     (doubt,) = opened.report.doubts.values()
     assert doubt.first == [(2, "user_id 1.23457E+11 may stand for several ids")]
+
+
+def doubts_of(folder: Path, column: str, *ids: str) -> dict[str, list[tuple[int, str]]]:
+    path = folder / "a.jsonl"
+    path.write_bytes(b"\n".join(orjson.dumps(EVENT | {column: name}) for name in ids))
+    opened = survey(path, INTERACTIONS, "generic")
+    assert len(list(opened.messages)) == len(ids)
+    return {what: group.first for what, group in opened.report.doubts.items()}
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id"])
+@pytest.mark.parametrize("other", ["077", "+77", "7.7e1", "770e-1", "0.77E2", "0000077"])
+def test_two_spellings_of_one_number_are_named(tmp_path: Path, column: str, other: str) -> None:
+    for first, second in (("77", other), (other, "77")):
+        found = doubts_of(tmp_path, column, first, "78", second, "-77", "770", "7.7")
+        said = f"{column} {second} is another than {column} {first}"
+        assert found == {"two spellings of one number": [(3, said)]}
+
+
+def test_other_ids_than_numbers_and_numbers_in_one_spelling_are_no_doubt(tmp_path: Path) -> None:
+    ids = ("0001048791", "1048792", "0001048791", "B00", "7a", "1e5", "1e999999999", "0", "e")
+    assert doubts_of(tmp_path, "item_id", *ids) == {}
+
+
+@pytest.mark.parametrize("said", ["77.", "+77.0", "5E+12", "5.e+12"])
+def test_an_id_as_only_a_table_tool_writes_it_is_doubted_by_itself(
+    tmp_path: Path, said: str
+) -> None:
+    assert len(doubts_of(tmp_path, "user_id", said)) == 1
+
+
+@pytest.mark.parametrize("said", [" 31", "31 ", "\t31", "u\u00a0"])
+def test_an_id_with_blanks_around_it_is_doubted(tmp_path: Path, said: str) -> None:
+    ((what, first),) = doubts_of(tmp_path, "item_id", said, said.strip()).items()
+
+    assert what == "an id with blanks around it"
+    assert first == [(1, f"item_id {said!r} is another than item_id {said.strip()!r}")]
+
+
+def parquet_of(folder: Path, name: str, kind: Kind, column: str, cells: pyarrow.Array) -> Report:
+    path = folder / "a.parquet"
+    table = pyarrow.Table.from_pylist([ROWS[name, kind]] * len(cells))
+    others = [other for other in table.column_names if other != column]
+    pyarrow.parquet.write_table(table.select(others).append_column(column, cells), path)
+    opened = survey(path, kind, name, reading=Reading(dates=DateOrder.MONTH_FIRST))
+    list(opened.messages)
+    return opened.report
+
+
+@pytest.mark.parametrize(("name", "kind", "column"), ID_COLUMNS)
+@pytest.mark.parametrize("type_", [pyarrow.float16(), pyarrow.float32()], ids=str)
+def test_ids_of_short_floats_are_unusable_for_two_may_be_one(
+    tmp_path: Path, name: str, kind: Kind, column: str, type_: pyarrow.DataType
+) -> None:
+    report = parquet_of(tmp_path, name, kind, column, pyarrow.array([8504.0, 3.0]).cast(type_))
+
+    assert (report.accepted.count, report.rejected["unusable id"].count) == (0, 2)
+    assert f"{column}: " in report.rejected["unusable id"].first[0][1]
+    assert "16 or 32 bits" in report.rejected["unusable id"].first[0][1]
+
+
+@pytest.mark.parametrize("name", ["generic", "amazon-2023", "movielens"])
+def test_times_of_short_floats_are_unusable_for_they_have_moved(tmp_path: Path, name: str) -> None:
+    scale = 1 if name == "movielens" else 1000
+    times = [964982703.0 * scale]
+
+    exact = parquet_of(tmp_path, name, INTERACTIONS, "timestamp", pyarrow.array(times))
+    short = parquet_of(
+        tmp_path, name, INTERACTIONS, "timestamp", pyarrow.array(times, pyarrow.float32())
+    )
+
+    assert (exact.accepted.count, exact.first_time) == (1, 964982703000)
+    assert (short.accepted.count, short.rejected["invalid value"].count) == (0, 1)
+
+
+def test_ratings_and_prices_of_short_floats_are_read(tmp_path: Path) -> None:
+    stars = pyarrow.array([4.5], pyarrow.float32())
+    prices = pyarrow.array([2.5], pyarrow.float32())
+
+    assert parquet_of(tmp_path, "movielens", INTERACTIONS, "rating", stars).accepted.count == 1
+    report = parquet_of(tmp_path, "amazon-2023", ITEMS, "price", prices)
+    assert (report.accepted.count, report.left_out) == (1, {})
 
 
 @pytest.mark.parametrize(("name", "kind"), [*LAYOUTS_OF_ROWS])
