@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 
 from models.schemas import Interaction, ProfileEdit
 from models.settings import WindowSettings
+from streams.codec import is_time
 from streams.partition_clock import FAR_AHEAD_MS, PartitionClock
-from streams.tracker.state import Key, ProfileRecord, User
+from streams.tracker.state import Key, ProfileRecord, User, newest_edits
 from streams.triggers import NEVER
 from streams.windows import EMPTY, advance, entry_of, kept, remembered
 
@@ -165,10 +166,11 @@ def apply_edit(user: User, edit: ProfileEdit, offset: int, kafka_time: int = NEV
 
 
 def _forget(user: User, edit: ProfileEdit, kafka_time: int) -> None:
-    head = user.head
-    made = edit.timestamp if kafka_time == NEVER else min(edit.timestamp, kafka_time)
+    head, made = user.head, edit.timestamp
+    if is_time(kafka_time):  # else it was logged before such edits were refused
+        made = min(made, kafka_time)
+        head.forgotten_at = max(head.forgotten_at, kafka_time)
     head.forgotten_until = max(head.forgotten_until, made, user.newest)
-    head.forgotten_at = max(head.forgotten_at, kafka_time)
     head.forgotten_edits = head.edits
     head.history_from = head.applied + 1
     user.history, user.profile = EMPTY, None
@@ -181,5 +183,5 @@ def is_current(user: User, profile: ProfileRecord) -> bool:
 
 
 def _with(texts: tuple[str, ...], text: str) -> tuple[str, ...]:
-    """With one more; of more than MAX_EDITS the newest."""
-    return texts if text in texts else (*texts, text)[-MAX_EDITS:]
+    """With one more; of more than MAX_EDITS, or than there is room for, the newest."""
+    return texts if text in texts else newest_edits((*texts, text)[-MAX_EDITS:])
