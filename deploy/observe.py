@@ -16,6 +16,7 @@ from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
 
 KAFKA_WITHIN_S = 10.0
+COUNTED = 500  # dead letters are counted one by one up to so many; each may be 256 KB
 MARKERS = 100  # offsets at most that are looked through for a record at the end of a partition
 
 Parts = dict[str, list[Any]]  # topic without prefix → aiokafka TopicPartitions
@@ -228,15 +229,15 @@ async def _without_markers(
     behind: Mapping[Any, int], committed: Mapping[Any, int], reader: Any
 ) -> dict[Any, int]:
     """The ends of partitions where nothing but a transaction's markers is left to be read."""
-    from streams.kafka import Stretch, holding_records
+    from streams.kafka import Stretch, records_in
 
     near = {
         part: Stretch(committed[part], end)
         for part, end in behind.items()
         if end - committed[part] <= MARKERS
     }
-    held = await holding_records(reader, near)
-    return {part: stretch.first for part, stretch in near.items() if part not in held}
+    held = await records_in(reader, near)
+    return {part: stretch.first for part, stretch in near.items() if not held[part]}
 
 
 async def _partitions(settings: Settings, admin: Any) -> Parts:
@@ -257,9 +258,16 @@ async def _partitions(settings: Settings, admin: Any) -> Parts:
 
 
 async def _size(parts: list[Any], reader: Any) -> int:
+    """How many records there are; of a large topic how many offsets, which is a few more."""
+    from streams.kafka import Stretch, records_in
+
     ends = await reader.end_offsets(parts) if parts else {}
     starts = await reader.beginning_offsets(parts) if parts else {}
-    return sum(ends[part] - starts[part] for part in parts)
+    stretches = {part: Stretch(starts[part], ends[part]) for part in parts}
+    offsets = sum(stretch.end - stretch.first for stretch in stretches.values())
+    if offsets > COUNTED:
+        return offsets
+    return sum((await records_in(reader, stretches)).values())
 
 
 async def _releases(parts: list[Any], reader: Any) -> list[ReleaseAnnouncement]:

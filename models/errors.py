@@ -6,7 +6,8 @@ PalateError
 ├── TopicError           a topic has the wrong shape, lost records, or was recreated
 ├── StateError           the tracker's state; its changelog has all of it
 │   ├── PartitionLost        … of a partition that another worker owns, or that has to be read anew
-│   └── StoreDamaged         … as this machine keeps it cannot be read or written
+│   ├── StoreDamaged         … as this machine keeps it cannot be read or written
+│   └── RecordDamaged        … one record of it is none; `palate rebuild` makes that user's anew
 ├── EngineError          the language model could not answer
 │   └── EngineUnavailable    … and may later: down, slow, overloaded (retry)
 ├── EmbedderError        the embedder's model is missing or answered with the wrong shape
@@ -60,6 +61,10 @@ class PartitionLost(StateError):
 
 class StoreDamaged(StateError):
     """RocksDB cannot read or write a partition's folder."""
+
+
+class RecordDamaged(StateError):
+    """A record of the table `histories` is not what Palate writes under its key."""
 
 
 class EngineError(PalateError):

@@ -19,11 +19,15 @@ from models.neighbours import Neighbours, Rows, Scores
 from models.ports import Vectors
 from models.queries import Share
 from models.schemas import Reason, ReasonKind, RecommendedItem, Sentence
+from models.text import json_size, within_bytes
 
 _KINDS: Final = tuple(ReasonKind)  # in the order of Chosen's parts
 _FILLED: Final = Reason(
     kind=ReasonKind.POPULARITY, text="Fills the list: nothing is known yet that speaks for it"
 )
+# A list of 200 items with the longest ids and reasons fits into one record of a million bytes.
+TEXT_BYTES: Final = 1_200
+EVIDENCE_BYTES: Final = 1_600
 _SWEEPS: Final = 30  # of coordinate descent; sentences are few, and it converges in about ten
 
 
@@ -62,10 +66,23 @@ def explain(
                 rank=place + 1,
                 score=round(sum(parts), 6),
                 parts=dict(zip(names, parts, strict=True)),
-                reason=because.reason(kind, place) if best > 0 else _FILLED,
+                reason=_short(because.reason(kind, place)) if best > 0 else _FILLED,
             )
         )
     return tuple(items)
+
+
+def _short(reason: Reason) -> Reason:
+    """Whatever a profile says, a reason is a line and a few events."""
+    text, room, evidence = within_bytes(reason.text, TEXT_BYTES), EVIDENCE_BYTES, []
+    for event_id in reason.evidence:
+        room -= json_size(event_id) + 1
+        if room < 0:
+            break
+        evidence.append(event_id)
+    if text == reason.text and len(evidence) == len(reason.evidence):
+        return reason
+    return reason.model_copy(update={"text": text, "evidence": tuple(evidence)})
 
 
 def sentence_weights(profile: NDArray[np.floating], sentences: NDArray[np.floating]) -> Scores:

@@ -339,7 +339,7 @@ class SentenceCounts(Message):
 class Profile(Message):
     """A user's taste in words. Topic `profiles` (compacted), key: user_id."""
 
-    profile_id: str = Field(
+    profile_id: Id = Field(
         description="Hash of user, applied offset, edits offset, as_of, release, prompt version; "
         "of that hash again if `fallback`, so that the model's profile differs from its stand-in."
     )

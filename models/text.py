@@ -7,8 +7,10 @@ tokens are made of is left, on a single line of bounded length.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import groupby
@@ -57,6 +59,7 @@ _IDEOGRAPHS: Final = (
     "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff"
 )
+_LARGEST_ESCAPE: Final = 6  # bytes: \u001f
 _UNSPACED: Final = (
     "\u0e00-\u0eff"  # Thai, Lao
     "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f"  # Burmese
@@ -114,6 +117,19 @@ def shorten(text: str, max_chars: int) -> str:
         return text
     cut = text.rfind(" ", max_chars // 2, max_chars + 1)
     return text[: cut if cut > 0 else max_chars].rstrip()
+
+
+def json_size(text: str) -> int:
+    """Bytes of `text` as JSON, with its quotes."""
+    return len(json.dumps(text, ensure_ascii=False).encode(errors="replace"))
+
+
+def within_bytes(text: str, most: int) -> str:
+    """`text`, cut where its JSON would have more than `most` bytes."""
+    if _LARGEST_ESCAPE * len(text) + 2 <= most or json_size(text) <= most:
+        return text
+    fitting = bisect_right(range(most), most, key=lambda end: json_size(text[:end] + "…"))
+    return text[: max(0, fitting - 1)] + "…"
 
 
 def item_text(item: Item, max_chars: int = TITLE_CHARS) -> str:

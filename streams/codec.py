@@ -22,6 +22,7 @@ from models.schemas import (
     Item,
     Message,
     Profile,
+    ProfileEdit,
     Recommendation,
     ReleaseAnnouncement,
 )
@@ -40,7 +41,7 @@ REASONS: Final = {
     "not_json": "value is not a UTF-8 JSON object",
     "invalid": "a field is missing or has the wrong type or an absurd value",
     "future": "event time too far after the record's own Kafka time",
-    "no_time": "the record has no Kafka time that lateness could be measured by",
+    "no_time": "the record has no Kafka time to measure lateness, or a wish to be forgotten, by",
     "wrong_key": "key or partition is not the id's, for an interaction after it was sent on",
     "failed": "valid, but the role failed with it: a defect, with its traceback in the role's log",
 }
@@ -129,7 +130,7 @@ def decode_interaction(
     decoded = decode(record.value, Interaction)
     if isinstance(decoded, Rejected):
         return decoded
-    if not _is_time(record.timestamp):
+    if not is_time(record.timestamp):
         return Rejected("no_time", _no_time(record.timestamp))
     ahead = decoded.timestamp - record.timestamp
     if ahead > future_tolerance_ms:
@@ -144,7 +145,8 @@ def decode_interaction(
     return decoded
 
 
-def _is_time(kafka_time: int | None) -> bool:
+def is_time(kafka_time: int | None) -> bool:
+    """Whether Kafka's time of a record can be one."""
     return kafka_time is not None and EARLIEST_MS <= kafka_time < LATEST_MS
 
 
@@ -204,6 +206,8 @@ def decode_keyed(record: Record, schema: type[M], partitions: int) -> M | Remova
             f"partition {record.partition}, but the key's is {home}: the producer must choose "
             "partitions as Kafka's own clients do (librdkafka: partitioner=murmur2_random)",
         )
+    if schema is ProfileEdit and not is_time(record.timestamp):  # what is forgotten goes by it
+        return Rejected("no_time", _no_time(record.timestamp))
     return decoded
 
 

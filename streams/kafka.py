@@ -147,22 +147,22 @@ class Stretch(NamedTuple):
     end: int
 
 
-async def holding_records(
+async def records_in(
     reader: AIOKafkaConsumer, stretches: Mapping[TopicPartition, Stretch]
-) -> set[TopicPartition]:
-    """The partitions in whose stretch a reader without a group finds a record.
+) -> dict[TopicPartition, int]:
+    """How many records a reader without a group finds in each stretch.
 
-    The others hold nothing there but what transactions leave behind.
+    There are fewer than offsets where transactions have left their markers.
     """
     reader.assign(list(stretches))
     for place, stretch in stretches.items():
         reader.seek(place, stretch.first)
-    found, open_ones = set[TopicPartition](), set(stretches)
-    while open_ones:
-        batches = await reader.getmany(*open_ones, timeout_ms=MARKERS_MS)
-        found |= {at for at, records in batches.items() if records[0].offset < stretches[at].end}
-        passed = {at for at in open_ones if await reader.position(at) >= stretches[at].end}
-        open_ones -= passed | batches.keys()
+    found = dict.fromkeys(stretches, 0)
+    left = set(stretches)
+    while left:
+        for place, records in (await reader.getmany(*left, timeout_ms=MARKERS_MS)).items():
+            found[place] += sum(record.offset < stretches[place].end for record in records)
+        left = {at for at in left if await reader.position(at) < stretches[at].end}
     return found
 
 

@@ -192,6 +192,18 @@ class TrackerMetrics(ServingMetrics):
         self.transactions = self._counter(
             "palate_transactions_total", "Committed transactions, of state and what goes with it."
         )
+        self.users_failed = self._counter(
+            "palate_users_failed_total",
+            "Times that a user was set apart, because a loop (serve, ask, move, silent, read) "
+            "failed with them or Kafka refused what was made for them: a defect, with its "
+            "traceback in the log.",
+            "loop",
+        )
+        self.damaged_records = self._counter(
+            "palate_state_records_damaged_total",
+            "Records of the tracker's state that were passed over, because Palate has not written "
+            "them so; `palate rebuild` makes the state anew.",
+        )
         self.partitions_lost = self._counter(
             "palate_partitions_lost_total",
             "Partitions given up and taken over again: fenced by another tracker, kafka, refused, "

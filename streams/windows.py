@@ -18,9 +18,11 @@ import msgspec
 from models.identity import digest
 from models.schemas import Interaction, InteractionType, WindowEntry, Windows
 from models.settings import DAY_S, WindowSettings
-from models.text import clean
+from models.text import TITLE_CHARS, clean, json_size
 
 REVIEW_CHARS: Final = 200  # of a review kept in state; the log keeps all of it
+WINDOW_BYTES: Final = 700_000  # of a request; with its edits it fits into a million
+ENTRY_BYTES: Final = 200 + 4 * TITLE_CHARS  # beside ids and review: names, numbers, item's text
 DAY_MS: Final = int(DAY_S * 1000)
 HOUR_MS: Final = 3_600_000
 
@@ -174,8 +176,31 @@ def _low_rating(entry: HistoryEntry, spec: WindowSettings) -> bool:
     return entry.code == _RATING and entry.rating is not None and entry.rating <= spec.low_rating
 
 
+def fitting(found: HistoryViews) -> HistoryViews:
+    """The views as far as a request has room; the oldest entries of the longer ones go first.
+
+    By what histories hold alone: a replay does not know the texts, and must leave out the same.
+    """
+    room, kept = WINDOW_BYTES, {}
+    for name in ("short", "avoids", "medium", "long"):
+        entries, count = getattr(found, name), 0
+        for entry in reversed(entries):
+            room -= _size(entry)
+            if room < 0:
+                break
+            count += 1
+        kept[name] = entries[len(entries) - count :]
+    return HistoryViews(**kept)
+
+
+def _size(entry: HistoryEntry) -> int:
+    texts = (entry.event_id, entry.item_id, entry.review or "")
+    return ENTRY_BYTES + sum(map(json_size, texts))
+
+
 def to_windows(found: HistoryViews, text_of: Callable[[str], str]) -> Windows:
     """The views as a request carries them, with each item's text as `text_of` knows it now."""
+    found = fitting(found)
 
     def entries(history: Iterable[HistoryEntry]) -> tuple[WindowEntry, ...]:
         return tuple(window_entry(entry, text_of(entry.item_id)) for entry in history)

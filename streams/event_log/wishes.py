@@ -2,8 +2,10 @@
 
 An interaction is forgotten if Kafka had taken it when it took the wish, or if its event time is
 not after `until`: the wish's own event time, or that of the newest interaction which Kafka had
-taken before, whichever is later. So what is sent again, and what comes late, stays forgotten,
-and what the user does afterwards counts. A wish's event time is no later than Kafka's.
+taken before, whichever is later; an impression, which users did not make and which histories do
+not keep, counts for nothing there. So what is sent again, and what comes late, stays forgotten,
+and what the user does afterwards counts. A wish's event time is no later than Kafka's,
+if that is a time at all: of wishes that are refused today (`no_time`) old logs may hold some.
 `streams/tracker/applying.py` holds the same rule for live state.
 """
 
@@ -11,15 +13,23 @@ from __future__ import annotations
 
 from typing import Final
 
-_FORGOTTEN: Final = """
+from models.schemas import EARLIEST_MS, LATEST_MS, InteractionType
+
+_FORGOTTEN: Final = f"""
 CREATE VIEW forgotten AS
-WITH wishes AS (
-    SELECT user_id, max(kafka_time) AS taken, max(least(timestamp, kafka_time)) AS made
-    FROM edits WHERE status = 'ok' AND action = 'forget' GROUP BY user_id
+WITH timed AS (
+    SELECT user_id, timestamp,
+        CASE WHEN kafka_time >= {EARLIEST_MS} AND kafka_time < {LATEST_MS} THEN kafka_time END
+        AS received
+    FROM edits WHERE status = 'ok' AND action = 'forget'
+), wishes AS (
+    SELECT user_id, coalesce(max(received), -1) AS taken, max(least(timestamp, received)) AS made
+    FROM timed GROUP BY user_id
 )
 SELECT wishes.user_id, taken, greatest(made, max(interactions.timestamp)) AS until
 FROM wishes LEFT JOIN interactions
   ON interactions.user_id = wishes.user_id AND interactions.status = 'ok' AND kafka_time <= taken
+  AND interactions.type <> '{InteractionType.IMPRESSION.value}'
 GROUP BY wishes.user_id, taken, made
 """
 _REMEMBERED: Final = """

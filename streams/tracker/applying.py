@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 
 from models.schemas import Interaction, ProfileEdit
 from models.settings import WindowSettings
+from streams.codec import is_time
 from streams.partition_clock import FAR_AHEAD_MS, PartitionClock
-from streams.tracker.state import Key, ProfileRecord, User
+from streams.tracker.state import Key, ProfileRecord, User, newest_edits
 from streams.triggers import NEVER
 from streams.windows import EMPTY, advance, entry_of, kept, remembered
 
 MAX_EDITS: Final = 50  # sentences pinned and words forbidden: a head must fit into one record
-MAX_EDIT_BYTES: Final = 100_000  # of either; beside 500 entries a head may hold 1 MiB
 
 
 class Arrival(NamedTuple):
@@ -166,10 +166,11 @@ def apply_edit(user: User, edit: ProfileEdit, offset: int, kafka_time: int = NEV
 
 
 def _forget(user: User, edit: ProfileEdit, kafka_time: int) -> None:
-    head = user.head
-    made = edit.timestamp if kafka_time == NEVER else min(edit.timestamp, kafka_time)
+    head, made = user.head, edit.timestamp
+    if is_time(kafka_time):  # else it was logged before such edits were refused
+        made = min(made, kafka_time)
+        head.forgotten_at = max(head.forgotten_at, kafka_time)
     head.forgotten_until = max(head.forgotten_until, made, user.newest)
-    head.forgotten_at = max(head.forgotten_at, kafka_time)
     head.forgotten_edits = head.edits
     head.history_from = head.applied + 1
     user.history, user.profile = EMPTY, None
@@ -182,14 +183,5 @@ def is_current(user: User, profile: ProfileRecord) -> bool:
 
 
 def _with(texts: tuple[str, ...], text: str) -> tuple[str, ...]:
-    """With one more; the newest of them, as many as MAX_EDITS and MAX_EDIT_BYTES allow."""
-    if text in texts:
-        return texts
-    held: list[str] = []
-    room = MAX_EDIT_BYTES
-    for one in reversed((*texts, text)[-MAX_EDITS:]):
-        room -= len(one.encode())
-        if room < 0:
-            break
-        held.append(one)
-    return tuple(reversed(held))
+    """With one more; of more than MAX_EDITS, or than there is room for, the newest."""
+    return texts if text in texts else newest_edits((*texts, text)[-MAX_EDITS:])

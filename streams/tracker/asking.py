@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 
 from models.identity import request_id
-from models.schemas import ProfileRequest
+from models.schemas import EARLIEST_MS, ProfileRequest
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
+from streams.tracker.apart import UsersApart
+from streams.tracker.applying import whole_or_not
 from streams.tracker.owed import DueUsers
 from streams.tracker.partitions import Partitions
 from streams.tracker.state import User
 from streams.tracker.transactions import Output
 from streams.tracker.users import Place, Users
-from streams.triggers import NEVER, Due, TokenBucket
+from streams.triggers import Due, TokenBucket
 from streams.windows import to_windows, views, windows_hash
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Asker:
         per_second = settings.trigger.calls_per_minute / 60
         self._bucket = TokenBucket.full(per_second, settings.trigger.burst_calls, time.monotonic())
         self._asked_at: dict[Place, float] = {}  # monotonic seconds
+        self.apart = UsersApart("ask", users, metrics)
 
     async def ask(self, clocks: dict[int, PartitionClock]) -> int:
         """Send the requests that the budget allows now; returns how many.
@@ -46,11 +49,11 @@ class Asker:
         A request and its mark are committed together. Raises PartitionLost.
         """
         self._share_budget(len(clocks))
-        asked = [
-            self._ask(place, due, clocks[place[0]])
-            for place, due in self._affordable()
-            if place[0] in clocks
-        ]
+        self._look_at(self.apart.returned(clocks), clocks)
+        asked: list[ProfileRequest] = []
+        for place, due in self._affordable(clocks):
+            with self.apart.sparing(place):
+                asked.append(self._ask(place, due, clocks[place[0]]))
         await self._partitions.committed(request.partition for request in asked)
         for request in asked:
             self._metrics.requests.labels(rule=request.rule).inc()
@@ -58,10 +61,14 @@ class Asker:
 
     def wake_silent(self, clocks: dict[int, PartitionClock]) -> None:
         """Look again at users whose windows have emptied by age alone."""
-        wall = _wall_ms()
         for partition, clock in clocks.items():
-            for place in self._due.silent(partition, clock, wall):
-                self._due.look_at(partition, self._users.get(*place), clock, wall)
+            self._look_at(self._due.silent(partition, clock, _wall_ms()), clocks)
+
+    def _look_at(self, places: Iterable[Place], clocks: dict[int, PartitionClock]) -> None:
+        wall = _wall_ms()
+        for place in places:
+            with self.apart.sparing(place):
+                self._due.look_at(place[0], self._users.get(*place), clocks[place[0]], wall)
 
     def _share_budget(self, partitions: int) -> None:
         trigger = self._settings.trigger
@@ -69,7 +76,7 @@ class Asker:
         self._bucket.rate = trigger.calls_per_minute / 60 * share
         self._bucket.burst = max(1.0, trigger.burst_calls * share)
 
-    def _affordable(self) -> list[tuple[Place, Due]]:
+    def _affordable(self, partitions: Container[int]) -> list[tuple[Place, Due]]:
         now = time.monotonic()
         calls = self._bucket.available(now)
         self._metrics.budget_available.set(max(0, calls))
@@ -78,8 +85,14 @@ class Asker:
             return []
         rested = now - self._settings.trigger.min_interval_s
         resting = sum(at > rested for at in self._asked_at.values())
-        stalest = self._due.stalest(calls + resting, now)
-        ready = [one for one in stalest if self._asked_at.get(one[0], rested) <= rested]
+        stalest = self._due.stalest(calls + resting + len(self.apart), now)
+        ready = [
+            (place, due)
+            for place, due in stalest
+            if self._asked_at.get(place, rested) <= rested
+            and place[0] in partitions
+            and not self.apart.holds(place)
+        ]
         self._asked_at = {place: at for place, at in self._asked_at.items() if at > rested}
         return ready[:calls]
 
@@ -88,22 +101,23 @@ class Asker:
         user, wall = self._users.get(partition, user_id), _wall_ms()
         as_of = user.now(clock, wall)
         request = build_request(user, partition, due, as_of, wall, self._settings, self._text_of)
-        self._bucket.spend(1)
-        self._asked_at[place] = time.monotonic()
         topic = self._settings.topic("profile-requests")
         message = Output(topic, user_id.encode(), request.to_json(), partition)
+        with whole_or_not(user):
+            self._mark(user, request)
         self._partitions.send(partition, message)
-        self._mark(user, request, clock)
+        self._bucket.spend(1)
+        self._asked_at[place] = time.monotonic()
+        self._due.settle(place)
+        self._due.look_at(partition, user, clock, wall)
         return request
 
-    def _mark(self, user: User, request: ProfileRequest, clock: PartitionClock) -> None:
+    def _mark(self, user: User, request: ProfileRequest) -> None:
         head = user.head
         head.requested, head.requested_edits = request.applied_offset, request.edits_offset
         head.requested_as_of, head.requested_evidence = request.as_of, head.evidence
         head.requests = request.number
         self._users.save(request.partition, user)
-        self._due.settle((request.partition, user.user_id))
-        self._due.look_at(request.partition, user, clock, _wall_ms())
 
 
 def build_request(
@@ -126,7 +140,7 @@ def build_request(
         applied_offset=head.applied,
         edits_offset=head.edits,
         history_from=head.history_from,
-        forgotten_until=None if head.forgotten_until == NEVER else head.forgotten_until,
+        forgotten_until=head.forgotten_until if head.forgotten_until >= EARLIEST_MS else None,
         partition=partition,
         windows=windows,
         windows_hash=windows_hash(windows),

@@ -27,6 +27,7 @@ from models.releases import profiles_table
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
+from streams.tracker.apart import UsersApart
 from streams.tracker.derived import Derived
 from streams.tracker.owed import WaitingUsers, recommendation_trigger
 from streams.tracker.state import Head, ProfileRecord
@@ -62,6 +63,7 @@ class Moving:
         self._batch, self._retry_s = settings.ranking.batch, settings.ranking.refresh_s
         self._users, self._waiting, self._derived = users, waiting, derived
         self._index, self._clocks, self._metrics = index, clocks, metrics
+        self.apart = UsersApart("move", users, metrics)
         self._release: str | None = None  # the one that users are moved to
         self._unread: deque[tuple[int, str]] = deque()  # partition, last user looked through
         self._foreign: OrderedDict[Place, None] = OrderedDict()  # vectors to be looked up
@@ -106,6 +108,10 @@ class Moving:
             return
         if shelf.release != self._release:
             self._move_to(shelf.release)
+        for place in self.apart.returned(self._clocks):
+            with self.apart.sparing(place):
+                user = self._users.get(*place)
+                self.look_at(place, user.head, user.profile)
         if self._foreign:
             await self._look_up(self._taken(self._foreign))
         await self._retry()
@@ -134,8 +140,9 @@ class Moving:
         if partition in self._clocks:
             found = list(islice(self._users.heads(partition, after), LOOKED_THROUGH))
             for user_id, head in found:
-                profile = self._users.profile(partition, user_id)
-                self.look_at((partition, user_id), head, profile)
+                with self.apart.sparing((partition, user_id)):
+                    profile = self._users.profile(partition, user_id)
+                    self.look_at((partition, user_id), head, profile)
             if len(found) == LOOKED_THROUGH:
                 self._unread.appendleft((partition, found[-1][0]))
         self._added_at = time.monotonic()
@@ -168,7 +175,8 @@ class Moving:
             raise
         if self._release == release:  # else all users are looked through again
             for place in places:
-                self._settle(place, rows.get(place[1]))
+                with self.apart.sparing(place):
+                    self._settle(place, rows.get(place[1]))
 
     async def _rows(self, places: Iterable[Place]) -> dict[str, VectorRow]:
         ids = [user_id for _, user_id in places]

@@ -14,6 +14,7 @@ worked again when the partition is ours again, or by its new owner.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections import Counter, defaultdict
@@ -22,14 +23,20 @@ from contextlib import AsyncExitStack
 from functools import partial
 from itertools import chain, groupby
 from operator import attrgetter
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import faust
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from faust.types import TP, EventT, StreamT
 
-from models.errors import PartitionLost, StackError, TopicError, VectorIndexError
+from models.errors import (
+    PartitionLost,
+    RecordDamaged,
+    StackError,
+    TopicError,
+    VectorIndexError,
+)
 from models.ports import VectorIndex
 from models.schemas import Interaction, Profile, ProfileEdit
 from models.settings import Settings
@@ -97,6 +104,7 @@ from streams.triggers import NEVER
 log = logging.getLogger(__name__)
 
 INTERACTIONS, EDITS = 0, 1  # places in `next_offsets`
+TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 M = TypeVar("M", Profile, ProfileEdit)
 Work = Callable[[list[Row]], Awaitable[None]]
 READ = ("interactions", "profile-edits", "profiles", "items", "releases")  # topics
@@ -126,7 +134,7 @@ class TrackerRole:
         self.watch = TopicWatch(settings, READ)
         self.waiting = WaitingUsers(settings.ranking.interval_s)
         self.due = DueUsers(settings.trigger, settings.windows)
-        self.users = Users(self.partitions, settings.windows.history_cap)
+        self.users = Users(self.partitions, settings.windows.history_cap, metrics)
         self.moving = Moving(
             settings, self.users, self.waiting, self.derived, index, self.clocks, metrics
         )
@@ -135,6 +143,7 @@ class TrackerRole:
         self.server = Server(*shared, self.waiting, self.derived, metrics)
         self.followers = self._followers()
         self.assigned: int | None = None  # generation of the assignment; None between two
+        self.too_large_to_forward: set[bytes] = set()  # sha256 of events that Kafka refused so
         # Dead letters that Kafka has refused, by topic, partition and offset of their record.
         self.lost_letters: set[tuple[str, int, int]] = set()
         self.far_ahead = FarAhead(metrics)
@@ -450,7 +459,8 @@ class TrackerRole:
             return
         self.metrics.events.labels(type=problem.interaction.type.value, outcome="forwarded").inc()
         size, headers = len(row.value or b""), forwarded_headers(row.headers)
-        if size + HEADER_BYTES + KEY_BYTES > self.settings.kafka.max_message_bytes:
+        too_large = size + HEADER_BYTES + KEY_BYTES > self.settings.kafka.max_message_bytes
+        if too_large or _digest(row.value) in self.too_large_to_forward:
             self._dead_letter(row, Rejected("too_large", f"{size} bytes cannot be sent on"))
             return
         message = Output(
@@ -486,8 +496,8 @@ class TrackerRole:
         before = dict(self.next_offsets)
         rows = await self.gaps.complete(delivered, self.next_profiles)
         self._check_unchanged(rows, before)
-        self.next_profiles.update({row.partition: row.offset + 1 for row in rows})
         await self._each(rows, self._take_profile)
+        self.next_profiles.update({row.partition: row.offset + 1 for row in rows})
 
     def _take_profile(self, row: Row) -> Rejected | None:
         found = self._read(row, Profile)
@@ -608,10 +618,13 @@ class TrackerRole:
         self.due.drop_partitions_except(partitions)
 
     def _note_refused(self, refused: OutputsRefused) -> None:
-        """Give up dead letters that Kafka refuses for good; anything else ends the role."""
+        """Give up what Kafka refuses for good; what is not the message's fault ends the role."""
         for output in refused.outputs:
-            told = {name: value.decode() for name, value in output.headers}
-            if output.topic != self.settings.topic("dead-letters"):
+            if output.topic == self.settings.topic("dead-letters"):
+                self._lose_letter(output, refused.error)
+            elif not isinstance(refused.error, TOO_LARGE) or not self._give_up(
+                output, refused.error
+            ):
                 where = f"topic {output.topic}, key {output.key!r:.80}"
                 error = TopicError(
                     f"{where}: Kafka refuses the message ({refused.error!r}); are the topic's "
@@ -619,22 +632,38 @@ class TrackerRole:
                 )
                 self.partitions.fail(error)
                 return
-            self.lost_letters.add(
-                (told["palate-topic"], int(told["palate-partition"]), int(told["palate-offset"]))
-            )
-            self.metrics.dead_letters_lost.labels(reason=told["palate-reason"]).inc()
-            log.error(
-                "the dead letter of %s/%s@%s (%s: %s) is lost, Kafka refuses it: %r",
-                *(told["palate-topic"], told["palate-partition"], told["palate-offset"]),
-                *(told["palate-reason"], told["palate-detail"], refused.error),
-            )
+
+    def _lose_letter(self, output: Output, error: KafkaError) -> None:
+        told = {name: value.decode() for name, value in output.headers}
+        self.lost_letters.add(
+            (told["palate-topic"], int(told["palate-partition"]), int(told["palate-offset"]))
+        )
+        self.metrics.dead_letters_lost.labels(reason=told["palate-reason"]).inc()
+        log.error(
+            "the dead letter of %s/%s@%s (%s: %s) is lost, Kafka refuses it: %r",
+            *(told["palate-topic"], told["palate-partition"], told["palate-offset"]),
+            *(told["palate-reason"], told["palate-detail"], error),
+        )
+
+    def _give_up(self, output: Output, error: KafkaError) -> bool:
+        """A message too large for its topic: it is its user's, and the others' go on."""
+        topic = output.topic.removeprefix(self.settings.kafka.prefix)
+        loops = {"profile-requests": self.asker.apart, "recommendations": self.server.apart}
+        if topic == "interactions":  # then it becomes a dead letter
+            self.too_large_to_forward.add(_digest(output.value))
+        elif topic in loops and output.value is not None and output.partition is not None:
+            place = output.partition, (output.key or b"").decode()
+            loops[topic].refuse(place, output.value, error)
+        else:
+            return False
+        return True
 
     async def _on_acquired(self, partition: int) -> None:
         """The partition is ours and its state complete: read what is owed."""
         await self._read_partition(partition)
 
     async def _read_partition(self, partition: int) -> None:
-        clock, *offsets = decode_clock(self.partitions.get(partition, CLOCK_KEY))
+        clock, *offsets = self._clock_of(partition)
         await self._check_continuity(partition, "interactions", offsets[0])
         await self._check_continuity(partition, "profile-edits", offsets[1])
         self.next_offsets[partition] = offsets
@@ -644,16 +673,30 @@ class TrackerRole:
         for user_id, head in self.users.heads(partition):
             place = (partition, user_id)
             newest = head.tail[-1].timestamp if head.tail else NEVER
-            self.due.look_at_head(place, head, newest, clock, wall)
-            self.moving.look_at(place, head, profiles.get(user_id))
+            with self.asker.apart.sparing(place):
+                self.due.look_at_head(place, head, newest, clock, wall)
+            with self.moving.apart.sparing(place):
+                self.moving.look_at(place, head, profiles.get(user_id))
+
+    def _clock_of(self, partition: int) -> tuple[PartitionClock, int, int]:
+        """Without a clock that can be read, all records are read again; users know what is new."""
+        try:
+            return decode_clock(self.partitions.get(partition, CLOCK_KEY))
+        except RecordDamaged as error:
+            self.users.note_damaged(partition, "the partition's clock", error)
+            return decode_clock(None)
 
     async def _check_continuity(self, partition: int, name: str, applied: int) -> None:
         topic, key = self.settings.topic(name), source_key(name)
         beginning, end = await self.gaps.range(topic, partition)
         found = (await self.watch.ids()).get(topic, "")
-        known = (self.partitions.get(partition, key) or b"").decode()
+        known = (self.partitions.get(partition, key) or b"").decode(errors="replace")
         kept = Kept.by_tracker(topic, partition, applied, known)
         present = Present(found, beginning, end)
         check_continuity(kept, present, accept_gap=applied == 0)
         if found and found != known:
             self.partitions.write(partition, [(key, found.encode())])
+
+
+def _digest(value: bytes | None) -> bytes:
+    return hashlib.sha256(value or b"").digest()

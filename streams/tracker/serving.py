@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from models.errors import PartitionLost, VectorIndexError
+from models.errors import VectorIndexError
 from models.identity import recommendation_id
 from models.queries import Query
 from models.ranking import rank_batch
@@ -16,6 +16,8 @@ from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.queries import query_of
+from streams.tracker.apart import UsersApart
+from streams.tracker.applying import whole_or_not
 from streams.tracker.derived import Derived, Shelf
 from streams.tracker.owed import Trigger, WaitingUsers, recommendation_trigger
 from streams.tracker.partitions import Partitions
@@ -42,6 +44,9 @@ class Order:
     query: Query
 
 
+Ranked = tuple[Order, tuple[RecommendedItem, ...]]
+
+
 class Server:
     """Makes, sends and marks recommendations."""
 
@@ -56,6 +61,7 @@ class Server:
     ) -> None:
         self._settings, self._users, self._waiting = settings, users, waiting
         self._partitions, self._derived, self._metrics = partitions, derived, metrics
+        self.apart = UsersApart("serve", users, metrics)
 
     async def serve(self, clocks: dict[int, PartitionClock]) -> int:
         """Serve one batch of waiting users; returns how many lists were sent.
@@ -66,40 +72,45 @@ class Server:
         shelf = self._derived.shelf
         if shelf is None or not len(shelf.catalogue):  # an empty list would count as served
             return 0
+        for place in self.apart.returned(clocks):
+            self._waiting.add(place)
         places = self._waiting.take(self._settings.ranking.batch, time.monotonic())
-        orders = [order for place in places if (order := self._order(place, clocks, shelf))]
-        if not orders:
-            return 0
-        ranked = await self._ranked(shelf, orders)
-        made = [
-            self._recommendation(order, items, shelf)
-            for order, items in zip(orders, ranked, strict=True)
-        ]
-        served = [
-            (order, one)
-            for order, one in zip(orders, made, strict=True)
-            if order.place[0] in clocks  # else the partition was lost meanwhile
-        ]
-        await self._commit(served, clocks)
+        try:
+            return await self._serve(places, clocks, shelf)
+        except Exception:
+            for place in places:
+                if place[0] in clocks:
+                    self._waiting.add(place, at_once=True)
+            raise
+
+    async def _serve(
+        self, places: list[Place], clocks: dict[int, PartitionClock], shelf: Shelf
+    ) -> int:
+        orders = self._orders(places, clocks, shelf)
+        served: list[tuple[Order, Recommendation]] = []
+        for order, items in await self._ranked(shelf, orders):
+            if order.place[0] in clocks:  # else the partition was lost meanwhile
+                with self.apart.sparing(order.place):
+                    made = self._recommendation(order, items, shelf)
+                    self._send(order, made)
+                    served.append((order, made))
+        await self._partitions.committed(order.place[0] for order, _ in served)
         for order, one in served:
             self._observe(order, one)
         return len(served)
 
-    async def _commit(
-        self, served: list[tuple[Order, Recommendation]], clocks: dict[int, PartitionClock]
-    ) -> None:
-        try:
-            for order, one in served:
-                self._send(order, one)
-            await self._partitions.committed(order.place[0] for order, _ in served)
-        except PartitionLost:
-            self._owe_again([order for order, _ in served if order.place[0] in clocks])
-            raise
+    def _orders(
+        self, places: list[Place], clocks: dict[int, PartitionClock], shelf: Shelf
+    ) -> list[Order]:
+        orders = []
+        for place in places:
+            with self.apart.sparing(place):
+                if place[0] in clocks and not self.apart.holds(place):
+                    orders.append(self._order(place, clocks, shelf))
+        return [order for order in orders if order is not None]
 
     def _order(self, place: Place, clocks: dict[int, PartitionClock], shelf: Shelf) -> Order | None:
         partition, user_id = place
-        if partition not in clocks:
-            return None
         user = self._users.get(partition, user_id)
         trigger = recommendation_trigger(user.head, user.profile, shelf.release)
         if trigger is None:
@@ -124,17 +135,28 @@ class Server:
             query=order_query(user, self._settings, self._derived.texts.matching, shelf),
         )
 
-    async def _ranked(self, shelf: Shelf, orders: list[Order]) -> list[tuple[RecommendedItem, ...]]:
+    async def _ranked(self, shelf: Shelf, orders: list[Order]) -> list[Ranked]:
+        """All together; if that fails, each alone, without those with whom it fails."""
+        if not orders:
+            return []
         try:
-            return await asyncio.to_thread(self._rank, shelf, orders)
-        except (VectorIndexError, OSError, RuntimeError) as error:  # the library's own are bare
-            self._owe_again(orders)
+            ranked = await asyncio.to_thread(self._rank, shelf, orders)
+        except (VectorIndexError, OSError) as error:
             raise VectorIndexError(f"users could not be ranked: {error}") from error
+        except Exception as error:  # noqa: BLE001 (as in UsersApart)
+            if len(orders) == 1:
+                self.apart.fail(orders[0].place, error)
+                return []
+            return [one for order in orders for one in await self._ranked(shelf, [order])]
+        return list(zip(orders, ranked, strict=True))
 
     def _rank(self, shelf: Shelf, orders: list[Order]) -> list[tuple[RecommendedItem, ...]]:
         started = time.monotonic()
         queries = [order.query for order in orders]
-        candidates = self._derived.candidates(shelf, queries)
+        try:
+            candidates = self._derived.candidates(shelf, queries)
+        except RuntimeError as error:  # the library's own are bare
+            raise VectorIndexError(str(error)) from error
         ranked = rank_batch(
             shelf.catalogue, shelf.neighbours, queries, self._settings.ranking, candidates
         )
@@ -165,24 +187,21 @@ class Server:
             event_received_at=order.applied_time or None,
         )
 
-    def _owe_again(self, orders: list[Order]) -> None:
-        for order in orders:
-            self._waiting.add(order.place, at_once=True)
-
     def _send(self, order: Order, made: Recommendation) -> None:
         partition, user_id = order.place
         topic = self._settings.topic("recommendations")
         message = Output(topic, user_id.encode(), made.to_json(), partition)
-        self._partitions.send(partition, message)
         self._mark(order, made)
+        self._partitions.send(partition, message)
 
     def _mark(self, order: Order, made: Recommendation) -> None:
         partition, user_id = order.place
         user = self._users.get(partition, user_id)
-        user.head.recommended, user.head.recommended_edits = order.applied, order.edits
-        user.head.recommended_profile = order.profile_id or ""
-        user.head.recommended_release = made.release
-        self._users.save(partition, user)
+        with whole_or_not(user):
+            user.head.recommended, user.head.recommended_edits = order.applied, order.edits
+            user.head.recommended_profile = order.profile_id or ""
+            user.head.recommended_release = made.release
+            self._users.save(partition, user)
         if recommendation_trigger(user.head, user.profile, made.release) is not None:
             self._waiting.add(order.place)
 

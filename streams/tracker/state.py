@@ -18,13 +18,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 
-from models.errors import TopicError
-from models.schemas import AppliedEdits, Profile, Sections
+from models.errors import RecordDamaged, TopicError
+from models.schemas import EARLIEST_MS, LATEST_MS, AppliedEdits, Profile, Sections
+from models.text import json_size
 from streams.partition_clock import PartitionClock, Visit
 from streams.triggers import NEVER, Marks
 from streams.windows import EMPTY, History, HistoryEntry
@@ -32,6 +33,7 @@ from streams.windows import EMPTY, History, HistoryEntry
 VERSION: Final = 1
 TAIL: Final = 12  # entries in the head before they are sealed; about 1 KB
 CHUNK_LIMIT: Final = 64  # entries of a chunk; a few chunks keep the head's list of them short
+EDIT_BYTES: Final = 110_000  # of a request, for pins and as much for forbidden words
 CLOCK_VERSION: Final = 2
 OLD_CLOCK: Final = 4  # numbers in a clock of version 1, which did not say so
 CLOCK_KEY: Final = b"c"
@@ -42,6 +44,7 @@ PROFILE: Final = b"p"
 
 
 Key = tuple[int, str]  # (event time, event id)
+T = TypeVar("T")
 
 
 class SealedChunk(msgspec.Struct, frozen=True, array_like=True):
@@ -101,7 +104,13 @@ class Head(msgspec.Struct, array_like=True):
         )
 
     def now(self, clock: PartitionClock, wall: int, newest: int) -> int:
-        """The user's event time at `wall`; `newest`: that of the newest entry of the history."""
+        """The user's event time at `wall`; `newest`: that of the newest entry of the history.
+
+        No clock, however wrong, leads out of the years that messages may name.
+        """
+        return min(max(EARLIEST_MS, self._now(clock, wall, newest)), LATEST_MS - 1)
+
+    def _now(self, clock: PartitionClock, wall: int, newest: int) -> int:
         if self.lead is not None:
             return clock.now(wall, newest, self.lead)
         if newest != NEVER:
@@ -109,8 +118,22 @@ class Head(msgspec.Struct, array_like=True):
         return min(wall, clock.counted(wall))  # nothing of the user but edits
 
     def applied_edits(self) -> AppliedEdits:
-        """The user's edits in force."""
-        return AppliedEdits(pinned=self.pinned, forbidden=self.forbidden, replaced=self.replaced)
+        """The user's edits in force, as far as a request has room: the newest."""
+        return AppliedEdits(
+            pinned=newest_edits(self.pinned),
+            forbidden=newest_edits(self.forbidden),
+            replaced=self.replaced,
+        )
+
+
+def newest_edits(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """As many of the newest as a head, and a request, have room for."""
+    room = EDIT_BYTES
+    for count, text in enumerate(reversed(texts)):
+        room -= json_size(text) + 1
+        if room < 0:
+            return texts[len(texts) - count :]
+    return texts
 
 
 class ProfileRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -212,8 +235,18 @@ def encode_profile(record: ProfileRecord) -> bytes:
 
 
 def decode_profile(value: bytes) -> ProfileRecord:
-    """The record under `profile_key`."""
-    return _profile(value)
+    """The record under `profile_key`. Raises RecordDamaged."""
+    return _decoded(_profile, value, "profile")
+
+
+def _decoded(decode: Callable[[bytes], T], value: bytes, kind: str) -> T:
+    try:
+        return decode(value)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise RecordDamaged(
+            f"a record of table histories is no {kind} that Palate has written ({error}); it is "
+            "passed over, and `palate rebuild` makes the state anew from the event log"
+        ) from error
 
 
 def source_key(topic: str) -> bytes:
@@ -235,10 +268,14 @@ def encode_clock(clock: PartitionClock, next_offset: int, next_edit: int) -> byt
 def decode_clock(value: bytes | None) -> tuple[PartitionClock, int, int]:
     """(clock, next interaction offset, next edit offset) of a partition.
 
-    Raises TopicError for a later version's record.
+    Raises TopicError for a later version's record, and RecordDamaged.
     """
     if value is None:
         return PartitionClock(), 0, 0
+    return _decoded(_clock_and_offsets, value, "clock")
+
+
+def _clock_and_offsets(value: bytes) -> tuple[PartitionClock, int, int]:
     numbers = _clock(value)
     if len(numbers) == OLD_CLOCK:
         event_time, wall_time, next_offset, next_edit = numbers
@@ -261,32 +298,54 @@ def _later_version(found: int, known: int) -> str:
 
 
 def decode_head(value: bytes) -> Head:
-    """The value under `head_key`. Raises TopicError for a later version's record."""
-    head = _head(value)
+    """The value under `head_key`. Raises TopicError for a later version's record; RecordDamaged."""
+    head = _decoded(_head, value, "head")
     if head.version > VERSION:
         raise TopicError(_later_version(head.version, VERSION))
     return head
 
 
-def load(user_id: str, get: Callable[[bytes], bytes | None], cap: int) -> User:
-    """Read one user's state with `get`; a fresh state if there is none."""
-    value = get(head_key(user_id))
-    if value is None:
+def _passed_on(error: RecordDamaged) -> None:
+    raise error
+
+
+def load(
+    user_id: str,
+    get: Callable[[bytes], bytes | None],
+    cap: int,
+    on_damaged: Callable[[RecordDamaged], None] = _passed_on,
+) -> User:
+    """Read one user's state with `get`; a fresh state if there is none.
+
+    A damaged record counts as absent if `on_damaged` does not raise what it is given.
+    """
+
+    def found(decode: Callable[[bytes], T], key: bytes) -> T | None:
+        value = get(key)
+        try:
+            return None if value is None else decode(value)
+        except RecordDamaged as error:
+            on_damaged(error)
+            return None
+
+    head = found(decode_head, head_key(user_id))
+    if head is None:
         return User(user_id)
-    head = decode_head(value)
     ends = [chunk.first for chunk in head.sealed[1:]] + [entry.key for entry in head.tail[:1]]
     chunks = (
-        _chunk_before(get(chunk_key(sealed.number, user_id)), end)
+        _before(found(_decode_chunk, chunk_key(sealed.number, user_id)) or EMPTY, end)
         for sealed, end in zip(head.sealed, ends, strict=False)  # no chunk: one end too many
     )
-    found = get(profile_key(user_id))
     history = (*chain.from_iterable(chunks), *head.tail)[-cap:]
-    return User(user_id, head, history, _profile(found) if found is not None else None)
+    return User(user_id, head, history, found(decode_profile, profile_key(user_id)))
 
 
-def _chunk_before(value: bytes | None, end: Key) -> History:
+def _decode_chunk(value: bytes) -> History:
+    return _decoded(_chunk, value, "chunk of a history")
+
+
+def _before(entries: History, end: Key) -> History:
     """A chunk's entries before `end`: a chunk may have been written before its head was."""
-    entries = _chunk(value) if value is not None else EMPTY
     return entries[: bisect_left(entries, end, key=_key)]
 
 

@@ -6,10 +6,14 @@ one user.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
 
+from models.errors import RecordDamaged
+from streams.codec import Rejected, id_of
+from streams.metrics import TrackerMetrics
 from streams.tracker.partitions import Partitions
 from streams.tracker.state import (
     HEAD,
@@ -26,15 +30,18 @@ from streams.tracker.state import (
     store,
 )
 
+log = logging.getLogger(__name__)
+
 CACHED_ENTRIES: Final = 400_000  # history entries kept decoded, about 100 MB
 Place = tuple[int, str]  # (partition, user id)
+T = TypeVar("T")
 
 
 class Users:
     """Reads and writes states, the busiest from memory."""
 
-    def __init__(self, partitions: Partitions, history_cap: int) -> None:
-        self._partitions, self._cap = partitions, history_cap
+    def __init__(self, partitions: Partitions, history_cap: int, metrics: TrackerMetrics) -> None:
+        self._partitions, self._cap, self._metrics = partitions, history_cap, metrics
         self._cache: OrderedDict[Place, User] = OrderedDict()
         self._entries = 0
 
@@ -43,13 +50,26 @@ class Users:
         place = partition, user_id
         user = self._cache.get(place)
         if user is None:
-            user = load(user_id, lambda key: self._partitions.get(partition, key), self._cap)
+            user = self._load(partition, user_id)
             self._cache[place] = user
             self._entries += len(user.history) + 1
             self._shrink()
         else:
             self._cache.move_to_end(place)
         return user
+
+    def _load(self, partition: int, user_id: str) -> User:
+        def on_damaged(error: RecordDamaged) -> None:
+            self.note_damaged(partition, user_id, error)
+
+        return load(
+            user_id, lambda key: self._partitions.get(partition, key), self._cap, on_damaged
+        )
+
+    def note_damaged(self, partition: int, whose: str, error: RecordDamaged) -> None:
+        """A record is passed over; who has it is told."""
+        self._metrics.damaged_records.inc()
+        log.error("partition %d, %.80s: %s", partition, whose, error)
 
     def save(self, partition: int, user: User, inserted: Sequence[Key] = ()) -> None:
         """Write the user's head, and the chunks that `inserted` keys fell into."""
@@ -69,18 +89,36 @@ class Users:
 
     def heads(self, partition: int, after: str = "") -> Iterator[tuple[str, Head]]:
         """All users of a partition in order of their ids' bytes, from behind `after` on."""
-        for key, value in self._partitions.scan(partition, HEAD, after.encode()):
-            yield key[1:].decode(), decode_head(value)
+        yield from self._readable(partition, HEAD, decode_head, after)
 
     def profile(self, partition: int, user_id: str) -> ProfileRecord | None:
         """The user's newest profile, read without the history."""
         value = self._partitions.get(partition, profile_key(user_id))
-        return None if value is None else decode_profile(value)
+        try:
+            return None if value is None else decode_profile(value)
+        except RecordDamaged as error:
+            self.note_damaged(partition, user_id, error)
+            return None
 
     def profiles(self, partition: int) -> Iterator[tuple[str, ProfileRecord]]:
         """All stored profiles of a partition."""
-        for key, value in self._partitions.scan(partition, PROFILE):
-            yield key[1:].decode(), decode_profile(value)
+        yield from self._readable(partition, PROFILE, decode_profile)
+
+    def _readable(
+        self, partition: int, prefix: bytes, decode: Callable[[bytes], T], after: str = ""
+    ) -> Iterator[tuple[str, T]]:
+        for key, value in self._partitions.scan(partition, prefix, after.encode()):
+            user_id = id_of(key[1:])
+            try:
+                if isinstance(user_id, Rejected):
+                    raise RecordDamaged(
+                        f"a record of table histories is nobody's: {user_id.detail}"
+                    )
+                record = decode(value)
+            except RecordDamaged as error:
+                self.note_damaged(partition, repr(key[1:]), error)
+            else:
+                yield user_id, record
 
     def forget_cached(self, partition: int) -> None:
         """Empty the memory of a partition's users, after other workers may have written."""

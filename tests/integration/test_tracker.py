@@ -392,9 +392,9 @@ def test_the_vector_that_the_index_has_for_a_profile_takes_the_place_of_another_
             vector = HashEmbedder().embed(["tea"])[0]
             row = VectorRow("ada", vector, "Tea.", 0, {"profile_id": "p1"})
             index.upsert("profiles@base-0", [row])
-            foreign = profile_for(
-                wire.requests("ada")[0], vector_release="other", vector=(1.0, 0.0)
-            )
+            liking = Sections(stable=(Sentence(text="Tea.", items=("tea",)),))
+            other = {"vector_release": "other", "vector": (1.0, 0.0), "sections": liking}
+            foreign = profile_for(wire.requests("ada")[0], **other)
             await wire.send("profiles", "ada", foreign.to_json())
             await wire.until(lambda: wire.recommendations("ada")[-1].profile_id == "p1")
             made = wire.recommendations("ada")[-1]

@@ -7,14 +7,17 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from models.schemas import Interaction, ProfileEdit, ProfileRequest
+from models.schemas import EARLIEST_MS, Interaction, ProfileEdit, ProfileRequest
 from models.settings import Settings, load_settings
+from streams.codec import Rejected, decode_keyed
 from streams.event_log import SegmentLog, connect_views
+from streams.event_log.wishes import WISHES
 from streams.parity import check_parity
 from streams.rebuild import compare, rebuild_partition
 from streams.tracker.applying import Arrival, apply_edit, apply_interactions
@@ -25,6 +28,7 @@ from tests.streams.logged import NOW, record, record_of
 from trainer.log_source import LogSource
 
 SECOND = 1_000
+NO_TIMES = (-1, 0, NOW // 1000)  # none, and what producers' clocks give
 
 
 class Taken(NamedTuple):
@@ -40,12 +44,12 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return load_settings(data_dir=folder, kafka={"partitions": 1}, windows={"history_cap": 40})
 
 
-def event(number: int, at: int, user: str = "ann") -> Interaction:
+def event(number: int, at: int, user: str = "ann", kind: str = "purchase") -> Interaction:
     return Interaction(
         event_id=f"e{number}",
         user_id=user,
         item_id=f"i{number % 4}",
-        type="purchase",
+        type=kind,
         timestamp=NOW + at * SECOND,
     )
 
@@ -58,14 +62,18 @@ def wish(number: int, at: int, user: str = "ann") -> ProfileEdit:
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[Taken]:
-    """Events, late events, wishes whose clock is wrong, and events sent again, by Kafka's time."""
+    """Events, late events, impressions, wishes whose clock is wrong or that Kafka has no time for,
+    and events sent again, by Kafka's time."""
     made: list[Taken] = []
     for number in range(draw(st.integers(1, 30))):
         kafka_time = NOW + (100 + number) * SECOND
-        kind = draw(st.sampled_from(["event", "event", "event", "again", "wish"]))
+        kind = draw(st.sampled_from(["event", "event", "impression", "again", "wish"]))
         user = draw(st.sampled_from(["ann", "ann", "bob"]))
         if kind == "wish":
             message = wish(number, draw(st.integers(60, 150)), user)
+            kafka_time = draw(st.sampled_from([kafka_time, kafka_time, *NO_TIMES]))
+        elif kind == "impression":  # shown up to ten minutes ahead of Kafka's clock
+            message = event(number, draw(st.integers(80, 700 + number)), user, kind)
         elif kind == "again" and (before := [one for one in made if is_event(one)]):
             message = draw(st.sampled_from(before)).message
         else:
@@ -78,16 +86,26 @@ def is_event(taken: Taken) -> bool:
     return isinstance(taken.message, Interaction)
 
 
+def is_done(taken: Taken) -> bool:
+    return is_event(taken) and taken.message.type != "impression"
+
+
 def oracle(stream: list[Taken], user: str) -> list[str]:
+    """What histories hold, in their order."""
+    done = {one.message.event_id for one in stream if is_done(one)}
+    return [event_id for event_id in remembered(stream, user) if event_id in done]
+
+
+def remembered(stream: list[Taken], user: str) -> list[str]:
     """Written out: an event is forgotten if Kafka took it before a wish, or if it had happened
     when the wish was made, or before something that Kafka had taken before the wish."""
     mine = [one for one in stream if one.message.user_id == user]
-    wishes = [one for one in mine if not is_event(one)]
+    wishes = [one for one in mine if not is_event(one) and one.kafka_time >= EARLIEST_MS]
     left = {}
     for one in filter(is_event, mine):
         forgotten = False
         for asked in wishes:
-            before = [e for e in mine if is_event(e) and e.kafka_time <= asked.kafka_time]
+            before = [e for e in mine if is_done(e) and e.kafka_time <= asked.kafka_time]
             until = max(
                 min(asked.message.timestamp, asked.kafka_time),
                 *(e.message.timestamp for e in before),
@@ -127,9 +145,11 @@ class Tracker:
     def take_edit(self) -> None:
         offset = self.read[1]
         taken = self.edits[offset]
-        user = self.user(taken.message.user_id)
-        apply_edit(user, taken.message, offset, taken.kafka_time)
-        self._save(user, [])
+        logged = record_of("profile-edits", 0, offset, *taken)
+        if not isinstance(decode_keyed(logged, ProfileEdit, 1), Rejected):
+            user = self.user(taken.message.user_id)
+            apply_edit(user, taken.message, offset, taken.kafka_time)
+            self._save(user, [])
         self.read[1] += 1
 
     def ask(self, user_id: str) -> None:
@@ -185,15 +205,16 @@ def test_live_rebuilt_and_replayed_states_are_those_of_the_oracle(
         )
         with connect_views(Path(folder)) as connection:
             counted = connection.execute("SELECT DISTINCT user_id, event_id FROM remembered")
-            remembered = set(counted.fetchall())
+            in_view = set(counted.fetchall())
     assert report.mismatches == []
     for user_id in ("ann", "bob"):
         left = oracle(stream, user_id)
         assert [entry.event_id for entry in tracker.user(user_id).history] == left
-        assert {event_id for user, event_id in remembered if user == user_id} == set(left)
+        whole = set(remembered(stream, user_id))
+        assert {event_id for user, event_id in in_view if user == user_id} == whole
         if learned is not None:
             rows = [row for row in learned.to_pylist() if row["user_id"] == user_id]
-            assert {row["event_id"] for row in rows} == set(left)
+            assert {row["event_id"] for row in rows} == whole
         if user_id in rebuilt.users:
             assert compare(rebuilt.user(user_id), tracker.user(user_id)) is None
 
@@ -253,3 +274,30 @@ def test_a_year_that_is_replayed_goes_on_after_the_wish(settings: Settings) -> N
     tracker = Tracker(settings, stream)
     tracker.finish()
     assert [entry.event_id for entry in tracker.user("ann").history] == ["e2"]
+
+
+@pytest.mark.parametrize("kafka_time", [*NO_TIMES, NOW * 1000])
+def test_an_old_logs_wish_without_kafkas_time_counts_from_its_own(kafka_time: int) -> None:
+    """Such wishes are refused today; old logs, and states, hold them as accepted."""
+    asked = wish(1, at=10)
+    user, days = User("ann"), [NOW, NOW + 20 * SECOND]
+    sent = [Arrival(event(n, at=20 * n), n, at) for n, at in enumerate(days)]
+    spec = load_settings().windows
+    apply_interactions(user, sent[:1], spec, Counter())
+    apply_edit(user, asked, 0, kafka_time)
+    apply_interactions(user, sent[1:], spec, Counter())
+    assert [entry.event_id for entry in user.history] == ["e1"]
+    assert user.head.forgotten_until == asked.timestamp
+    with duckdb.connect() as log:
+        log.execute(
+            f"CREATE TABLE interactions AS SELECT 'ann' AS user_id, 'e' || n AS event_id, "
+            f"'purchase' AS type, 'ok' AS status, {NOW} + n * 20000 AS timestamp, "
+            f"{NOW} + n * 20000 AS kafka_time FROM range(2) AS numbers(n)"
+        )
+        log.execute(
+            f"CREATE TABLE edits AS SELECT 'ann' AS user_id, 'forget' AS action, 'ok' AS status, "
+            f"{asked.timestamp} AS timestamp, {kafka_time} AS kafka_time"
+        )
+        for view in WISHES:
+            log.execute(view)
+        assert log.execute("SELECT event_id FROM remembered").fetchall() == [("e1",)]

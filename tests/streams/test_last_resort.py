@@ -123,7 +123,7 @@ def tracker(settings: Settings, registry: CollectorRegistry) -> tuple[TrackerRol
     metrics = TrackerMetrics(registry)
     role, letters = TrackerRole(settings, worker=0, index=MemoryIndex(), metrics=metrics), Letters()
     role.partitions = MemoryPartitions(letters)  # type: ignore[assignment]
-    role.users = Users(role.partitions, settings.windows.history_cap)
+    role.users = Users(role.partitions, settings.windows.history_cap, metrics)
     role.next_offsets, role.clocks = {0: [0, 0]}, {0: PartitionClock()}
     role._measure_lag = lambda _: None  # type: ignore[method-assign]
     return role, letters
@@ -159,7 +159,7 @@ def test_the_tracker_applies_all_events_but_the_one_it_fails_with(settings, monk
     assert count(registry, "interactions") == 1
     histories = {u: [e.event_id for e in role.users.get(0, u).history] for u in ("ann", "bob")}
     assert histories == {"ann": ["e0", "e3"], "bob": ["e2"]}
-    read_again = Users(role.partitions, settings.windows.history_cap)
+    read_again = Users(role.partitions, settings.windows.history_cap, role.metrics)
     assert read_again.get(0, "ann").history == role.users.get(0, "ann").history
     assert read_again.get(0, "ann").head == role.users.get(0, "ann").head
     applied = {"type": "purchase", "outcome": "applied"}

@@ -59,7 +59,7 @@ class World:
 
     def __init__(self, index=None, refresh_s=1e-9, batch=4):
         self.settings = Settings(ranking={"refresh_s": refresh_s, "batch": batch})
-        self.users = Users(States(), 500)
+        self.users = Users(States(), 500, TrackerMetrics(CollectorRegistry()))
         self.waiting = WaitingUsers(0.0)
         self.derived = SimpleNamespace(shelf=SimpleNamespace(release="old"))
         self.index = index or MemoryIndex()
