@@ -254,8 +254,8 @@ def test_a_silent_user_ages_with_the_wall_after_the_last_event():
 
 
 def test_before_any_event_the_clock_shows_the_wall():
-    assert PartitionClock().counted(77) == 77
-    assert User("new").now(PartitionClock(), 77) == 77
+    assert PartitionClock().counted(Y2009) == Y2009
+    assert User("new").now(PartitionClock(), Y2009) == Y2009
 
 
 def test_events_of_one_day_may_come_in_any_order():
