@@ -27,13 +27,13 @@ java:
 demo: $(READY) java  ## real purchases through Kafka, profiles and recommendations (about 5 minutes)
 	@$(BIN)/palate demo
 
-test: test-fast test-stream  ## all tests: the two below, language model, training, vLLM (about 28 minutes on 2 cores)
+test: test-fast test-stream  ## all tests: the two below, language model, training, vLLM (about 45 minutes on 2 cores)
 	@$(BIN)/python -m pytest -m "model"
 
-test-fast: $(READY)  ## tests that need no service (under 2 minutes)
+test-fast: $(READY)  ## tests that need no service (about 3 minutes)
 	@$(BIN)/python -m pytest -q -n 2 -m "not service"
 
-test-stream: $(READY) java  ## tests with a real Kafka and without a language model (under 5 minutes)
+test-stream: $(READY) java  ## tests with a real Kafka and without a language model (about 15 minutes)
 	@$(BIN)/python -m pytest -q -n 2 -m "service and not model"
 
 # make faults SEED=7 FAULTS=20 KINDS='tracker-*'
