@@ -9,6 +9,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.helpers import create_ssl_context
 
@@ -164,6 +165,18 @@ async def records_in(
             found[place] += sum(record.offset < stretches[place].end for record in records)
         left = {at for at in left if await reader.position(at) < stretches[at].end}
     return found
+
+
+async def has_committed(settings: Settings, group: str, place: TopicPartition) -> bool:
+    """Whether a group has ever read in a partition; waits for the broker."""
+    admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
+    try:
+        committed = await until_answered(
+            f"offsets of {group}", lambda: admin.list_consumer_group_offsets(group)
+        )
+    finally:
+        await admin.close()
+    return place in committed and committed[place].offset > 0
 
 
 async def partition_lags(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:

@@ -19,7 +19,6 @@ from models.settings import DAY_S, Settings
 from streams.kafka import (
     RETRY_S,
     client_options,
-    group_id,
     start_client,
     until_answered,
 )
@@ -112,9 +111,12 @@ async def ensure_topics(settings: Settings, names: Iterable[str] = tuple(TOPICS)
     return created
 
 
+CHANGELOG: Final = "palate-tracker-histories-changelog"
+
+
 def changelog_topic(settings: Settings) -> str:
     """Full name of the topic that holds the trackers' state."""
-    return f"{group_id(settings, 'tracker')}-histories-changelog"
+    return settings.topic(CHANGELOG)
 
 
 async def ensure_changelog(settings: Settings) -> str:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from aiokafka import ConsumerRecord, TopicPartition
 
@@ -23,6 +24,7 @@ from streams.tracker.app import Row
 log = logging.getLogger(__name__)
 
 POLL_MS = 500
+_place = attrgetter("partition", "offset")
 
 
 class GapReader:
@@ -32,42 +34,50 @@ class GapReader:
         self._reader = Rereader(settings)
         self._reading = asyncio.Lock()  # agents come one at a time: there is one consumer
 
-    async def complete(self, rows: Sequence[Row], due: Mapping[int, int]) -> list[Row]:
-        """The batch (of one topic) with what is missing before and among its rows, by offset.
+    async def complete(
+        self, rows: Sequence[Row], due: Mapping[int, int]
+    ) -> AsyncIterator[list[Row]]:
+        """The batch (of one topic) with what is missing before and among its rows.
+
+        A gap may be as long as the topic, so that it comes in slices, each of one partition and
+        no longer than one fetch; what is then left of the batch comes last and together. Each
+        list is in order of partition and offset.
 
         `due`: partition → the offset that should come next; else the partition's first is it.
         """
-        delivered: defaultdict[int, list[Row]] = defaultdict(list)
-        for row in rows:
-            delivered[row.partition].append(row)
-        missing: list[Row] = []
-        for partition, part in delivered.items():
-            missing += await self._missing(part, due.get(partition, part[0].offset))
-        if not missing:
-            return list(rows)
-        log.warning(
-            "%s: %d records were passed over and are read again", rows[0].topic, len(missing)
-        )
-        return sorted([*rows, *missing], key=lambda row: (row.partition, row.offset))
+        rest: list[Row] = []
+        for _, one in groupby(sorted(rows, key=_place), key=attrgetter("partition")):
+            part = list(one)
+            begin = _first_gap(part, due.get(part[0].partition, part[0].offset))
+            if begin is None:
+                rest += part
+            else:
+                async for slice_ in self._completed(part, begin):
+                    yield slice_
+        if rest:
+            yield rest
 
-    async def _missing(self, part: Sequence[Row], expected: int) -> list[Row]:
-        """What one partition's rows leave out from `expected` on; one fetch for all gaps."""
-        begin = _first_gap(part, expected)
-        if begin is None:
-            return []
-        last, known = part[-1], {row.offset for row in part}
-        found = await self._between(last.topic, last.partition, begin, last.offset)
-        return [row for row in found if row.offset not in known]
+    async def _completed(self, part: list[Row], begin: int) -> AsyncIterator[list[Row]]:
+        """One partition's rows with what the topic still holds of the gaps from `begin` on."""
+        place, end = TopicPartition(part[0].topic, part[0].partition), part[-1].offset
+        known = {row.offset for row in part}
+        log.warning("%s: offsets from %d on were passed over and are read again", place, begin)
+        while begin < end:
+            found, begin = await self._fetched(place, begin, end)
+            missing = [row for row in found if row.offset not in known]
+            before, part = _split(part, begin)
+            if before or missing:
+                yield sorted([*before, *missing], key=_place)
+        if part:
+            yield part
 
-    async def _between(self, topic: str, partition: int, first: int, end: int) -> list[Row]:
-        """The records with first ≤ offset < end that the topic still holds, in order."""
-        place, found = TopicPartition(topic, partition), []
+    async def _fetched(self, place: TopicPartition, first: int, end: int) -> tuple[list[Row], int]:
+        """Records with first ≤ offset < end that the topic still holds, and where to read on."""
         async with self._reading:
             reader = await self._reader.at(place, first)
-            while await reader.position(place) < end:
-                batch = await reader.getmany(place, timeout_ms=POLL_MS)
-                found += [_row_of(one) for one in batch.get(place, ()) if one.offset < end]
-        return found
+            batch = await reader.getmany(place, timeout_ms=POLL_MS)
+            until = min(await reader.position(place), end)
+        return [_row_of(one) for one in batch.get(place, ()) if one.offset < end], until
 
     async def range(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset that a partition holds, and the one after its last.
@@ -89,6 +99,11 @@ def _first_gap(part: Sequence[Row], expected: int) -> int | None:
             return expected
         expected = max(expected, row.offset + 1)
     return None
+
+
+def _split(part: list[Row], offset: int) -> tuple[list[Row], list[Row]]:
+    """The rows before `offset`, and the others."""
+    return [row for row in part if row.offset < offset], [r for r in part if r.offset >= offset]
 
 
 def _row_of(record: ConsumerRecord) -> Row:

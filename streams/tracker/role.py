@@ -18,7 +18,7 @@ import hashlib
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import chain, groupby
@@ -53,14 +53,14 @@ from streams.codec import (
 )
 from streams.continuity import Kept, Present, TopicWatch, check_continuity
 from streams.health import HealthServer
-from streams.kafka import RETRY_S
+from streams.kafka import RETRY_S, group_id, has_committed
 from streams.last_resort import attempted, failure
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.reading import Positions, Reading
 from streams.service import spare_the_collector, until_stopped, working
 from streams.topic_follower import TopicFollower
-from streams.topics import ensure_changelog, ensure_topics
+from streams.topics import CHANGELOG, ensure_changelog, ensure_topics
 from streams.tracker.app import (
     Row,
     acknowledge,
@@ -131,7 +131,7 @@ class TrackerRole:
         # newer profile takes the place of one that was missed.
         self.next_profiles: dict[int, int] = {}
         self.gaps = GapReader(settings)
-        self.watch = TopicWatch(settings, READ)
+        self.watch = TopicWatch(settings, (*READ, CHANGELOG))
         self.waiting = WaitingUsers(settings.ranking.interval_s)
         self.due = DueUsers(settings.trigger, settings.windows)
         self.users = Users(self.partitions, settings.windows.history_cap, metrics)
@@ -325,22 +325,27 @@ class TrackerRole:
         return message.generation_id == self.assigned and message.partition in self.clocks
 
     async def _on_interactions(self, delivered: list[Row]) -> None:
-        rows = await self._complete(delivered, INTERACTIONS)
-        for _, part in groupby(rows, key=lambda row: row.partition):
-            self._take_interactions(list(part))  # 1. and 2.
-        await self.partitions.committed(row.partition for row in rows)  # 3.
+        async for rows in self._complete("interactions", delivered, self._due(INTERACTIONS)):
+            for _, part in groupby(rows, key=lambda row: row.partition):
+                self._take_interactions(list(part))  # 1. and 2.
+            await self.partitions.committed(row.partition for row in rows)  # 3.
 
-    async def _complete(self, delivered: list[Row], kind: int) -> list[Row]:
-        """What of a batch is not applied yet, and what was passed over before it, by partition.
+    def _due(self, kind: int) -> dict[int, int]:
+        return {partition: offsets[kind] for partition, offsets in self.next_offsets.items()}
+
+    async def _complete(
+        self, agent: str, delivered: list[Row], due: dict[int, int]
+    ) -> AsyncIterator[list[Row]]:
+        """What of a batch is not applied yet, and what was passed over before it, in slices.
 
         Raises PartitionLost if a partition is lost meanwhile, also when it is ours again.
         """
         before = dict(self.next_offsets)
-        due = {partition: offsets[kind] for partition, offsets in before.items()}
-        new = [row for row in delivered if row.offset >= due[row.partition]]
-        rows = await self.gaps.complete(new, due) if new else []
-        self._check_unchanged(rows, before)
-        return sorted(rows, key=lambda row: (row.partition, row.offset))
+        new = [row for row in delivered if row.offset >= due.get(row.partition, 0)]
+        async for rows in self.gaps.complete(new, due):
+            self._check_unchanged(rows, before)
+            self.at_work[agent] = time.monotonic()
+            yield rows
 
     def _check_unchanged(self, rows: list[Row], before: Mapping[int, list[int]]) -> None:
         """`next_offsets` has a new list for a partition whenever it was acquired."""
@@ -493,11 +498,9 @@ class TrackerRole:
         await self.partitions.committed(row.partition for row in rows)  # 3.
 
     async def _on_profiles(self, delivered: list[Row]) -> None:
-        before = dict(self.next_offsets)
-        rows = await self.gaps.complete(delivered, self.next_profiles)
-        self._check_unchanged(rows, before)
-        await self._each(rows, self._take_profile)
-        self.next_profiles.update({row.partition: row.offset + 1 for row in rows})
+        async for rows in self._complete("profiles", delivered, self.next_profiles):
+            await self._each(rows, self._take_profile)
+            self.next_profiles.update({row.partition: row.offset + 1 for row in rows})
 
     def _take_profile(self, row: Row) -> Rejected | None:
         found = self._read(row, Profile)
@@ -524,8 +527,9 @@ class TrackerRole:
             self.metrics.event_to_profile.observe(max(0, waited) / 1000)
 
     async def _on_edits(self, delivered: list[Row]) -> None:
-        rows, wall = await self._complete(delivered, EDITS), time.time_ns() // 1_000_000
-        await self._each(rows, partial(self._take_edit, wall))
+        wall = time.time_ns() // 1_000_000
+        async for rows in self._complete("profile-edits", delivered, self._due(EDITS)):
+            await self._each(rows, partial(self._take_edit, wall))
 
     def _take_edit(self, wall: int, row: Row) -> Rejected | None:
         self.next_offsets[row.partition][EDITS] = row.offset + 1
@@ -693,9 +697,23 @@ class TrackerRole:
         known = (self.partitions.get(partition, key) or b"").decode(errors="replace")
         kept = Kept.by_tracker(topic, partition, applied, known)
         present = Present(found, beginning, end)
-        check_continuity(kept, present, accept_gap=applied == 0)
+        gap = beginning > applied
+        accept = gap and not applied and not await self._state_was_lost(topic, partition)
+        check_continuity(kept, present, accept_gap=accept)
         if found and found != known:
             self.partitions.write(partition, [(key, found.encode())])
+
+    async def _state_was_lost(self, topic: str, partition: int) -> bool:
+        """Whether a state without anything of a topic is no beginning."""
+        place, group = TopicPartition(topic, partition), group_id(self.settings, "tracker")
+        if not await has_committed(self.settings, group, place):
+            return False
+        log.error(
+            "partition %d: %s was read, and the state holds nothing of it: its changelog was lost",
+            partition,
+            topic,
+        )
+        return True
 
 
 def _digest(value: bytes | None) -> bytes:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 
 import orjson
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from deploy.observe import Sample, scrape, total
 from models.fakes import HashEmbedder
@@ -26,12 +28,12 @@ from models.schemas import (
     ReleaseAnnouncement,
 )
 from models.settings import Settings
-from streams.kafka import deliver, producer
-from streams.topics import ensure_topics
+from streams.kafka import client_options, consumer, deliver, producer, start_client
+from streams.topics import CHANGELOG, ensure_topics
 from tests.conftest import MakeSettings, role_environment
 from tests.integration.live import tracker_state, until
 from tests.records import records
-from tests.streams.clients import make_again
+from tests.streams.clients import delete_topic, make_again
 
 pytestmark = pytest.mark.service
 NOW = 1_300_000_000_000
@@ -278,3 +280,60 @@ def test_a_topic_made_again_while_the_worker_runs_ends_it(settings: Settings) ->
     log = (settings.data_dir / "worker-0.log").read_text()
     assert f"{settings.topic('interactions')} was deleted and made again" in log
     assert {name: len(ids) for name, ids in event_ids(settings).items()} == dict.fromkeys(USERS, 1)
+
+
+def test_a_changelog_that_was_lost_is_made_again_from_the_topic(settings: Settings) -> None:
+    """From as much of it as Kafka holds from the beginning on; the rest is for a rebuild."""
+    with worker(settings, 0) as running:
+        until(lambda: ready(settings, 0), "ready")
+        for number in range(3):
+            buy(settings, number, USERS)
+        expected = {user: [f"{user}-{number}" for number in range(3)] for user in USERS}
+        until(lambda: event_ids(settings) == expected, lambda: f"applied: {event_ids(settings)}")
+        running.send_signal(signal.SIGTERM)  # so that it commits what it has read
+        running.wait()
+    asyncio.run(delete_topic(settings, CHANGELOG))
+    with worker(settings, 0):
+        until(lambda: ready(settings, 0), "ready without a changelog")
+        buy(settings, 3, USERS)
+        expected = {user: [f"{user}-{number}" for number in range(4)] for user in USERS}
+        until(lambda: event_ids(settings) == expected, lambda: f"applied: {event_ids(settings)}")
+
+
+def test_a_changelog_that_was_lost_is_no_first_start(settings: Settings) -> None:
+    with worker(settings, 0) as running:
+        until(lambda: ready(settings, 0), "ready")
+        buy(settings, 0, USERS)
+        until(lambda: lists(settings).keys() == set(USERS), "all users served")
+        running.send_signal(signal.SIGTERM)
+        running.wait()
+    asyncio.run(delete_topic(settings, CHANGELOG))
+    asyncio.run(expire(settings, "interactions"))
+    with worker(settings, 0) as running:
+        until(lambda: running.poll() is not None, "refused")
+        assert running.returncode == 1
+    log = (settings.data_dir / "worker-0.log").read_text()
+    assert "its changelog was lost" in log
+    assert "run `palate rebuild`" in log
+
+
+def test_a_changelog_that_is_deleted_ends_the_worker(settings: Settings) -> None:
+    with worker(settings, 0) as running:
+        until(lambda: ready(settings, 0), "ready")
+        asyncio.run(delete_topic(settings, CHANGELOG))
+        until(lambda: running.poll() is not None, "ended")
+        assert running.returncode == 1
+    log = (settings.data_dir / "worker-0.log").read_text()
+    assert f"{settings.topic(CHANGELOG)} was deleted" in log
+
+
+async def expire(settings: Settings, name: str) -> None:
+    """What retention does, of all that there is."""
+    topic = settings.topic(name)
+    async with producer(settings) as sender:
+        places = [TopicPartition(topic, n) for n in await sender.partitions_for(topic)]
+    async with consumer(settings, (), None) as reader:
+        ends = await reader.end_offsets(places)
+    admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
+    await admin.delete_records({place: RecordsToDelete(end) for place, end in ends.items()})
+    await admin.close()
