@@ -75,9 +75,10 @@ class GapReader:
         """Records with first ≤ offset < end that the topic still holds, and where to read on."""
         async with self._reading:
             reader = await self._reader.at(place, first)
-            batch = await reader.getmany(place, timeout_ms=POLL_MS)
-            until = min(await reader.position(place), end)
-        return [_row_of(one) for one in batch.get(place, ()) if one.offset < end], until
+            batch: Sequence[ConsumerRecord] = ()
+            while (until := await reader.position(place)) == first:
+                batch = (await reader.getmany(place, timeout_ms=POLL_MS)).get(place, ())
+        return [_row_of(one) for one in batch if one.offset < end], min(until, end)
 
     async def range(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset that a partition holds, and the one after its last.
