@@ -321,8 +321,10 @@ class TrackerRole:
         return events
 
     def _is_ours(self, event: EventT) -> bool:
+        """Not so when partitions were given back, at the end or for a new assignment."""
         message = event.message
-        return message.generation_id == self.assigned and message.partition in self.clocks
+        ours = message.partition in self.clocks and message.partition in self.partitions
+        return ours and message.generation_id == self.assigned
 
     async def _on_interactions(self, delivered: list[Row]) -> None:
         async for rows in self._complete("interactions", delivered, self._due(INTERACTIONS)):

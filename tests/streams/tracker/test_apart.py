@@ -19,6 +19,7 @@ from streams.partition_clock import PartitionClock
 from streams.tracker import apart as apart_module
 from streams.tracker import asking as asking_module
 from streams.tracker import serving as serving_module
+from streams.tracker.partitions import Partitions
 from streams.tracker.role import TrackerRole
 from streams.tracker.state import CLOCK_KEY, head_key, profile_key
 from streams.tracker.transactions import Output, OutputsRefused
@@ -229,6 +230,24 @@ def test_profiles_that_were_not_committed_are_read_again(world) -> None:
     with pytest.raises(PartitionLost):
         asyncio.run(role._on_profiles([row._replace(topic="profiles", offset=7)]))
     assert role.next_profiles == {0: 3}
+
+
+def test_a_batch_of_partitions_that_were_given_back_is_left_undone(world, settings) -> None:
+    """As when the role ends; worked again and again, it would keep the loop from ending."""
+    role, _ = world
+    role.partitions = Partitions(settings, 0, role.metrics, without_gaps, lambda *_: None)
+    role.assigned, tried = 7, []
+
+    async def work(delivered):
+        tried.append(delivered)
+        assert len(tried) < 3
+        if delivered:
+            await role.partitions.committed([0])
+
+    (row,) = rows("profiles", event(1, "ann"))
+    message = SimpleNamespace(**row._asdict(), generation_id=7)
+    assert asyncio.run(role._work(work, [SimpleNamespace(message=message)])) == []
+    assert not any(tried)
 
 
 @pytest.mark.parametrize("kafka_time", [0, -1, 1_764_000_000, NOW * 1000])
