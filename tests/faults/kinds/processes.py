@@ -41,7 +41,7 @@ for _name in ("profiler", "indexer", "recorder"):
     fault("asleep beyond its session, it wakes up and does no harm")(_suspended(_name))
 
 
-@fault("a worker whose session has expired writes nothing, anywhere", alone=True, weight=4)
+@fault("a worker whose session has expired writes nothing, anywhere", alone=True, weight=10)
 def tracker_suspended(system: System, chance: Random) -> Faulty:
     """The survivor goes on with all partitions; the sleeper wakes up with records of its own."""
     name = chance.choice(TRACKERS)
@@ -51,7 +51,7 @@ def tracker_suspended(system: System, chance: Random) -> Faulty:
     yield 4.0
 
 
-@fault("recovery is right, whoever wrote", alone=True, weight=4)
+@fault("recovery is right, whoever wrote", alone=True, weight=10)
 def tracker_suspended_survivor_killed(system: System, chance: Random) -> Faulty:
     """The sleeper has just woken up when it gets everything back from the changelog."""
     name, survivor = chance.sample(TRACKERS, 2)
