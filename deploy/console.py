@@ -12,7 +12,6 @@ import orjson
 import typer
 from rich.console import Console
 
-KAFKA_WITHIN_S = 15.0  # a command waits no longer for the broker
 NOT_FOUND = 3  # exit code: what was asked for does not exist (yet)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON for machines.")]

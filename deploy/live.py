@@ -8,7 +8,6 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
-from deploy.console import KAFKA_WITHIN_S
 from models.schemas import Item
 from models.settings import Settings
 from models.text import item_text
@@ -26,8 +25,8 @@ async def from_now(settings: Settings, topics: Iterable[str]) -> AsyncIterator[A
     """
     reader = consumer(settings, topics, None, auto_offset_reset="latest")
     try:
-        await check_reachable(settings, KAFKA_WITHIN_S)
-        async with answers_within(settings, KAFKA_WITHIN_S):
+        await check_reachable(settings, settings.kafka.answer_within_s)
+        async with answers_within(settings, settings.kafka.answer_within_s):
             await reader.start()
             for partition in reader.assignment():
                 await reader.position(partition)  # look the end up now, not at the first poll

@@ -15,7 +15,6 @@ from deploy.stack import Role, Stack, fetch, readiness
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
 
-KAFKA_WITHIN_S = 10.0
 COUNTED = 500  # dead letters are counted one by one up to so many; each may be 256 KB
 MARKERS = 100  # offsets at most that are looked through for a record at the end of a partition
 
@@ -144,8 +143,8 @@ async def kafka_state(settings: Settings) -> KafkaState:
     from streams.kafka import client_options, consumer
     from streams.reach import answers_within, check_reachable
 
-    await check_reachable(settings, KAFKA_WITHIN_S)
-    async with answers_within(settings, KAFKA_WITHIN_S):
+    await check_reachable(settings, settings.kafka.answer_within_s)
+    async with answers_within(settings, settings.kafka.answer_within_s):
         admin = AIOKafkaAdminClient(**client_options(settings))
         reader = consumer(settings, (), None)
         try:

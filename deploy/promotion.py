@@ -31,7 +31,6 @@ from streams.topic_follower import TopicFollower
 log = logging.getLogger(__name__)
 
 BY: Final = "palate releases"
-KAFKA_WITHIN_S: Final = 15.0
 LOOK_EVERY_S: Final = 1.0  # at the members of the profilers' group
 
 
@@ -88,16 +87,14 @@ class Topic:
 
 
 @asynccontextmanager
-async def releases_topic(
-    settings: Settings, within_s: float = KAFKA_WITHIN_S
-) -> AsyncIterator[Topic]:
+async def releases_topic(settings: Settings, within_s: float | None = None) -> AsyncIterator[Topic]:
     """Topic `releases`, read to its end. Raises StackError if Kafka or the topic is not there."""
     releases = ServingRelease()
     follower = TopicFollower(settings, "releases", releases.on_record)
     async with AsyncExitStack() as closing:
         closing.push_async_callback(follower.stop)
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(within_s or settings.kafka.answer_within_s):
                 await follower.start()
                 await follower.caught_up()
                 sender = await start_client(lambda: producer(settings))

@@ -21,7 +21,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from deploy.broker import Broker
-from deploy.console import KAFKA_WITHIN_S, run
+from deploy.console import run
 from deploy.processes import Background
 from models.errors import StackError
 from models.settings import Settings
@@ -110,7 +110,7 @@ class Stack:
     def _ensure_topics(self) -> None:
         from streams.topics import ensure_topics_within
 
-        run(ensure_topics_within(self.settings, KAFKA_WITHIN_S))
+        run(ensure_topics_within(self.settings, self.settings.kafka.answer_within_s))
 
     def _start_role(self, role: Role, say: Say) -> bool:
         background = self.background(role)

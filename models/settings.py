@@ -92,6 +92,9 @@ class KafkaSettings(Group):
         "tracker that stopped in the middle of one holds up the readers of what it sends.",
     )
     heartbeat_s: float = Field(2.0, description="Consumer heartbeat; a third of the timeout.")
+    answer_within_s: float = Field(
+        15.0, gt=0, description="How long a command waits for the brokers; roles wait for ever."
+    )
     broker_heap_mb: int = Field(512, description="Java heap of the embedded broker, MiB.")
     broker_min_free_mb: int = Field(
         512, description="The embedded broker does not start with less disk, MiB."

@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from deploy.broker import Broker, free_port, listens
 from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
-from tests.patience import machine_clock
+from tests.patience import HANG_S, machine_clock
 
 wait_without_spinning()  # also for the processes that tests start
 
@@ -149,10 +149,12 @@ def make_settings(tmp_path: Path, request: pytest.FixtureRequest) -> MakeSetting
     metrics["tracker_port"] = neighbouring_ports()  # a second worker takes the next one
 
     def make(**overrides: Any) -> Settings:
+        has_broker = uses_broker or overrides.get("kafka", {}).get("embedded")
+        patience = {"answer_within_s": HANG_S} if has_broker else {}
         defaults: dict[str, Any] = {
             "data_dir": tmp_path / "data",
             "models_dir": models_dir(),
-            "kafka": {"bootstrap": bootstrap, "embedded": False, "prefix": prefix},
+            "kafka": {"bootstrap": bootstrap, "embedded": False, "prefix": prefix} | patience,
             "metrics": metrics,
             "profile": {"starter": False},  # tests begin with base-0
         }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from deploy.console import KAFKA_WITHIN_S, JsonOption, print_json, run, terminal
+from deploy.console import JsonOption, print_json, run, terminal
 from models.errors import SettingsError
 from models.settings import Settings, load_settings
 
@@ -97,7 +97,9 @@ def read_letters(
     from streams.event_log import SegmentLog
 
     async def read() -> list[DeadLetter]:
-        return [letter async for letter in letters.from_topic(settings, KAFKA_WITHIN_S)]
+        return [
+            letter async for letter in letters.from_topic(settings, settings.kafka.answer_within_s)
+        ]
 
     log = SegmentLog(settings.log_dir, skip_damaged=True)
     found = letters.from_log(log) if from_log else run(read())
@@ -138,7 +140,9 @@ async def _replay(settings: Settings, found: Iterable[Correction | Outcome]) -> 
     from streams.kafka import producer
     from streams.reach import start_within
 
-    sender = await start_within(settings, lambda: producer(settings), KAFKA_WITHIN_S)
+    sender = await start_within(
+        settings, lambda: producer(settings), settings.kafka.answer_within_s
+    )
     try:
         replayed = letters.replayed_list(settings)
         return [outcome async for outcome in letters.replay(found, settings, sender, replayed)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import orjson
 import typer
 
-from deploy.console import KAFKA_WITHIN_S, JsonOption, not_found, print_json, run, terminal
+from deploy.console import JsonOption, not_found, print_json, run, terminal
 from models.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ async def _compare(log: SegmentLog, settings: Settings) -> dict[str, Any]:
 
     users, differences = 0, []
     for rebuilt in _rebuilt(log, settings):
-        records = await read_changelog(settings, rebuilt.partition, KAFKA_WITHIN_S)
+        records = await read_changelog(settings, rebuilt.partition, settings.kafka.answer_within_s)
         for user in rebuilt.users.values():
             state = load(user.user_id, records.get, settings.windows.history_cap)
             users += 1
@@ -112,7 +112,7 @@ async def _write(log: SegmentLog, settings: Settings) -> dict[str, Any]:
     from streams import changelog
     from streams.topics import ensure_changelog
 
-    admin = await changelog.admin_client(settings, KAFKA_WITHIN_S)
+    admin = await changelog.admin_client(settings, settings.kafka.answer_within_s)
     try:
         await changelog.refuse_if_running(admin, settings)
         await changelog.refuse_if_behind(admin, settings, log)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from deploy import stack as stack_module
 from deploy.observe import (
     KafkaState,
     Sample,
@@ -78,10 +77,9 @@ def test_every_worker_has_a_port_and_a_name_of_its_own() -> None:
 
 
 def test_a_start_on_a_cluster_that_is_away_ends_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(stack_module, "KAFKA_WITHIN_S", 0.2)
-    kafka = {"bootstrap": "127.0.0.1:9", "embedded": False}
+    kafka = {"bootstrap": "127.0.0.1:9", "embedded": False, "answer_within_s": 0.2}
     stack = Stack(load_settings(data_dir=tmp_path, kafka=kafka))
     with pytest.raises(StackError, match=r"127\.0\.0\.1:9 did not answer within 0\.2 s"):
         stack.start(lambda _part, _what: None)
