@@ -30,7 +30,7 @@ from tests.faults.proxy import Line, Proxy
 from tests.faults.registry import Skipped
 from tests.faults.stack import TRACKERS, LinedStack, stack_settings, topics
 from tests.faults.traffic import Traffic
-from tests.patience import Deadline
+from tests.patience import HANG_S, Deadline, machine_clock
 
 READY_WITHIN_S = 180.0
 UP_TRIES = 3  # of an operator who sees a role end while it starts
@@ -182,12 +182,19 @@ class System:
         self.stack.stop(quiet)
         self._down |= set(names)
 
-    def palate(self, *arguments: str, within_s: float = 180.0) -> subprocess.CompletedProcess[str]:
-        """Run a command as an operator would."""
+    def palate(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as an operator would; it is killed if it hangs."""
         command = [sys.executable, "-m", "deploy", *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, cwd=CHECKOUT, timeout=within_s, check=False
+        running = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT
         )
+        call_off = machine_clock.alarm(HANG_S, running.kill)
+        try:
+            told = running.communicate()
+        finally:
+            call_off()
+            running.kill()  # also where the driver itself was interrupted
+        return subprocess.CompletedProcess(command, running.returncode, *told)
 
     def _note_ended(self) -> None:
         for role in self.stack.roles:
