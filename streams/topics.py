@@ -7,12 +7,13 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import RequestTimedOutError, TopicAlreadyExistsError, for_code
 
 from models.errors import TopicError
 from models.settings import DAY_S, Settings
@@ -28,7 +29,9 @@ from streams.topic_ids import topic_ids
 log = logging.getLogger(__name__)
 
 Cleanup = Literal["delete", "compact", "compact,delete", "forever"]
-VISIBLE_WITHIN_S: Final = 30.0  # until every broker knows a new topic and its leaders
+VISIBLE_WITHIN_S: Final = 120.0  # until every broker knows a new topic and its leaders
+# By another process that was faster, or after the time that the request had.
+_MADE_ALL_THE_SAME: Final = (TopicAlreadyExistsError, RequestTimedOutError)
 COMPACT_AFTER_S: Final = DAY_S  # a recorder may be down this long and still log every version
 TOMBSTONES_S: Final = 7 * DAY_S  # an indexer may be down this long and still see a removal
 
@@ -101,7 +104,7 @@ async def ensure_topics(settings: Settings, names: Iterable[str] = tuple(TOPICS)
     wanted = {settings.topic(name): TOPICS[name] for name in names}
     admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
     try:
-        missing = wanted.keys() - set(await admin.list_topics())
+        missing = wanted.keys() - set(await _existing(admin))
         created = await _create(admin, settings, {name: wanted[name] for name in sorted(missing)})
         found = await _describe(admin, wanted)
     finally:
@@ -127,7 +130,7 @@ async def ensure_changelog(settings: Settings) -> str:
     topic, spec = changelog_topic(settings), TopicSpec("compact")
     admin = await start_client(lambda: AIOKafkaAdminClient(**client_options(settings)))
     try:
-        if topic not in await admin.list_topics():
+        if topic not in await _existing(admin):
             await _create(admin, settings, {topic: spec})
         [(_, found)] = (await _describe(admin, [topic])).items()
         check_topic(topic, spec, found.partitions, found.config, settings)
@@ -168,6 +171,10 @@ async def describe_topics(settings: Settings, names: Iterable[str]) -> dict[str,
         return await _describe(admin, names)
     finally:
         await admin.close()
+
+
+async def _existing(admin: AIOKafkaAdminClient) -> list[str]:
+    return await until_answered("topics", admin.list_topics)
 
 
 async def _describe(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, TopicShape]:
@@ -268,23 +275,22 @@ async def _create(
 ) -> list[str]:
     if not missing:
         return []
-    answer = await admin.create_topics(
-        [
-            NewTopic(
-                name,
-                spec.partition_count(settings),
-                settings.kafka.replication,
-                topic_configs=spec.config(settings),
-            )
-            for name, spec in missing.items()
-        ]
-    )
+    new = [
+        NewTopic(
+            name,
+            spec.partition_count(settings),
+            settings.kafka.replication,
+            topic_configs=spec.config(settings),
+        )
+        for name, spec in missing.items()
+    ]
+    answer = await until_answered("topics", partial(admin.create_topics, new))
     created = []
     for name, code, *message in answer.topic_errors:
         error = for_code(code)
         if code == 0:
             created.append(name)
-        elif error is not TopicAlreadyExistsError:  # another process was faster: it is checked
+        elif error not in _MADE_ALL_THE_SAME:  # what is made is checked
             detail = message[0] if message and message[0] else error.__name__
             raise TopicError(
                 f"Kafka refuses to create topic {name}: {detail}. If the cluster takes smaller "
@@ -299,7 +305,10 @@ async def _partition_counts(admin: AIOKafkaAdminClient, names: Iterable[str]) ->
     wanted = list(names)
     deadline = time.monotonic() + VISIBLE_WITHIN_S
     while True:
-        topics = {t["topic"]: t for t in await admin.describe_topics(wanted)}
+        topics = {
+            t["topic"]: t
+            for t in await until_answered("topics", partial(admin.describe_topics, wanted))
+        }
         waiting = [name for name in wanted if not _has_leaders(topics.get(name))]
         if not waiting:
             return {name: len(topics[name]["partitions"]) for name in wanted}
@@ -320,7 +329,7 @@ def _has_leaders(topic: Mapping[str, Any] | None) -> bool:
 async def _configs(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
     """Topic → its settings by Kafka's names."""
     wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    answers = await admin.describe_configs(wanted)
+    answers = await until_answered("topics", partial(admin.describe_configs, wanted))
     configs: dict[str, dict[str, str]] = {}
     for code, message, _, name, entries in (r for a in answers for r in a.resources):
         if code:

@@ -11,7 +11,8 @@ from aiokafka.errors import CommitFailedError
 
 from deploy.broker import Broker, free_port
 from models.errors import StackError
-from streams.kafka import consumer, deliver, group_id, producer, start_client
+from streams import topics
+from streams.kafka import client_options, consumer, deliver, group_id, producer, start_client
 from streams.reach import check_reachable, start_within
 from streams.topic_follower import TopicFollower
 from streams.topics import ensure_topics, ensure_topics_within
@@ -92,6 +93,30 @@ def test_clients_outlive_a_kill_of_the_broker_and_nothing_is_lost(own_broker, ca
     assert list(dict.fromkeys(consumed)) == expected  # the group may have begun again
     assert caplog.text.count("connecting: Kafka does not answer") == 1
     assert caplog.text.count("connecting: Kafka answers") == 1
+
+
+def test_topics_are_made_however_long_the_broker_takes_to_answer(own_broker, monkeypatch, caplog):
+    broker, settings = own_broker
+    true = topics.start_client
+
+    async def start_and_suspend(make):
+        client = await true(make)
+        os.kill(broker.pid(), signal.SIGSTOP)
+        return client
+
+    options = client_options(settings) | {"request_timeout_ms": 500}
+    monkeypatch.setattr(topics, "client_options", lambda _: options)
+    monkeypatch.setattr(topics, "start_client", start_and_suspend)
+
+    async def run():
+        making = asyncio.create_task(ensure_topics(settings))
+        try:
+            await until(lambda: "topics: Kafka does not answer" in caplog.text or making.done())
+        finally:
+            os.kill(broker.pid(), signal.SIGCONT)
+        return await making
+
+    assert asyncio.run(run()) == sorted(settings.topic(name) for name in topics.TOPICS)
 
 
 def test_a_command_does_not_wait_for_ever(make_settings):
