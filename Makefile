@@ -28,7 +28,7 @@ demo: $(READY) java  ## real purchases through Kafka, profiles and recommendatio
 	@$(BIN)/palate demo
 
 test: test-fast test-stream  ## all tests: the two below, language model, training, vLLM (about 45 minutes on 2 cores)
-	@$(BIN)/python -m pytest -m "model"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "model"
 
 test-fast: $(READY)  ## tests that need no service (about 3 minutes)
 	@$(BIN)/python -m pytest -q -n 2 -m "not service"
