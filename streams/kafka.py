@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 from aiokafka.helpers import create_ssl_context
 
 from models.errors import SettingsError
@@ -233,7 +233,8 @@ async def _close(client: Any) -> None:
 
 def worth_another_try(error: Exception) -> bool:
     """Whether the broker is merely away or busy (what else fails would fail again)."""
-    return isinstance(error, OSError) or bool(getattr(error, "retriable", False))
+    away = isinstance(error, (OSError, KafkaTimeoutError))  # aiokafka has the latter as final
+    return away or bool(getattr(error, "retriable", False))
 
 
 async def deliver(

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
@@ -136,22 +136,27 @@ class Keeper:
         partitions = {topic: self._partitions(topic) for topic in TOPICS}
         everything = [one for found in partitions.values() for one in found]
         self._client.assign(everything)
-        self._ends = await self._client.end_offsets(everything)
+        self._ends = await self._asked(self._client.end_offsets, everything)
         await self._note_reported()
         self._metrics.release_lag.labels(self.release_id).set(0)
         for topic, mine in partitions.items():
             if not await asyncio.to_thread(self._tables[topic].exists):
-                beginnings = await self._client.beginning_offsets(mine)
+                beginnings = await self._asked(self._client.beginning_offsets, mine)
                 for partition, offset in beginnings.items():
                     self._client.seek(partition, offset)
-                await self._client.commit(beginnings)
+                await self._asked(self._client.commit, beginnings)
+
+    async def _asked(self, call: Callable[..., Awaitable[Any]], *arguments: object) -> Any:
+        return await until_answered(f"placing {self.release_id}", partial(call, *arguments))
 
     def _partitions(self, topic: str) -> list[TopicPartition]:
         count = TOPIC_SPECS[topic].partition_count(self._settings)
         return [TopicPartition(self._settings.topic(topic), number) for number in range(count)]
 
     async def _note_reported(self) -> None:
-        committed = {place: await self._client.committed(place) or 0 for place in self._ends}
+        committed = {
+            place: await self._asked(self._client.committed, place) or 0 for place in self._ends
+        }
         self._shared.rejects.reported_until(
             {place: min(offset, self._ends[place]) for place, offset in committed.items()}
         )

@@ -82,7 +82,8 @@ class Backfill:
         """The records of the hole's beginning, complete up to `next`."""
         limits = self._settings.log
         reader.seek(place, hole.first_offset)
-        end = min(hole.last_offset + 1, (await reader.end_offsets([place]))[place])
+        ends = await until_answered("backfill", lambda: reader.end_offsets([place]))
+        end = min(hole.last_offset + 1, ends[place])
         while rows.next < end and len(rows) < limits.rows and rows.bytes < limits.bytes:
             batch = (await reader.getmany(place, timeout_ms=POLL_MS, max_records=500)).get(
                 place, ()

@@ -12,11 +12,19 @@ from aiokafka.errors import CommitFailedError
 from deploy.broker import Broker, free_port
 from models.errors import StackError
 from streams import topics
-from streams.kafka import client_options, consumer, deliver, group_id, producer, start_client
+from streams.kafka import (
+    client_options,
+    consumer,
+    deliver,
+    group_id,
+    producer,
+    start_client,
+    until_answered,
+)
 from streams.reach import check_reachable, start_within
 from streams.topic_follower import TopicFollower
 from streams.topics import ensure_topics, ensure_topics_within
-from tests.streams.clients import until
+from tests.streams.clients import started, until
 
 pytestmark = pytest.mark.service
 
@@ -116,7 +124,31 @@ def test_topics_are_made_however_long_the_broker_takes_to_answer(own_broker, mon
             os.kill(broker.pid(), signal.SIGCONT)
         return await making
 
-    assert asyncio.run(run()) == sorted(settings.topic(name) for name in topics.TOPICS)
+    asyncio.run(run())
+    monkeypatch.undo()
+    assert asyncio.run(ensure_topics(settings)) == []  # all are there
+
+
+def test_offsets_are_asked_for_until_they_are_told(own_broker, caplog):
+    """aiokafka's consumer gives up for good after the time of a request."""
+    broker, settings = own_broker
+    place = TopicPartition(settings.topic("interactions"), 0)
+
+    async def run():
+        await ensure_topics(settings)
+        reader = consumer(settings, [], None, request_timeout_ms=500)
+        async with started(lambda: reader):
+            os.kill(broker.pid(), signal.SIGSTOP)
+            asking = asyncio.create_task(
+                until_answered("ends", lambda: reader.end_offsets([place]))
+            )
+            try:
+                await until(lambda: "ends: Kafka does not answer" in caplog.text or asking.done())
+            finally:
+                os.kill(broker.pid(), signal.SIGCONT)
+            return await asking
+
+    assert asyncio.run(run()) == {place: 0}
 
 
 def test_a_command_does_not_wait_for_ever(make_settings):

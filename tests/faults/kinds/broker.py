@@ -43,6 +43,14 @@ def kafka_suspended(system: System, chance: Random) -> Faulty:
     system.resume("kafka")
 
 
+@fault("the roles wait for a broker, however long", alone=True)
+def kafka_suspended_for_long(system: System, chance: Random) -> Faulty:
+    """Beyond the 40 s that a client gives a request."""
+    system.suspend("kafka")
+    yield chance.uniform(45.0, 55.0)
+    system.resume("kafka")
+
+
 def _cut(name: str) -> Callable[[System, Random], Faulty]:
     def cut(system: System, chance: Random) -> Faulty:
         role = chance.choice(TRACKERS) if name == "tracker" else name
