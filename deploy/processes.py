@@ -62,7 +62,12 @@ class Background:
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-            self._note(child.pid)
+            try:
+                self._note(child.pid)
+            except OSError:  # nobody would know what to stop
+                child.kill()
+                child.wait()
+                raise
         return child.pid
 
     def _note(self, pid: int) -> None:

@@ -273,7 +273,7 @@ class Supervised:
         try:
             self._start()
             say(self._name, "started again")
-        except StackError as error:
+        except (StackError, OSError) as error:  # a full disk, for instance
             say(self._name, f"cannot be started: {error}")
 
 

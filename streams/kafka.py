@@ -16,6 +16,7 @@ from aiokafka.helpers import create_ssl_context
 from models.errors import SettingsError
 from models.settings import KafkaSettings, Settings
 from streams.codec import Record, Rejected, dead_letter
+from streams.group_offsets import retry_unanswered_offsets
 from streams.header_names import read_any_header_name
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 read_any_header_name()
+retry_unanswered_offsets()
 
 MARKERS_MS: Final = 100  # for a fetch that brings no record
 RETRY_S: Final = 0.5  # between tries while the broker is away
@@ -132,12 +134,17 @@ def consumer(
 
 
 def readable_end(consumer: AIOKafkaConsumer, place: TopicPartition) -> int | None:
-    """The offset up to which there is something to read, as of the last fetch; None before it.
+    """The offset up to which there is something to read, as of the last fetch.
+
+    None before it, and if the partition is not (any longer) this consumer's.
 
     It lies before an open transaction. What is between the last record and it may hold no
     record: transactions leave markers, and aborted ones records that nobody sees.
     """
-    end = consumer.last_stable_offset(place)
+    try:
+        end = consumer.last_stable_offset(place)
+    except AssertionError:  # it is another consumer's by now
+        return None
     return None if end is None or end < 0 else end
 
 

@@ -58,6 +58,8 @@ class Recorder(ConsumerRebalanceListener):
         self._turned = time.monotonic()  # when the last turn of the loop began
         self._reading = Reading(settings, self._positions)
         self._consumer: AIOKafkaConsumer | None = None
+        self._assignments = 0  # grows with every change of `_assigned`
+        self._unwritten = False  # what is due cannot be written, for Kafka does not answer
 
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop`, then write what is held. Raises TopicError (property 7)."""
@@ -83,7 +85,10 @@ class Recorder(ConsumerRebalanceListener):
         while not stop.is_set():
             self._turned = time.monotonic()
             await self._open_assigned()
-            await self._take(await self._poll())
+            if self._unwritten and self._full():
+                await asyncio.sleep(POLL_MS / 1000)  # what is held goes first
+            else:
+                await self._take(await self._poll())
             await self._flush(self._due())
             await self._watch_when_due()
             await self._upkeep_when_due()
@@ -122,6 +127,7 @@ class Recorder(ConsumerRebalanceListener):
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Write what is held of them and forget them."""
         self._assigned = None
+        self._assignments += 1
         async with self._flushing:  # a write under way comes first
             gone = {key: self._buffers.pop(key) for key in revoked if key in self._buffers}
             for partition in gone:
@@ -132,6 +138,9 @@ class Recorder(ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Remember them; the loop opens them, so that a refusal ends the role."""
         self._assigned = set(assigned)
+        self._assignments += 1
+        for gone in self._buffers.keys() - self._assigned:  # opened while it was taken away
+            del self._buffers[gone]
 
     async def _open_assigned(self) -> None:
         fresh = (self._assigned or set()) - self._buffers.keys()
@@ -139,11 +148,14 @@ class Recorder(ConsumerRebalanceListener):
             return
         self._topic_ids = await self._watch.ids()
         beginnings, ends = await self._ranges(fresh)
+        assignment = self._assignments
         for partition in fresh & (self._assigned or set()):
             present = Present(
                 self._topic_ids.get(partition.topic), beginnings[partition], ends[partition]
             )
             buffer = await self._opened(partition, present)
+            if assignment != self._assignments:
+                return  # which partitions are ours now is for the next turn
             self._client.seek(partition, buffer.next)
             self._buffers[partition] = buffer
             self._metrics.lag.labels(*_labels(self._bare(partition))).set(
@@ -264,7 +276,7 @@ class Recorder(ConsumerRebalanceListener):
     def _due(self) -> list[TopicPartition]:
         limits = self._settings.log
         before = time.monotonic() - limits.seconds
-        full = sum(buffer.bytes for buffer in self._buffers.values()) > 2 * limits.bytes
+        full = self._full()
         return [
             partition
             for partition, buffer in self._buffers.items()
@@ -277,9 +289,13 @@ class Recorder(ConsumerRebalanceListener):
             )
         ]
 
+    def _full(self) -> bool:
+        return sum(one.bytes for one in self._buffers.values()) > 2 * self._settings.log.bytes
+
     async def _flush(self, partitions: Sequence[TopicPartition]) -> None:
         async with self._flushing:
-            if partitions and await self._same_topics():
+            self._unwritten = bool(partitions) and not await self._same_topics()
+            if partitions and not self._unwritten:
                 known = (key for key in partitions if key in self._buffers)
                 await self._write_and_commit({key: self._buffers[key].take() for key in known})
 

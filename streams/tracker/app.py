@@ -184,6 +184,14 @@ def leave_stuck_streams_to_readiness(app: faust.App) -> None:
     app.consumer.verify_event_path = lambda *_: None
 
 
+def fetched_from(app: faust.App) -> dict[TP, bool]:
+    """The partitions of this worker, and whether there was an answer to a fetch of each."""
+    consumer = app.consumer._thread._ensure_consumer()
+    return {
+        TP(*place): readable_end(consumer, place) is not None for place in consumer.assignment()
+    }
+
+
 def assigned_partitions(app: faust.App, topic: str) -> set[int]:
     """The partitions of one topic (full name) that this worker has now."""
     return {tp.partition for tp in app.consumer.assignment() if tp.topic == topic}

@@ -59,17 +59,29 @@ class GapReader:
 
     async def _completed(self, part: list[Row], begin: int) -> AsyncIterator[list[Row]]:
         """One partition's rows with what the topic still holds of the gaps from `begin` on."""
-        place, end = TopicPartition(part[0].topic, part[0].partition), part[-1].offset
-        known = {row.offset for row in part}
-        log.warning("%s: offsets from %d on were passed over and are read again", place, begin)
-        while begin < end:
-            found, begin = await self._fetched(place, begin, end)
+        place, known = TopicPartition(part[0].topic, part[0].partition), {r.offset for r in part}
+        async for found, upto in self.between(place, begin, part[-1].offset):
             missing = [row for row in found if row.offset not in known]
-            before, part = _split(part, begin)
+            before, part = _split(part, upto)
             if before or missing:
                 yield sorted([*before, *missing], key=_place)
         if part:
             yield part
+
+    async def between(
+        self, place: TopicPartition, first: int, end: int
+    ) -> AsyncIterator[tuple[list[Row], int]]:
+        """What the topic still holds of first ≤ offset < end: slices, each with where it ends."""
+        told = False
+        while first < end:
+            found, first = await self._fetched(place, first, end)
+            if found and not told:
+                told = True
+                log.warning(
+                    "%s/%d: offsets from %d on were passed over and are read again",
+                    *(place.topic, place.partition, found[0].offset),
+                )
+            yield found, first
 
     async def _fetched(self, place: TopicPartition, first: int, end: int) -> tuple[list[Row], int]:
         """Records with first ≤ offset < end that the topic still holds, and where to read on."""

@@ -26,6 +26,7 @@ from models.settings import Settings
 from streams.kafka import RETRY_S, partition_producer, start_client, until_answered
 from streams.metrics import TrackerMetrics
 from streams.rereader import Rereader
+from streams.service import until_stopped
 from streams.topics import changelog_topic
 from streams.tracker.local_store import LocalStore, refused_by_machine, remove
 from streams.tracker.transactions import (
@@ -68,6 +69,7 @@ class Partitions:
         self._acquired = asyncio.Condition()  # notified whenever one is acquired or all are left
         self._assigned: frozenset[int] = frozenset()
         self._assignment = 0  # grows with every assignment, so that work for an old one ends
+        self._left = asyncio.Event()  # set when the assignment has ended
         self._again: set[asyncio.Task[None]] = set()  # taking over what was lost
         self._closing: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None]
@@ -152,8 +154,11 @@ class Partitions:
 
         Raises StackError if local state cannot be kept, and what the role raises.
         """
+        assignment = self._assignment + 1
         await self.leave()
-        self._assigned, assignment = frozenset(partitions), self._assignment
+        if assignment != self._assignment:
+            return  # left, or assigned anew, while the former partitions were given back
+        self._assigned, self._left = frozenset(partitions), asyncio.Event()
         for partition in sorted(self._assigned):
             await self._acquire(partition, assignment)
 
@@ -179,7 +184,10 @@ class Partitions:
 
     async def _take_over(self, partition: int, assignment: int) -> PartitionWriter | None:
         """None if that did not succeed this time, or the partition is assigned anew."""
-        fenced = await start_client(lambda: partition_producer(self._settings, partition))  # 1.
+        starting = start_client(lambda: partition_producer(self._settings, partition))
+        fenced = await until_stopped(self._left, starting)  # 1.
+        if fenced is None:
+            return None
         store: LocalStore | None = None
         try:
             store = LocalStore.open(self._folder_of(partition), self._topic_id)
@@ -307,6 +315,7 @@ class Partitions:
     async def leave(self) -> None:
         """Commit what is applied, as far as that goes quickly, and give all partitions back."""
         self._assignment += 1  # from here on nothing is registered for the old one
+        self._left.set()
         self._assigned = frozenset()
         await self._end_taking_again()
         writers = list(self._writers.values())

@@ -68,6 +68,7 @@ from streams.tracker.app import (
     batches,
     create_app,
     end_of,
+    fetched_from,
     leave_stuck_streams_to_readiness,
     raw_topic,
     read_again_from_commits,
@@ -104,6 +105,7 @@ from streams.triggers import NEVER
 log = logging.getLogger(__name__)
 
 INTERACTIONS, EDITS = 0, 1  # places in `next_offsets`
+PASSED_OVER_S: Final = 5.0  # between two looks for what Faust has passed over
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 M = TypeVar("M", Profile, ProfileEdit)
 Work = Callable[[list[Row]], Awaitable[None]]
@@ -152,6 +154,9 @@ class TrackerRole:
         self.health = HealthServer(settings.metrics.host, port, metrics, self._not_ready)
         self.reading = Reading(settings, self._positions)
         self.at_work: dict[str, float] = {}  # agent → since when it has been at its batch
+        # Who applies a topic's records: its agent, or who reads what that was not given.
+        self.turns = {name: asyncio.Lock() for name in ("interactions", "profile-edits")}
+        self.looked_at: dict[TP, tuple[int, int]] = {}  # (next offset, Faust's position) then
         self._declare_agents()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -204,14 +209,13 @@ class TrackerRole:
         """Of what is fetched; `at_work` tells whether the agents take it."""
         if not self.partitions.complete:
             return {}
-        positions: dict[TopicPartition, int | None] = {}
-        for tp in self.app.consumer.assignment():
-            if tp.topic not in self.read_topics:
-                continue
-            # What was never fetched has no position yet, and asking for it would block Faust.
-            fetched, place = self.app.consumer.highwater(tp) is not None, TopicPartition(*tp)
-            position = await self.app.consumer.position(tp) or 0 if fetched else None
-            positions[place] = None if position is None else max(position, self._applied_until(tp))
+        positions: dict[TopicPartition, int | None] = {
+            TopicPartition(*tp): None
+            for tp in fetched_from(self.app)
+            if tp.topic in self.read_topics
+        }
+        for tp, position in (await self._fetched_until()).items():
+            positions[TopicPartition(*tp)] = max(position, self._applied_until(tp))
         for follower in self.followers:
             positions |= await follower.positions()
         return positions
@@ -236,6 +240,8 @@ class TrackerRole:
             self._every(self.settings.trigger.tick_s, self._ask),
             self._every(TICK_S, self._move),
             self._every(self.settings.trigger.silent_check_s, self._look_for_silent),
+            self._every(PASSED_OVER_S, self._read_passed_over),
+            self._every(PASSED_OVER_S, self._check_group),
             self.derived.keep_fresh(),
             self.reading.watch(),
             *(follower.failed() for follower in self.followers),
@@ -286,8 +292,10 @@ class TrackerRole:
         async def agent(stream: StreamT) -> None:
             async for events in batches(self.app, stream):
                 self.at_work[name] = time.monotonic()
-                done = await self._guarded(work, events)
-                del self.at_work[name]
+                try:
+                    done = await self._guarded(work, events)
+                finally:
+                    del self.at_work[name]
                 acknowledge(done)  # 4.
 
         self.app.agent(raw_topic(self.app, self.settings, name), name=name)(agent)
@@ -310,6 +318,8 @@ class TrackerRole:
             events = [event for event in events if self._is_ours(event)]
             try:
                 await work([row_of(event) for event in events])
+                # Also what an earlier try has put, before another partition of it was lost.
+                await self.partitions.committed({event.message.partition for event in events})
             except PartitionLost as lost:
                 log.info("a batch is worked again: %s", lost)
             except BaseException as error:
@@ -327,10 +337,14 @@ class TrackerRole:
         return ours and message.generation_id == self.assigned
 
     async def _on_interactions(self, delivered: list[Row]) -> None:
-        async for rows in self._complete("interactions", delivered, self._due(INTERACTIONS)):
-            for _, part in groupby(rows, key=lambda row: row.partition):
-                self._take_interactions(list(part))  # 1. and 2.
-            await self.partitions.committed(row.partition for row in rows)  # 3.
+        async with self.turns["interactions"]:
+            async for rows in self._complete("interactions", delivered, self._due(INTERACTIONS)):
+                await self._take_all_interactions(rows)
+
+    async def _take_all_interactions(self, rows: list[Row]) -> None:
+        for _, part in groupby(rows, key=lambda row: row.partition):
+            self._take_interactions(list(part))  # 1. and 2.
+        await self.partitions.committed(row.partition for row in rows)  # 3.
 
     def _due(self, kind: int) -> dict[int, int]:
         return {partition: offsets[kind] for partition, offsets in self.next_offsets.items()}
@@ -529,9 +543,12 @@ class TrackerRole:
             self.metrics.event_to_profile.observe(max(0, waited) / 1000)
 
     async def _on_edits(self, delivered: list[Row]) -> None:
-        wall = time.time_ns() // 1_000_000
-        async for rows in self._complete("profile-edits", delivered, self._due(EDITS)):
-            await self._each(rows, partial(self._take_edit, wall))
+        async with self.turns["profile-edits"]:
+            async for rows in self._complete("profile-edits", delivered, self._due(EDITS)):
+                await self._take_all_edits(rows)
+
+    async def _take_all_edits(self, rows: list[Row]) -> None:
+        await self._each(rows, partial(self._take_edit, time.time_ns() // 1_000_000))
 
     def _take_edit(self, wall: int, row: Row) -> Rejected | None:
         self.next_offsets[row.partition][EDITS] = row.offset + 1
@@ -585,6 +602,57 @@ class TrackerRole:
         end = end_of(self.app, TP(topic, partition)) or position
         self.lags[partition] = max(0, end - position)
         self.metrics.lag.labels(topic=topic, partition=str(partition)).set(self.lags[partition])
+
+    # -- what was passed over ---------------------------------------------------------------
+
+    async def _read_passed_over(self) -> None:
+        """Apply what lies before Faust's position and was not delivered.
+
+        That is what Faust dropped at the end of a topic, where no later record shows the gap (see
+        `GapReader`), and everything that was committed if the changelog is lost. Edits first.
+        """
+        take = {"profile-edits": self._take_all_edits, "interactions": self._take_all_interactions}
+        kinds = {"profile-edits": EDITS, "interactions": INTERACTIONS}
+        for name, kind in kinds.items():
+            async with self.turns[name]:
+                for tp, position in (await self._fetched_until()).items():
+                    if tp.topic == self.settings.topic(name) and self._stands(tp, kind, position):
+                        await self._read_up_to(tp, kind, position, take[name])
+
+    def _stands(self, tp: TP, kind: int, position: int) -> bool:
+        """Whether nothing was applied since the last look, though something is before `position`.
+
+        What has been read once and held no record, as a transaction's marker, is left alone.
+        """
+        at = self.next_offsets.get(tp.partition, [position, position])[kind]
+        before, self.looked_at[tp] = self.looked_at.get(tp), (at, position)
+        return before is not None and before[0] == at < position and before != self.looked_at[tp]
+
+    async def _check_group(self) -> None:
+        """Raise what aiokafka has met while joining the group; Faust never asks, and it waits."""
+        thread = self.app.consumer._thread
+
+        async def check() -> None:
+            thread._ensure_consumer()._coordinator.check_errors()
+
+        await thread.call_thread(check)
+
+    async def _read_up_to(
+        self, tp: TP, kind: int, position: int, take: Callable[[list[Row]], Awaitable[None]]
+    ) -> None:
+        before, first = dict(self.next_offsets), self.next_offsets[tp.partition][kind]
+        async for rows, _ in self.gaps.between(TopicPartition(*tp), first, position):
+            if rows:
+                self._check_unchanged(rows, before)
+                await take(rows)
+
+    async def _fetched_until(self) -> dict[TP, int]:
+        """Faust's position in each partition that was fetched from; to ask for others blocks it."""
+        return {
+            tp: await self.app.consumer.position(tp) or 0
+            for tp, fetched in fetched_from(self.app).items()
+            if fetched and tp.topic in self.read_topics
+        }
 
     # -- assignment -----------------------------------------------------------------------
 

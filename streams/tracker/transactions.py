@@ -119,7 +119,7 @@ class PartitionWriter:
         while self._committed < due:
             if self._lost is not None:
                 raise self._lost
-            await asyncio.shield(self._ensure_committing())
+            await asyncio.wait({self._ensure_committing()})  # which `close` may cancel
 
     def _ensure_committing(self) -> asyncio.Task[None]:
         if self._committing is None or self._committing.done():
@@ -192,12 +192,20 @@ class PartitionWriter:
 
 
 async def stop_producer(producer: AIOKafkaProducer) -> None:
-    """Stop it without waiting for a broker that does not answer."""
-    try:
-        async with asyncio.timeout(CLOSE_WITHIN_S):
-            await producer.stop()
-    except Exception as error:  # noqa: BLE001 (it is done with, whatever it says)
-        log.debug("a producer was not stopped in order: %r", error)
+    """Stop it without waiting for a broker that does not answer: then that goes on beside us."""
+    stopping = asyncio.get_running_loop().create_task(producer.stop())
+    _stopping.add(stopping)
+    stopping.add_done_callback(_note_stopped)
+    await asyncio.wait({stopping}, timeout=CLOSE_WITHIN_S)
+
+
+_stopping: Final[set[asyncio.Task[None]]] = set()
+
+
+def _note_stopped(stopping: asyncio.Task[None]) -> None:
+    _stopping.discard(stopping)
+    if not stopping.cancelled() and stopping.exception() is not None:
+        log.debug("a producer was not stopped in order: %r", stopping.exception())
 
 
 async def _answers(sent: Iterable[Awaitable[Any]]) -> list[Any]:

@@ -43,7 +43,8 @@ class Users:
     def __init__(self, partitions: Partitions, history_cap: int, metrics: TrackerMetrics) -> None:
         self._partitions, self._cap, self._metrics = partitions, history_cap, metrics
         self._cache: OrderedDict[Place, User] = OrderedDict()
-        self._entries = 0
+        self._sizes: dict[Place, int] = {}  # entries of each cached user, as last counted
+        self._entries = 0  # their sum
 
     def get(self, partition: int, user_id: str) -> User:
         """The user's state; a fresh one if there is none."""
@@ -52,7 +53,7 @@ class Users:
         if user is None:
             user = self._load(partition, user_id)
             self._cache[place] = user
-            self._entries += len(user.history) + 1
+            self._count(place, user)
             self._shrink()
         else:
             self._cache.move_to_end(place)
@@ -74,11 +75,12 @@ class Users:
     def save(self, partition: int, user: User, inserted: Sequence[Key] = ()) -> None:
         """Write the user's head, and the chunks that `inserted` keys fell into."""
         records = list(store(user, inserted))  # all of them, before the first is written
-        self._entries += len(inserted)
+        self._count((partition, user.user_id), user)
         self._partitions.write(partition, records)
 
     def save_whole(self, partition: int, user: User) -> None:
         """Write head and history again, after entries were forgotten in the middle of it."""
+        self._count((partition, user.user_id), user)
         self._partitions.write(partition, list(store(user, [entry.key for entry in user.history])))
 
     def save_profile(self, partition: int, user: User, record: ProfileRecord | None) -> None:
@@ -123,9 +125,18 @@ class Users:
     def forget_cached(self, partition: int) -> None:
         """Empty the memory of a partition's users, after other workers may have written."""
         for place in [place for place in self._cache if place[0] == partition]:
-            self._entries -= len(self._cache.pop(place).history) + 1
+            self._drop(place)
+
+    def _count(self, place: Place, user: User) -> None:
+        if place in self._cache:
+            size = len(user.history) + 1
+            self._entries += size - self._sizes.get(place, 0)
+            self._sizes[place] = size
 
     def _shrink(self) -> None:
         while self._entries > CACHED_ENTRIES and len(self._cache) > 1:
-            _, dropped = self._cache.popitem(last=False)
-            self._entries -= len(dropped.history) + 1
+            self._drop(next(iter(self._cache)))
+
+    def _drop(self, place: Place) -> None:
+        del self._cache[place]
+        self._entries -= self._sizes.pop(place)

@@ -151,3 +151,13 @@ def test_the_last_words_are_what_was_said_last(line: str, words: str, make: Make
     part.start()
     until(lambda: part.process() is None)
     assert part.last_words() == words
+
+
+def test_a_process_that_cannot_be_noted_does_not_stay(make: Make) -> None:
+    """Nobody would know of it: the next start would make a second one."""
+    part = make(OBEDIENT)
+    part.pid_file.with_suffix(".tmp").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        part.start()
+    ours = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+    assert [one for one in ours if "time.sleep(60)" in " ".join(one.cmdline())] == []

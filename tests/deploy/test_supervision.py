@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from deploy.stack import FIRST_PAUSE_S, LONGEST_PAUSE_S, POLL_S, STEADY_S, Supervised
 from models.errors import StackError
 
@@ -16,7 +18,7 @@ class Part:
         self.ends = lasts
         self.starts: list[float] = []
         self.said: list[str] = []
-        self.refusals = 0
+        self.refusals, self.refusal = 0, Exception()
         self.supervised = Supervised("part", self.runs, self.start, lambda: "part stops: oh")
 
     def runs(self) -> bool:
@@ -26,7 +28,7 @@ class Part:
         self.starts.append(self.now)
         if self.refusals:
             self.refusals -= 1
-            raise StackError("port taken")
+            raise self.refusal
         self.ends = self.now + self.lasts
 
     def watch(self, seconds: float) -> None:
@@ -64,9 +66,10 @@ def test_what_has_stayed_up_is_started_again_soon_again() -> None:
     assert part.pauses()[-1] <= FIRST_PAUSE_S + 3 * POLL_S
 
 
-def test_a_part_that_cannot_be_started_is_said_and_tried_again() -> None:
+@pytest.mark.parametrize("refusal", [StackError("port taken"), OSError(28, "disk full")], ids=str)
+def test_a_part_that_cannot_be_started_is_said_and_tried_again(refusal: Exception) -> None:
     part = Part(lasts=5.0)
-    part.refusals = 2
+    part.refusals, part.refusal = 2, refusal
     part.watch(30.0)
-    assert part.said.count("cannot be started: port taken") == 2
+    assert part.said.count(f"cannot be started: {refusal}") == 2
     assert part.said.count("started again") >= 1

@@ -12,7 +12,7 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 from prometheus_client import CollectorRegistry
 
-from models.errors import PartitionLost, TopicError
+from models.errors import PartitionLost, StoreDamaged, TopicError
 from models.schemas import ProfileEdit
 from models.settings import Settings, load_settings
 from streams.partition_clock import PartitionClock
@@ -22,7 +22,7 @@ from streams.tracker import serving as serving_module
 from streams.tracker.partitions import Partitions
 from streams.tracker.role import TrackerRole
 from streams.tracker.state import CLOCK_KEY, head_key, profile_key
-from streams.tracker.transactions import Output, OutputsRefused
+from streams.tracker.transactions import Output, OutputsRefused, PartitionWriter
 from tests.streams.logged import NOW
 from tests.streams.test_last_resort import Letters, event, rows, tracker
 
@@ -258,3 +258,32 @@ def test_an_edit_without_kafkas_time_is_refused(world, kafka_time: int) -> None:
     asyncio.run(role._on_edits([row._replace(timestamp=kafka_time)]))
     assert letters.sent[-1][2]["palate-reason"] == b"no_time"
     assert role.users.get(0, "ann").history
+
+
+def test_whoever_waits_for_a_commit_that_is_cancelled_hears_that_the_partition_is_lost() -> None:
+    """As when local state turns out to be damaged while a slow broker has a transaction."""
+
+    class Silent:
+        async def begin_transaction(self):
+            return None
+
+        async def send(self, *_, **__):
+            return asyncio.get_running_loop().create_future()
+
+        async def stop(self):
+            return None
+
+    store = SimpleNamespace(position=SimpleNamespace(next_offset=0), close=lambda: None)
+
+    async def scenario() -> None:
+        closing = []
+        lost = lambda writer, _: closing.append(asyncio.create_task(writer.close()))  # noqa: E731
+        writer = PartitionWriter(0, "changelog", Silent(), store, None, lost)
+        writer.write([(b"k", b"v")])
+        waiting = asyncio.create_task(writer.committed())
+        await asyncio.sleep(0.05)
+        writer.lose(StoreDamaged("a file is missing"))
+        with pytest.raises(PartitionLost):
+            await waiting
+
+    asyncio.run(scenario())
