@@ -156,7 +156,9 @@ class TrackerRole:
         self.at_work: dict[str, float] = {}  # agent → since when it has been at its batch
         # Who applies a topic's records: its agent, or who reads what that was not given.
         self.turns = {name: asyncio.Lock() for name in ("interactions", "profile-edits")}
-        self.looked_at: dict[TP, tuple[int, int]] = {}  # (next offset, Faust's position) then
+        # (next offset, Faust's position) at the last look, and when all between was read.
+        self.looked_at: dict[TP, tuple[int, int]] = {}
+        self.read_until: dict[TP, tuple[int, int]] = {}
         self._declare_agents()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -624,9 +626,9 @@ class TrackerRole:
 
         What has been read once and held no record, as a transaction's marker, is left alone.
         """
-        at = self.next_offsets.get(tp.partition, [position, position])[kind]
-        before, self.looked_at[tp] = self.looked_at.get(tp), (at, position)
-        return before is not None and before[0] == at < position and before != self.looked_at[tp]
+        now = self.next_offsets.get(tp.partition, [position, position])[kind], position
+        before, self.looked_at[tp] = self.looked_at.get(tp), now
+        return now == before and now[0] < position and now != self.read_until.get(tp)
 
     async def _check_group(self) -> None:
         """Raise what aiokafka has met while joining the group; Faust never asks, and it waits."""
@@ -645,6 +647,8 @@ class TrackerRole:
             if rows:
                 self._check_unchanged(rows, before)
                 await take(rows)
+        if tp.partition in self.next_offsets:
+            self.read_until[tp] = self.next_offsets[tp.partition][kind], position
 
     async def _fetched_until(self) -> dict[TP, int]:
         """Faust's position in each partition that was fetched from; to ask for others blocks it."""
