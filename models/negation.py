@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from models.text import IDEOGRAPHS, NEGATED, WORD, normal, tells
+from models.text import IDEOGRAPHS, NEGATED, WORD, normal, stem, stems, tells, words
 from models.words import (
     AFTER_WORDS,
     CHOOSING_WORDS,
@@ -78,6 +78,14 @@ def marked(text: str, besides: frozenset[str] = frozenset()) -> str:
         (NEGATED if at in starts else "") + (" " if at in gone else character)
         for at, character in enumerate(text)
     )
+
+
+def said_stems(text: str) -> frozenset[str]:
+    """All that statements may take from `text`: its stems, with negated words marked.
+
+    A statement may also end in a negating word ("لا" of "لا إله"), for that alone claims nothing.
+    """
+    return stems(marked(text)) | {stem(word) for word in words(text) if word in _BEFORE}
 
 
 def _bound(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
