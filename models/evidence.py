@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from models.negation import said_stems
 from models.schemas import InteractionType, ProfileRequest, Section, WindowEntry
 from models.settings import DAY_S
-from models.text import TITLE_CHARS, clean, stem, stems, words
+from models.text import TITLE_CHARS, clean, stem, words
 
 REVIEW_CHARS: Final = 200
 DAY_MS: Final = int(DAY_S * 1000)
@@ -32,7 +33,7 @@ class Evidence:
     text: str
     review: str
     rating: float | None
-    stems: frozenset[str]  # of text and review
+    stems: frozenset[str]  # of text and review, negated words marked
 
 
 SectionEvents = Mapping[Section, tuple[Evidence, ...]]  # oldest first; every section is a key
@@ -90,7 +91,7 @@ def _evidence(entry: WindowEntry, forbidden: Forbidden) -> Evidence:
         text,
         review,
         entry.rating,
-        stems(text) | stems(review) if review else stems(text),
+        said_stems(text) | said_stems(review),
     )
 
 

@@ -14,8 +14,9 @@ from typing import Final
 
 from models.evidence import Evidence
 from models.grounding import sentence
+from models.negation import marked
 from models.schemas import InteractionType, Origin, Section, Sentence
-from models.text import WORD, letters, shorten, stem, words
+from models.text import WORD, shorten, stem, stems, tells, words
 from models.words import COLOUR_WORDS, FUNCTION_WORDS, PACKING_WORDS
 
 MAX_THEMES: Final = 3
@@ -128,11 +129,16 @@ def _phrases(text: str) -> dict[tuple[str, ...], str]:
     The last word of a run is most often the noun: "sign" of "cook with wine metal sign".
     """
     found: dict[tuple[str, ...], str] = {}
+    borne_out = stems(marked(text))
     for run in _runs(text):
         for size in _LENGTH_WEIGHT:
             for start in range(len(run) - size + 1):
                 said = run[start : start + size]
-                if said[-1] not in COLOUR_WORDS and (size > 1 or said == run[-1:]):
+                if (
+                    said[-1] not in COLOUR_WORDS
+                    and (size > 1 or said == run[-1:])
+                    and stems(marked(" ".join(said))) <= borne_out  # no "sugar" of "no sugar"
+                ):
                     key = tuple(" ".join(stem(part) for part in words(word)) for word in said)
                     found.setdefault(key, " ".join(said))
     return found
@@ -150,7 +156,7 @@ def _runs(text: str) -> list[list[str]]:
 
 
 def _telling(token: str) -> bool:
-    return letters(token) > 1 and not {*words(token)} <= (FUNCTION_WORDS | PACKING_WORDS)
+    return tells(token) and not {*words(token)} <= (FUNCTION_WORDS | PACKING_WORDS)
 
 
 def _verb(section: Section, events: Sequence[Evidence]) -> str:

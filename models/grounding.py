@@ -2,8 +2,8 @@
 
 A statement is taken apart at commas and "and". Each phrase's content words must all occur, by
 stem, in the text of one and the same event, so that "pink lunch box" does not pass on a pink
-mug and a lunch bag. The events found this way are the statement's evidence: it is found by
-matching, never asked of the model.
+mug and a lunch bag, nor "sugar" on sugar-free gum (`models.negation`). The events found this
+way are the statement's evidence: it is found by matching, never asked of the model.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from models.evidence import LABELS, Evidence
+from models.negation import marked
 from models.schemas import Origin, Section, Sentence
-from models.text import claims, clean, is_ideograph, letters, stem
+from models.text import NEGATED, claims, clean, stem, tells
 from models.words import (
     COLOUR_WORDS,
     DISLIKING_WORDS,
@@ -68,17 +69,30 @@ def _tidy(part: str) -> str:
 
 def grounded(statement: str, section: Section, events: Sequence[Evidence]) -> Sentence | None:
     """`statement` with its evidence, or None if `events` (oldest first) do not bear it out."""
-    cited: list[list[Evidence]] = []
-    for content in _claims(statement, section):
-        support = [event for event in reversed(events) if content <= event.stems]
-        if not support:
-            return None
-        cited.append(support)
-    return sentence(statement, cited, Origin.MODEL) if cited else None
+    for read in _readings(statement, section):
+        claimed = _claims(read, section)
+        cited = [
+            [event for event in reversed(events) if content <= event.stems] for content in claimed
+        ]
+        if cited and all(cited):
+            return sentence(statement, cited, Origin.MODEL)
+    return None
+
+
+def _readings(statement: str, section: Section) -> Iterator[str]:
+    """`statement` with its negated words marked.
+
+    Under Avoids the "not" of "does not like mugs" may also be of the dislike, not of the mugs.
+    """
+    yield marked(statement)
+    if section is Section.AVOIDS:
+        yield marked(statement, besides=DISLIKING_WORDS)
 
 
 def _claims(statement: str, section: Section) -> list[frozenset[str]]:
-    """Content stems of each phrase; none if no phrase names anything ("likes sets of 6").
+    """Content stems of each phrase of a marked statement.
+
+    There are none if no phrase names anything ("likes sets of 6").
 
     A phrase that names nothing, such as a size or a colour, belongs to the one before it, or at
     the start to the one after: "tins, 6 oz" needs tins of 6 oz.
@@ -86,7 +100,7 @@ def _claims(statement: str, section: Section) -> list[frozenset[str]]:
     found: list[frozenset[str]] = []
     unnamed: frozenset[str] = frozenset()
     for phrase in _PHRASE_END.split(statement):
-        content = content_stems(phrase, section)
+        content = _content(phrase, section)
         if any(telling(word) for word in claims(phrase)):
             found.append(content | unnamed)
             unnamed = frozenset()
@@ -99,11 +113,15 @@ def _claims(statement: str, section: Section) -> list[frozenset[str]]:
 
 def telling(word: str) -> bool:
     """Whether a case-folded word can name what a taste is for: no count, size, colour or verb."""
-    return (letters(word) > 1 or is_ideograph(word)) and word not in _SAY_NOTHING
+    return tells(word) and word.lstrip(NEGATED) not in _SAY_NOTHING
 
 
 def content_stems(text: str, section: Section) -> frozenset[str]:
     """Stems of the words that need evidence when said in `section`."""
+    return _content(marked(text), section)
+
+
+def _content(text: str, section: Section) -> frozenset[str]:
     free = FUNCTION_WORDS | (DISLIKING_WORDS if section is Section.AVOIDS else LIKING_WORDS)
     return frozenset(stem(word) for word in claims(text) if word not in free)
 

@@ -20,6 +20,7 @@ import snowballstemmer
 
 from models.schemas import Item
 
+NEGATED: Final = "~"  # before a word under a negation (models.negation); `clean` takes it out
 TITLE_CHARS: Final = 120  # of an item's short text in requests, prompts and reasons
 MAX_WORD_CHARS: Final = 40  # longer "words" are cut before stemming and caching
 GRAM: Final = 3  # neighbouring characters: by two, "cat's umbrella" follows from "dog's umbrella"
@@ -52,10 +53,10 @@ def _ranges(kind: Callable[[str], bool]) -> str:
 # Vowel signs, tone marks and accents belong to the letter before them.
 _MARKS: Final = _ranges(_is_mark)
 WORD: Final = rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*)*"
-_WORD: Final = re.compile(WORD)
-_PLAIN_WORD: Final = re.compile(r"[^\W_]+")
+_WORD: Final = re.compile(rf"{NEGATED}?{WORD}(?:{NEGATED}{WORD})*")
+_PLAIN_WORD: Final = re.compile(rf"{NEGATED}?[^\W_]+")
 # Scripts without spaces: a run of them is a phrase or a sentence, not a word.
-_IDEOGRAPHS: Final = (
+IDEOGRAPHS: Final = (
     "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff"
 )
@@ -67,11 +68,17 @@ _UNSPACED: Final = (
     "\u1950-\u19df\u1a20-\u1aaf\uaa80-\uaadf"  # Tai Le, New Tai Lue, Tai Tham, Tai Viet
     "\u1b00-\u1b7f\ua980-\ua9df"  # Balinese, Javanese
     "\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff"  # Hiragana, Katakana, Bopomofo
-    "\ua000-\ua48f" + _IDEOGRAPHS  # Yi; Chinese, Japanese
+    "\ua000-\ua48f" + IDEOGRAPHS  # Yi; Chinese, Japanese
 )
-_PARTS: Final = re.compile(rf"([{_UNSPACED}][{_UNSPACED}{_MARKS}]*)|([^{_UNSPACED}]+)")
-_CHARACTER: Final = re.compile(rf"[^{_MARKS}][{_MARKS}]*")
-_IDEOGRAPH: Final = re.compile(rf"[{_IDEOGRAPHS}]")
+_PARTS: Final = re.compile(
+    rf"((?:{NEGATED}?[{_UNSPACED}][{_MARKS}]*)+)|({NEGATED}?[^{_UNSPACED}{NEGATED}]+)"
+)
+_CHARACTER: Final = re.compile(rf"{NEGATED}?[^{_MARKS}][{_MARKS}]*")
+# One character that is a word or a syllable which is often one: 茶, 책 and ཇ are tea, book, tea.
+# A kana, or a letter of an alphabet, is seldom a word; with a vowel sign it counts as two.
+_SYLLABLE: Final = re.compile(
+    rf"[{IDEOGRAPHS}\uac00-\ud7a3\ua000-\ua48c\u0f40-\u0f6c]"  # Hangul, Yi, Tibetan
+)
 _UNSEEN: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
@@ -167,34 +174,33 @@ def words(text: str) -> Iterator[str]:
 
     In scripts without spaces each character is one, for nothing tells where a word ends.
     """
-    if text.isascii():  # most are, and it is four times as fast
-        for found in _PLAIN_WORD.finditer(text):
-            yield found.group().casefold()[:MAX_WORD_CHARS]
-        return
-    for run in _runs(text):
+    for run in _runs(text.replace(NEGATED, " ")):
         yield from (run,) if isinstance(run, str) else run
 
 
 def claims(text: str) -> Iterator[str]:
     """What must be found in a title so that it says `text`: words, and of scripts without spaces
-    every three neighbouring characters, or as many as there are.
+    every three neighbouring characters, or as many as there are. Marks of `NEGATED` stay.
     """
-    if text.isascii():
-        yield from words(text)
-        return
     for run in _runs(text):
         yield from (run,) if isinstance(run, str) else _grams(run, min(GRAM, len(run)))
 
 
 def _runs(text: str) -> Iterator[str | list[str]]:
     """Words, and runs of a script without spaces as their characters."""
-    for found in _WORD.finditer(_normal(text)):
+    if text.isascii():  # most are, and it is four times as fast
+        for plain in _PLAIN_WORD.finditer(text):
+            yield plain.group().casefold()[:MAX_WORD_CHARS]
+        return
+    for found in _WORD.finditer(normal(text)):
         for unspaced, word in _PARTS.findall(found.group()):
             yield _CHARACTER.findall(unspaced) if unspaced else word[:MAX_WORD_CHARS]
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
     """Case-folded in the form NFKC, without what is not seen and marks that may be left out."""
+    if text.isascii():
+        return text.casefold()
     folded = unicodedata.normalize("NFKC", text).casefold().replace(*_DOTTED_I)
     return _OPTIONAL.sub("", _UNSEEN.sub("", unicodedata.normalize("NFKC", folded)))
 
@@ -204,9 +210,9 @@ def _grams(characters: list[str], size: int) -> Iterator[str]:
         yield "".join(characters[start : start + size])
 
 
-def is_ideograph(word: str) -> bool:
-    """Whether it is one character that is a word by itself."""
-    return _IDEOGRAPH.fullmatch(word) is not None
+def tells(word: str) -> bool:
+    """Whether a word is more than a letter: two letters or more, or one that is a syllable."""
+    return letters(word) > 1 or _SYLLABLE.fullmatch(word.lstrip(NEGATED)) is not None
 
 
 def letters(word: str) -> int:
@@ -217,6 +223,8 @@ def letters(word: str) -> int:
 @lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
     """Snowball (English) stem of one case-folded word."""
+    if word.startswith(NEGATED):
+        return NEGATED + stem(word[len(NEGATED) :])
     # A stemmer keeps its word in itself while it works, so threads must not share one.
     return str(snowballstemmer.stemmer("english").stemWord(word))
 
@@ -224,8 +232,6 @@ def stem(word: str) -> str:
 @lru_cache(maxsize=8_192)
 def stems(text: str) -> frozenset[str]:
     """Stems of all words of `text`, and all that `claims` may ask of it."""
-    if text.isascii():
-        return frozenset(stem(word) for word in words(text))
     found: set[str] = set()
     for run in _runs(text):
         if isinstance(run, str):

@@ -13,7 +13,7 @@ from typing import Final
 
 
 def _listed(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+    return frozenset(text.casefold().split())
 
 
 FUNCTION_WORDS: Final = _listed("""
@@ -60,3 +60,39 @@ COLOUR_WORDS: Final = _listed("""
     red white blue pink black green cream ivory yellow orange purple silver gold grey gray brown
     vintage retro antique classic traditional pretty cute little big round
     """)
+
+# Negations. A word that stands only under one must not be claimed without it: "coffee without
+# sugar" is no evidence of sugar. A negation written into its word ("zuckerfrei", "sugarless",
+# "무설탕") needs no list, for that is another word. A missing one makes the check laxer, so they
+# are of many languages.
+WITHOUT_WORDS: Final = _listed("""
+    without lacking lacks excluding except zero sans ohne sin sem senza zonder utan uden uten
+    ilman bez fără fara tanpa bila без безо χωρίς δίχως بدون بلا دون بغیر خالي خالية خال ללא בלי בלא
+    """)  # all that "and" joins to the next word: "without sugar and milk"
+NOT_WORDS: Final = _listed("""
+    no not non never neither nor isn aren wasn weren don doesn didn won cannot
+    anti kein keine keinen keiner nicht pas não nao nie ne geen niet inte ej ikke nem tidak bukan
+    không walang не ні нет нема немає لا ليس غير בלתי אינו नॉन नो गैर बिना
+    """)  # the next word
+AFTER_WORDS: Final = _listed("""
+    free frei freie freien freier freies fri vrij libre nélkül mentes içermez olmayan
+    रहित मुक्त फ्री बिना नहीं ছাড়া মুক্ত বিহীন இல்லாத இல்லாமல் లేని లేకుండా 없는 없이 없음 프리 무첨가
+    """)  # the word before
+HYPHENATED_BEFORE: Final = _listed("un")  # "un-salted"
+HYPHENATED_AFTER: Final = _listed("less")  # "sugar-less", but not "for less"
+FROM_WORDS: Final = _listed("of from von fra van de da di от من")  # "free from nuts": the next
+FREE_OTHERWISE: Final = _listed("""
+    size sized sizes standing range shipping delivery gift gifts trade spirit style people run
+    motion hand form sample samples
+    """)  # "dress free size" is a dress
+NEGATED_TOO: Final = _listed("""
+    added extra artificial contain contains containing made zugesetzten zugesetzter zusatz
+    """)  # a negation reaches over them to the next word: "no added sugar"
+JOINING_WORDS: Final = _listed("and und et y e och og en i и та و")
+CHOOSING_WORDS: Final = _listed("or nor oder ou o u of eller или або או أو")
+MISSING_WORDS: Final = _listed("""
+    included includes provided supplied required needed necessary
+    """)  # "batteries not included": the word before
+LINKING_WORDS: Final = _listed("""
+    is are के की का der die das dem den le la les el los las du des de di da il lo من any the
+    """)  # between a negation and its word

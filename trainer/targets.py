@@ -20,7 +20,7 @@ from models.grounding import content_stems, grounded, statements, telling
 from models.profiles import MAX_MODEL_SENTENCES
 from models.prompts import shown_events
 from models.schemas import ProfileRequest, Section
-from models.text import WORD, claims, letters, stem, words
+from models.text import WORD, claims, stem, tells, words
 from models.words import COLOUR_WORDS, FUNCTION_WORDS, PACKING_WORDS
 
 MAX_WORDS: Final = 3  # as the prompt asks
@@ -196,4 +196,4 @@ def _keeps(token: str, after: str, *, begun: bool) -> bool:
     parts = {*words(token)}
     if begun and parts <= _NAMES_TOO:
         return after.casefold() != "of"
-    return letters(token) > 1 and not parts <= (FUNCTION_WORDS | PACKING_WORDS | _SURFACES)
+    return tells(token) and not parts <= (FUNCTION_WORDS | PACKING_WORDS | _SURFACES)

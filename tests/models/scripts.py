@@ -50,5 +50,6 @@ def title_in(draw: st.DrawFn, script: str) -> list[str]:
     words = []
     for size in draw(st.lists(st.integers(2, 3), min_size=1, max_size=4)):
         word, left = left[:size], left[size:]
-        words.append("".join(letter + draw(st.sampled_from([*marks, ""])) for letter in word))
-    return [word for word in words if len(word) > 1]
+        if len(word) > 1:  # fewer letters may be left
+            words.append("".join(letter + draw(st.sampled_from([*marks, ""])) for letter in word))
+    return words

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from models.evidence import Evidence, section_events
 from models.extractive import extractive_sentences, themes
 from models.schemas import InteractionType, Section, WindowEntry
@@ -25,6 +27,27 @@ def test_themes_are_the_words_that_several_items_share() -> None:
 
 def test_colours_sizes_and_counts_are_no_themes() -> None:
     assert themes(read(old("12 small red", "12 small pink", "Pack of 12 vintage"))) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "theme"),
+    [
+        (("빨간 책", "파란 책", "노란 책"), "책"),
+        (("红 茶", "绿 茶", "黑 茶"), "茶"),
+        (("red tea", "blue tea", "gray tea"), "tea"),
+    ],
+)
+def test_a_word_of_one_character_is_a_theme_like_any_other(
+    texts: tuple[str, ...], theme: str
+) -> None:
+    assert [one.text for one in themes(read(old(*texts)))] == [theme]
+
+
+def test_what_items_are_without_is_no_theme() -> None:
+    assert themes(read(old("tea without sugar", "juice, no sugar", "milk lacking sugar"))) == []
+    assert [one.text for one in themes(read(old("sugar free gum", "sugar free tea")))] == [
+        "sugar free"
+    ]
 
 
 def test_an_item_bought_again_is_no_theme_but_a_habit() -> None:

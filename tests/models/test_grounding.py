@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from models.evidence import Evidence, section_events
 from models.grounding import MAX_EVIDENCE, content_stems, grounded, statements
 from models.schemas import Origin, Section
-from models.text import stems
 from tests.models.profile_requests import event, request_of
 from tests.models.scripts import SCRIPTS, UNSPACED, title_in, told_by
 
@@ -102,11 +101,11 @@ def test_any_answer_is_read_and_what_is_kept_is_supported_by_its_evidence(
     answer: str, first: Section, texts: list[str]
 ) -> None:
     events = bought(*texts)
-    text_of = {event.event_id: event.text for event in events}
+    stems_of = {event.event_id: event.stems for event in events}
     for section, statement in statements(answer, first):
         kept = grounded(statement, section, events)
         if kept is not None:
-            cited = stems(" ".join(text_of[event_id] for event_id in kept.evidence))
+            cited = frozenset().union(*(stems_of[event_id] for event_id in kept.evidence))
             assert content_stems(kept.text, section) <= cited
 
 
@@ -186,3 +185,27 @@ def test_a_titles_own_words_pass_and_another_titles_word_does_not(data, script: 
     assume(told_by(foreign, script) not in told_by(gap.join(title), script))
     assert grounded(foreign, Section.STABLE, events) is None
     assert grounded(f"{own}, {foreign}", Section.STABLE, events) is None
+
+
+@pytest.mark.parametrize(
+    ("title", "word"),
+    [
+        ("책", "책"),
+        ("빨간 책", "책"),
+        ("소금 빵", "빵"),
+        ("컵", "\u110f\u1165\u11b8"),
+        ("穀物酢", "酢"),
+        ("ཇ", "ཇ"),
+        ("ꋍ", "ꋍ"),
+    ],
+)
+def test_one_character_that_is_a_word_tells_as_much_as_one_of_letters(
+    title: str, word: str
+) -> None:
+    assert grounded(word, Section.STABLE, bought(title)) is not None
+    assert grounded(word, Section.STABLE, bought(MUG)) is None
+
+
+@pytest.mark.parametrize("letter", ["x", "б", "の", "ก", "क"])
+def test_a_single_letter_says_nothing(letter: str) -> None:
+    assert grounded(letter, Section.STABLE, bought(letter)) is None

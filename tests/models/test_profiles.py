@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from models.evidence import Forbidden
 from models.grounding import content_stems
+from models.negation import said_stems
 from models.profiles import Composed, compose
 from models.schemas import AppliedEdits, InteractionType, Origin, ProfileRequest, Section
-from models.text import clean, stems, words
+from models.text import clean, words
 from tests.models.profile_requests import HOSTILE_TITLES, count_tokens, event, request_of, requests
 
 BAGS = [event(n, f"Lunch bag {n_th}", 100 + n) for n, n_th in enumerate(("red", "blue", "suki"))]
@@ -114,8 +115,8 @@ def test_every_sentence_of_the_model_is_supported_by_its_own_section(
         texts = {entry.event_id: entry.text for entry in window}
         for sentence in getattr(composed.sections, section.value):
             if sentence.origin is Origin.MODEL:
-                cited = stems(
-                    " ".join(clean(texts[event_id], 120) for event_id in sentence.evidence)
+                cited = frozenset().union(
+                    *(said_stems(clean(texts[one], 120)) for one in sentence.evidence)
                 )
                 assert content_stems(sentence.text, section) <= cited
 
