@@ -27,10 +27,10 @@ MAX_COLUMNS = 10_000  # of a JSONL file that are remembered
 
 _TEXT_READERS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".dat")
 _PARQUET: Final = b"PAR1"
-# How JSON begins that goes on in the next line: a list of objects, or an object.
-_OPENS_A_LIST: Final = re.compile(r"\s*\[\s*(?:\{.*)?", re.DOTALL)
-_GOES_ON: Final = re.compile(r".*[\[{]\s*", re.DOTALL)
-
+# One JSON value over many lines, of which some may be objects: how its first line ends or begins,
+# and what the next lines then have.
+_OPENS: Final = re.compile(r"\s*\[\s*\{.*|.*[\[{]\s*|\s*\{[^}]*,\s*", re.DOTALL)
+_CONTINUES: Final = re.compile(r'\s*[,"\]}].*|.*[,\]]\s*', re.DOTALL)
 _NOT_JSON: Final = "not JSON"
 _JSONL: Final = (
     "a JSONL file has one JSON object per line, without commas and brackets around them; "
@@ -130,7 +130,7 @@ class _Record(NamedTuple):
 def _separated(
     path: Path, suffix: str, lines: Iterator[Line]
 ) -> tuple[tuple[str, ...], Iterator[Row], str]:
-    first = next((line for line in lines if line.problem or line.text.strip()), None)
+    first = next(_not_blank(lines), None)
     if first is None:
         raise ImportFailed(f"{path}: the file has no rows")
     tab = suffix == ".tsv" and "\t" in first.text
@@ -279,7 +279,11 @@ class _Source:
 
 
 def _jsonl(lines: Iterable[Line]) -> Iterator[Row]:
-    return map(_json_row, (line for line in lines if line.problem or line.text.strip()))
+    return map(_json_row, _not_blank(lines))
+
+
+def _not_blank(lines: Iterable[Line]) -> Iterator[Line]:
+    return (line for line in lines if line.problem or line.text.strip())
 
 
 def _json_row(line: Line) -> Row:
@@ -294,21 +298,21 @@ def _json_row(line: Line) -> Row:
     return Row(line.number, values)
 
 
-def _keys(path: Path, lines: Iterator[Line], enough: Enough) -> tuple[str, ...]:
+def _keys(path: Path, lines: Iterable[Line], enough: Enough) -> tuple[str, ...]:
     """The keys of the rows until they are enough, of all rows if they never are.
 
     Raises ImportFailed if no row is a JSON object, or the file is one list of them.
     """
-    first = next((line for line in lines if line.problem or line.text.strip()), None)
-    if first is None:
+    lines = _not_blank(lines)
+    head = list(islice(lines, 3))
+    if not head:
         raise ImportFailed(f"{path}: the file has no rows")
-    rows = chain((_json_row(first),), _jsonl(lines))
-    head = list(islice(rows, 2))
-    if _spans_lines(first.text, head):
-        raise ImportFailed(f"{path}, line {first.number}: JSON that spans lines; {_JSONL}")
+    first = _json_row(head[0])
+    if first.problem.startswith(_NOT_JSON) and _spans_lines(*(line.text for line in head)):
+        raise ImportFailed(f"{path}, line {first.line}: JSON that spans lines; {_JSONL}")
     keys: dict[str, None] = {}
     objects = False
-    for row in chain(head, rows):
+    for row in map(_json_row, chain(head, lines)):
         objects = objects or row.values is not None
         known = len(keys)
         if known < MAX_COLUMNS:
@@ -316,16 +320,12 @@ def _keys(path: Path, lines: Iterator[Line], enough: Enough) -> tuple[str, ...]:
         if len(keys) > known and enough(keys):
             break
     if not objects:
-        raise ImportFailed(f"{path}, line {first.number}: {head[0].problem}; {_JSONL}")
+        raise ImportFailed(f"{path}, line {first.line}: {first.problem}; {_JSONL}")
     return tuple(keys)
 
 
-def _spans_lines(first: str, head: Sequence[Row]) -> bool:
-    """Whether a file is one JSON value over many lines, of which some may be objects."""
-    if not head[0].problem.startswith(_NOT_JSON):
-        return False
-    alone = len(head) < 2 or head[1].values is None  # a torn row stands before whole ones
-    return bool(_OPENS_A_LIST.fullmatch(first) or (alone and _GOES_ON.fullmatch(first)))
+def _spans_lines(first: str, *others: str) -> bool:
+    return _OPENS.fullmatch(first) is not None and any(map(_CONTINUES.fullmatch, others))
 
 
 def _dat(lines: Iterable[Line], columns: tuple[str, ...]) -> Iterator[Row]:
