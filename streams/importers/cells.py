@@ -46,8 +46,8 @@ class Layout:
     ids: tuple[str, ...]
     times: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
-    texts: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    optional: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    texts: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)  # or lists of texts
+    optional: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)  # prices, brands
     decimal_ids: tuple[str, ...] = ()  # ids of whole numbers, which may be written 77.0
     local_dates: str | None = None  # column of times whose day and month the file puts in order
 

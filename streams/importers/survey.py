@@ -55,7 +55,6 @@ def survey(
     reading = reading or Reading()
     format_ = format_named(format_name)
     dat_columns = format_.dat_columns[kind] if format_.dat_columns else None
-
     fits = partial(fitting, format_.layouts[kind])
 
     def opened(*only: str) -> Table:

@@ -537,6 +537,12 @@ def test_the_words_for_nobody_are_a_setting() -> None:
     assert adapt(EVENT | {"user_id": "Guest"}) == Unusable("missing value", "no user_id")
     assert isinstance(adapt(EVENT | {"user_id": "None"}), Interaction)
 
+    (layout,) = FORMATS["movielens"].layouts[ITEMS]
+    film = {"movieId": 1, "title": "None", "genres": "nan|guest"}
+    assert layout.start(Reading(absent=frozenset({"guest"})))(film) == Item(
+        item_id="1", title="None", categories=("nan",)
+    )
+
 
 # --- times -----------------------------------------------------------------------------------
 
