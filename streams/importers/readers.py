@@ -8,6 +8,7 @@ cannot be read (a truncated archive) or its header or first rows are not what it
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -27,9 +28,7 @@ MAX_COLUMNS = 10_000  # of a JSONL file that are remembered
 
 _TEXT_READERS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".dat")
 _PARQUET: Final = b"PAR1"
-# One JSON value over many lines, of which some may be objects: how its first line ends or begins,
-# and what the next lines then have.
-_OPENS: Final = re.compile(r"\s*\[\s*\{.*|.*[\[{]\s*|\s*\{[^}]*,\s*", re.DOTALL)
+_HEAD_LINES: Final = 20  # of a file: enough to tell JSON that spans lines from torn rows
 _CONTINUES: Final = re.compile(r'\s*[,"\]}].*|.*[,\]]\s*', re.DOTALL)
 _NOT_JSON: Final = "not JSON"
 _JSONL: Final = (
@@ -304,7 +303,7 @@ def _keys(path: Path, lines: Iterable[Line], enough: Enough) -> tuple[str, ...]:
     Raises ImportFailed if no row is a JSON object, or the file is one list of them.
     """
     lines = _not_blank(lines)
-    head = list(islice(lines, 3))
+    head = list(islice(lines, _HEAD_LINES))
     if not head:
         raise ImportFailed(f"{path}: the file has no rows")
     first = _json_row(head[0])
@@ -325,7 +324,16 @@ def _keys(path: Path, lines: Iterable[Line], enough: Enough) -> tuple[str, ...]:
 
 
 def _spans_lines(first: str, *others: str) -> bool:
-    return _OPENS.fullmatch(first) is not None and any(map(_CONTINUES.fullmatch, others))
+    """Whether lines that are no rows by themselves are the beginning of one JSON value."""
+    written = "".join((first, *others)).rstrip()
+    try:
+        json.loads(written)
+    except json.JSONDecodeError as error:
+        if error.pos < len(written):
+            return False
+    except (ValueError, RecursionError):
+        return False
+    return any(map(_CONTINUES.fullmatch, others))
 
 
 def _dat(lines: Iterable[Line], columns: tuple[str, ...]) -> Iterator[Row]:

@@ -126,6 +126,8 @@ def text(value: Any) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueError(f"{_shown(value)} where text is expected")
+    if not isinstance(value, str) and not math.isfinite(value):
+        raise ValueError(f"{value} where text is expected")
     return str(value).strip()
 
 

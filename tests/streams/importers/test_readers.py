@@ -404,6 +404,8 @@ def test_json_numbers_are_exact_within_lists_and_objects(tmp_path: Path) -> None
         '{"n": 2,\n"rows": [\n{"a": 1},\n{"a": 2}]}\n',
         '\n [ \n{"a": 1}\n]\n',
         '{"rows": [\n{"a": 1},\n{"a": 2}\n]}\n',
+        '{"n": 2, "rows": [{"a": 1},\n{"a": 2}\n]}\n',
+        '[\n{"a": 1},\n' + '{"a": 2},\n' * 50 + '{"a": 3}\n]\n',
         '{\n"a": 1\n}\n',
     ],
 )
@@ -419,6 +421,19 @@ def test_a_torn_first_line_of_a_jsonl_ends_no_import(tmp_path: Path, first: str)
     rows = rows_of(written(tmp_path / "a.jsonl", f'{first}\n{{"a": 2}}\n'))
 
     assert [row.values for row in rows] == [None, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    "torn", ["[", "{", '{"a": [', '{"a": {', '{"a": 1,', '{"a": 1},', '{"a": "', "]"]
+)
+@pytest.mark.parametrize("times", [2, 20, 300])
+def test_any_number_of_torn_lines_before_rows_ends_no_import(
+    tmp_path: Path, torn: str, times: int
+) -> None:
+    content = f"{torn}\n" * times + '{"a": 2}\n{"a": 3}\n'
+    rows = rows_of(written(tmp_path / "a.jsonl", content))
+
+    assert [row.values for row in rows] == [*[None] * times, {"a": 2}, {"a": 3}]
 
 
 def test_lines_within_a_quoted_text_may_be_rows_only_if_its_last_is(tmp_path: Path) -> None:
