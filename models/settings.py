@@ -267,7 +267,7 @@ class ImporterSettings(Group):
 
     absent_words: tuple[str, ...] = Field(
         ABSENT_WORDS,
-        description="An id, a number or a time written so is not there (capitals do not matter).",
+        description="A cell that says only this is empty (capitals do not matter).",
     )
 
 

@@ -104,7 +104,7 @@ def _adapter(opened: Table) -> Adapter:
             return layout.start()
     raise TrainingError(
         f"{opened.path} has columns {', '.join(opened.columns)}; interactions need user_id, "
-        "item_id, timestamp and type, or event_type with basket_id and quantity, or position"
+        "item_id, timestamp and type, or event_type with basket_id, or position"
     )
 
 

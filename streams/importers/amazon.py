@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from models.identity import digest
 from models.schemas import MAX_DESCRIPTION_CHARS, MAX_REVIEW_CHARS, Interaction, Item
 from streams.importers.cells import Layout
 from streams.importers.rows import Adapted
-from streams.importers.values import build, missing, price, text, wire_time
+from streams.importers.values import build, from_json, missing, price, text, wire_time
 
 _BREAKS: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
@@ -48,38 +48,44 @@ def metadata(values: Mapping[str, Any]) -> Adapted:
     return build(
         Item,
         item_id=values["parent_asin"],
-        title=_plain(values["title"]),
-        brand=_brand(values),
-        categories=tuple(filter(None, map(_plain, _listed(values.get("categories"))))),
-        description=_joined(_listed(values.get("description")), " ", MAX_DESCRIPTION_CHARS),
+        title=values["title"],
+        brand=values.get("details") or values.get("brand") or values.get("store"),
+        categories=tuple(values.get("categories") or ()),
+        description=_joined(values.get("description") or (), " ", MAX_DESCRIPTION_CHARS),
         price=values.get("price"),
     )
 
 
-def _brand(values: Mapping[str, Any]) -> str | None:
-    details = values.get("details")
-    named = details.get("Brand") if isinstance(details, dict) else None
-    return text(named) or text(values.get("brand")) or text(values.get("store"))
+def _brand(details: Any) -> str | None:
+    """The brand that the details name, if they do; they may be written as JSON."""
+    said = from_json(details) if isinstance(details, str) else details
+    if said is None or (isinstance(said, list) and not said):
+        return None
+    if not isinstance(said, dict):
+        raise ValueError(f"{details!r:.60} does not say what is what")
+    named = said.get("Brand")
+    return text(named[0] if isinstance(named, list) and len(named) == 1 else named)
 
 
-def _listed(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, list | tuple):
-        return tuple(value)
-    return () if value is None else (value,)
+def _plain_list(value: Any) -> list[str]:
+    return [_plain(part) for part in (value if isinstance(value, list | tuple) else (value,))]
 
 
 def _plain(value: Any) -> str:
     return html.unescape(_BREAKS.sub(" ", text(value) or "")).strip()
 
 
-def _joined(parts: tuple[Any, ...], mark: str, most: int) -> str | None:
-    said = [plain for part in parts if part is not None and (plain := _plain(part))]
-    return mark.join(said)[:most] or None
+def _joined(parts: Iterable[str | None], mark: str, most: int) -> str | None:
+    return mark.join(filter(None, parts))[:most] or None
 
 
 ITEM_LAYOUTS: Final = (
     Layout(
-        ("parent_asin", "title"), lambda: metadata, ids=("parent_asin",), prices={"price": price}
+        ("parent_asin", "title"),
+        lambda: metadata,
+        ids=("parent_asin",),
+        texts={"title": _plain, "categories": _plain_list, "description": _plain_list},
+        optional={"price": price, "details": _brand, "brand": text, "store": text},
     ),
 )
 INTERACTION_LAYOUTS: Final = tuple(
@@ -89,6 +95,7 @@ INTERACTION_LAYOUTS: Final = tuple(
         ids=("user_id", "parent_asin", "asin"),
         times={"timestamp": wire_time},
         numbers=("rating",),
+        texts={"title": _plain, "text": _plain},
     )
     for product in ("parent_asin", "asin")
 )

@@ -1,7 +1,7 @@
 """How a layout's cells are read before its adapter sees them: ids, times, numbers, prices. Pure.
 
 One place says what an id is and what a number is, for all formats. What a row needs and cannot
-be read for certain makes the row unusable; a price only is left out, and said.
+be read for certain makes the row unusable; what it can go without is left out, and said.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from models.settings import ABSENT_WORDS
 from streams.importers.dates import DateOrder, by_order
+from streams.importers.decimals import is_undecided
 from streams.importers.rows import Adapted, Adapter, Kind, Unreadable, Unusable
-from streams.importers.values import INVALID, identifier, is_absent, number
+from streams.importers.values import INVALID, identifier, is_absent, number, without_absent
 
 UNUSABLE_ID: Final = "unusable id"
 
@@ -26,6 +27,8 @@ class Reading:
 
     absent: frozenset[str] = frozenset(ABSENT_WORDS)
     dates: DateOrder | None = None  # None: the file decides (`dates.order_of`)
+    # Whether 1.299 is little more than 1; asked only if such a number comes.
+    decimal_points: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
 
 
 def _unsaid(column: str, why: str) -> None: ...
@@ -43,71 +46,100 @@ class Layout:
     ids: tuple[str, ...]
     times: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
-    prices: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
+    texts: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)  # or lists of texts
+    optional: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)  # prices, brands
+    decimal_ids: tuple[str, ...] = ()  # ids of whole numbers, which may be written 77.0
     local_dates: str | None = None  # column of times whose day and month the file puts in order
 
     def start(self, reading: Reading | None = None, leave_out: LeaveOut = _unsaid) -> Adapter:
         """Row → message or why there is none; nothing in a row makes it raise.
 
-        `leave_out` hears of each price that the message goes without.
+        `leave_out` hears of each optional cell that the message goes without.
         """
-        adapt, absent = self.make(), (reading or Reading()).absent
-        times = dict(self.times)
-        if self.local_dates:
-            times[self.local_dates] = self._in_order(reading.dates if reading else None)
-        figures = (*times.items(), *((column, number) for column in self.numbers))
+        reading = reading or Reading()
+        adapt, absent = self.make(), reading.absent
+        needed = tuple(self._needed(reading).items())
+        optional = {name: _certain(read, reading) for name, read in self.optional.items()}
 
         def read(values: Mapping[str, Any]) -> Adapted:
             cells = dict(values)
             try:
                 for column in self.ids:
                     if (cell := cells.get(column)) is not None:
-                        cells[column] = identifier(cell, absent)
+                        whole = _whole(cell) if column in self.decimal_ids else cell
+                        cells[column] = identifier(whole, absent)
             except ValueError as error:
                 return Unusable(UNUSABLE_ID, f"{column}: {error}")
-            wrong = _read_figures(cells, figures, absent)
-            if self.prices:
-                _read_prices(cells, self.prices, absent, leave_out)
+            wrong = _read_needed(cells, needed, absent)
+            _read_optional(cells, optional, absent, leave_out)
             adapted = _adapted(adapt, cells)
             invalid = isinstance(adapted, Unusable) and adapted.reason == INVALID
             return wrong if wrong and invalid else adapted
 
         return read
 
-    def _in_order(self, order: DateOrder | None) -> Callable[[Any], Any]:
-        read = self.times[self.local_dates or ""]
-        return lambda cell: read(by_order(cell, order))
+    def figures(self) -> tuple[str, ...]:
+        """The columns in which numbers are read."""
+        prices = (name for name, read in self.optional.items() if read is number)
+        return (*self.numbers, *prices)
+
+    def _needed(self, reading: Reading) -> dict[str, Callable[[Any], Any]]:
+        needed = {**self.times, **dict.fromkeys(self.numbers, number), **self.texts}
+        if self.local_dates:
+            read = self.times[self.local_dates]
+            needed[self.local_dates] = lambda cell: read(by_order(cell, reading.dates))
+        return {name: _certain(read, reading) for name, read in needed.items()}
 
 
-def _read_figures(
+def _certain(read: Callable[[Any], Any], reading: Reading) -> Callable[[Any], Any]:
+    """`number`, where the file tells thousands from decimals; anything else as it is."""
+    if read is not number:
+        return read
+
+    def certain(cell: Any) -> float:
+        if is_undecided(cell) and not reading.decimal_points():
+            whole = cell.strip().replace(".", "")
+            raise ValueError(f"{cell!r} may be {whole} here; write {whole} or {cell.strip()}0")
+        return number(cell)
+
+    return certain
+
+
+def _whole(cell: Any) -> Any:
+    return cell.strip().removesuffix(".0") if isinstance(cell, str) else cell
+
+
+def _read_needed(
     cells: dict[str, Any],
-    figures: Iterable[tuple[str, Callable[[Any], Any]]],
+    needed: Iterable[tuple[str, Callable[[Any], Any]]],
     absent: frozenset[str],
 ) -> Unusable | None:
-    """Times and numbers, without which a row would mean something else."""
+    """Cells without which a row would mean something else."""
     wrong = None
-    for column, read in figures:
+    for column, read in needed:
         if (cell := cells.get(column)) is None:
             continue
         try:
-            cells[column] = None if is_absent(cell, absent) else read(cell)
+            there = None if is_absent(cell, absent) else read(cell)
+            cells[column] = without_absent(there, absent)
         except (ArithmeticError, TypeError, ValueError) as error:
             cells[column] = Unreadable(str(error))
             wrong = wrong or Unusable(INVALID, f"{column}: {error}")
     return wrong
 
 
-def _read_prices(
+def _read_optional(
     cells: dict[str, Any],
-    prices: Mapping[str, Callable[[Any], float]],
+    optional: Mapping[str, Callable[[Any], Any]],
     absent: frozenset[str],
     leave_out: LeaveOut,
 ) -> None:
-    for column, read in prices.items():
+    for column, read in optional.items():
         if (cell := cells.get(column)) is None:
             continue
         try:
-            cells[column] = None if is_absent(cell, absent) else read(cell)
+            there = None if is_absent(cell, absent) else read(cell)
+            cells[column] = without_absent(there, absent)
         except ValueError as error:
             cells[column] = None
             leave_out(column, str(error))

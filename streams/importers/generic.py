@@ -12,15 +12,20 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
 from models.identity import digest
 from models.schemas import Interaction, Item
 from streams.importers.cells import Layout
 from streams.importers.rows import Adapted, Unusable
-from streams.importers.values import INVALID, build, is_absent, missing, number, text, wire_time
+from streams.importers.values import (
+    build,
+    from_json,
+    is_absent,
+    missing,
+    number,
+    text,
+    wire_time,
+)
 
-_TEXTS: Final = ("review", "title", "brand", "description")
 _UNNAMED: Final = "unnamed"
 _PATH_MARKS: Final = re.compile(r"\s*[>|]\s*")
 
@@ -43,19 +48,12 @@ def item(values: Mapping[str, Any]) -> Adapted:
     absent = missing(values, "item_id", "title")
     if absent:
         return absent
-    fields = _present(values, Item)
-    if "categories" in fields:
-        try:
-            fields["categories"] = _categories(fields["categories"])
-        except ValueError as error:
-            return Unusable(INVALID, f"categories: {error}")
-    return build(Item, **fields)
+    return build(Item, **_present(values, Item))
 
 
 def _present(values: Mapping[str, Any], schema: type[Interaction] | type[Item]) -> dict[str, Any]:
     known = schema.model_fields
-    fields = {n: value for n, value in values.items() if n in known and not is_absent(value)}
-    return fields | {name: _said(fields[name]) for name in _TEXTS if name in fields}
+    return {n: value for n, value in values.items() if n in known and not is_absent(value)}
 
 
 def _said(value: Any) -> str:
@@ -67,14 +65,24 @@ def _categories(written: Any) -> list[str]:
     """ "Beauty > Nails", "Beauty|Nails", '["Beauty", "Nails"]' or a list → the list."""
     if isinstance(written, str) and not written.lstrip().startswith("["):
         return [name for name in _PATH_MARKS.split(written.strip()) if name]
-    listed = orjson.loads(written) if isinstance(written, str) else written
+    listed = from_json(written) if isinstance(written, str) else written
     if not isinstance(listed, list | tuple):
         raise ValueError("neither a path nor a list")
     return [_said(name) for name in listed if not is_absent(name)]
 
 
 ITEM_LAYOUTS: Final = (
-    Layout(("item_id", "title"), lambda: item, ids=("item_id",), prices={"price": number}),
+    Layout(
+        ("item_id", "title"),
+        lambda: item,
+        ids=("item_id",),
+        texts={
+            **dict.fromkeys(("title", "brand", "description"), _said),
+            "categories": _categories,
+            "available": lambda cell: cell,
+        },
+        optional={"price": number},
+    ),
 )
 INTERACTION_LAYOUTS: Final = (
     Layout(
@@ -83,6 +91,7 @@ INTERACTION_LAYOUTS: Final = (
         ids=("event_id", "user_id", "item_id", "session_id", "recommendation_id"),
         times={"timestamp": wire_time},
         numbers=("rating", "quantity", "position"),
-        prices={"price": number},
+        texts={"review": _said},
+        optional={"price": number},
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from models.errors import ImportFailed
@@ -44,10 +45,10 @@ def format_named(name: str) -> Format:
 def layout_of(table: Table, kind: Kind, name: str) -> Layout:
     """The first layout of format `name` that the file's columns fit. Raises ImportFailed."""
     layouts = format_named(name).layouts[kind]
+    layout = fitting(layouts, table.columns)
+    if layout is not None:
+        return layout
     columns = set(table.columns)
-    for layout in layouts:
-        if columns.issuperset(layout.required):
-            return layout
     nearest = min(layouts, key=lambda layout: len(set(layout.required) - columns))
     lacking = [column for column in nearest.required if column not in columns]
     raise ImportFailed(
@@ -56,17 +57,22 @@ def layout_of(table: Table, kind: Kind, name: str) -> Layout:
     )
 
 
+def fitting(layouts: Iterable[Layout], columns: Collection[str]) -> Layout | None:
+    """The first layout whose columns are there."""
+    there = set(columns)
+    return next((layout for layout in layouts if there.issuperset(layout.required)), None)
+
+
 def _few(columns: tuple[str, ...]) -> str:
     shown = ", ".join(f"{column:.40}" for column in columns[:12])
     return shown + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
 
 
 def _hint(table: Table) -> str:
-    columns = set(table.columns)
     fits = [
         f"import {kind} --format {name}"
         for name, known in FORMATS.items()
         for kind, layouts in known.layouts.items()
-        if any(columns.issuperset(layout.required) for layout in layouts)
+        if fitting(layouts, table.columns)
     ]
     return f"; it would fit: {' or '.join(fits)}" if fits else ""

@@ -42,16 +42,27 @@ def movie(values: Mapping[str, Any]) -> Adapted:
     absent = missing(values, "movieId", "title")
     if absent:
         return absent
-    genres = text(values.get("genres")) or _NO_GENRES
     return build(
         Item,
         item_id=values["movieId"],
-        title=text(values["title"]),
-        categories=() if genres == _NO_GENRES else tuple(genres.split("|")),
+        title=values["title"],
+        categories=tuple(values.get("genres") or ()),
     )
 
 
-ITEM_LAYOUTS: Final = (Layout(MOVIE_COLUMNS, lambda: movie, ids=("movieId",)),)
+def _genres(written: Any) -> list[str]:
+    genres = text(written) or _NO_GENRES
+    return [] if genres == _NO_GENRES else genres.split("|")
+
+
+ITEM_LAYOUTS: Final = (
+    Layout(
+        ("movieId", "title"),
+        lambda: movie,
+        ids=("movieId",),
+        texts={"title": text, "genres": _genres},
+    ),
+)
 INTERACTION_LAYOUTS: Final = (
     Layout(
         RATING_COLUMNS,

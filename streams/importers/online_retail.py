@@ -30,7 +30,7 @@ _RAW_SPELLINGS: Final = (
     ("Invoice", "StockCode", "Description", "Quantity", "InvoiceDate", "Price", "Customer ID"),
     ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID"),
 )
-_PREPARED: Final = ("user_id", "item_id", "timestamp", "event_type", "quantity", "basket_id")
+_PREPARED: Final = ("user_id", "item_id", "timestamp", "event_type", "basket_id")
 
 
 class InvoiceLines:
@@ -69,8 +69,10 @@ def raw_items(spelling: tuple[str, ...]) -> Adapter:
             return refused
         if line["stock_code"] in known:
             return Unusable("item seen in an earlier row", line["stock_code"])
-        known.add(line["stock_code"])
-        return build(Item, item_id=line["stock_code"], title=text(line["description"]))
+        built = build(Item, item_id=line["stock_code"], title=line["description"])
+        if isinstance(built, Item):
+            known.add(line["stock_code"])
+        return built
 
     return adapt
 
@@ -103,7 +105,7 @@ def prepared_item(values: Mapping[str, Any]) -> Adapted:
     absent = missing(values, "item_id", "title")
     if absent:
         return absent
-    return build(Item, item_id=values["item_id"], title=text(values["title"]))
+    return build(Item, item_id=values["item_id"], title=values["title"])
 
 
 def invoice_line(line: Mapping[str, Any], lines: InvoiceLines) -> Adapted:
@@ -129,7 +131,7 @@ def invoice_line(line: Mapping[str, Any], lines: InvoiceLines) -> Adapted:
 def _named(values: Mapping[str, Any], spelling: tuple[str, ...]) -> dict[str, Any]:
     line = {name: values.get(column) for name, column in zip(_LINE, spelling, strict=True)}
     line["stock_code"] = (line["stock_code"] or "").strip().upper()
-    line["customer"] = (line["customer"] or "").strip().removesuffix(".0")
+    line["customer"] = (line["customer"] or "").strip()
     return line
 
 
@@ -186,24 +188,31 @@ def shop_time(value: Any) -> int:
 def _raw_line(names: tuple[str, ...]) -> Layout:
     invoice, stock_code, _, quantity, time, price, customer = names
     return Layout(
-        names,
+        (invoice, stock_code, quantity, time, customer),
         partial(raw_interactions, names),
         ids=(invoice, stock_code, customer),
         times={time: shop_time},
         numbers=(quantity,),
-        prices={price: number},
+        optional={price: number},
         local_dates=time,
+        decimal_ids=(customer,),
     )
 
 
 def _raw_product(names: tuple[str, ...]) -> Layout:
-    invoice, stock_code, *_, customer = names
-    return Layout(names, partial(raw_items, names), ids=(invoice, stock_code, customer))
+    invoice, stock_code, description, *_, customer = names
+    return Layout(
+        (invoice, stock_code, description, customer),
+        partial(raw_items, names),
+        ids=(invoice, stock_code, customer),
+        texts={description: text},
+        decimal_ids=(customer,),
+    )
 
 
 ITEM_LAYOUTS: Final = (
     *map(_raw_product, _RAW_SPELLINGS),
-    Layout(("item_id", "title"), lambda: prepared_item, ids=("item_id",)),
+    Layout(("item_id", "title"), lambda: prepared_item, ids=("item_id",), texts={"title": text}),
 )
 INTERACTION_LAYOUTS: Final = (
     *map(_raw_line, _RAW_SPELLINGS),
@@ -213,6 +222,6 @@ INTERACTION_LAYOUTS: Final = (
         ids=("user_id", "item_id", "basket_id"),
         times={"timestamp": seconds_to_ms},
         numbers=("quantity",),
-        prices={"price": number},
+        optional={"price": number},
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +19,8 @@ _UNREADABLE: Final = (
 )
 
 
-def parquet_table(path: Path, only: str | None = None) -> Table:
-    """Open a Parquet file; with `only`, rows have just this column. Raises ImportFailed."""
+def parquet_table(path: Path, only: Collection[str] | None = None) -> Table:
+    """Open a Parquet file; with `only`, rows have just these columns. Raises ImportFailed."""
     import pyarrow.parquet
 
     try:
@@ -36,7 +36,8 @@ def parquet_table(path: Path, only: str | None = None) -> Table:
     if repeated:
         raise ImportFailed(f"{path}: repeated columns: {', '.join(sorted(repeated))}")
     read = [0]  # shared with `fraction`
-    rows = _rows(path, file, [only] if only else None, read)
+    wanted = None if only is None else [name for name in columns if name in only]
+    rows = _rows(path, file, wanted, read)
     return Table(path, columns, rows, lambda: read[0] / total)
 
 

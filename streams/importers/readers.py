@@ -9,38 +9,53 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import orjson
+from typing import Final, NamedTuple
 
 from models.errors import ImportFailed
 from streams.importers.lines import Line, read_lines
 from streams.importers.parquet import parquet_table
 from streams.importers.rows import Row, Table
-from streams.importers.values import EXACT_BELOW
+from streams.importers.values import from_json
 
 MAX_FIELD_CHARS = 2_000_000  # twice the longest description that the schema takes
 MAX_RECORD_CHARS = 20_000_000
-PEEKED_ROWS = 20  # JSONL has no header: its columns are those of its first rows
+MAX_COLUMNS = 10_000  # of a JSONL file that are remembered
 
 _TEXT_READERS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".dat")
 _PARQUET: Final = b"PAR1"
+_HEAD_LINES: Final = 20  # of a file: enough to tell JSON that spans lines from torn rows
+_CONTINUES: Final = re.compile(r'\s*[,"\]}].*|.*[,\]]\s*', re.DOTALL)
+_NOT_JSON: Final = "not JSON"
+_JSONL: Final = (
+    "a JSONL file has one JSON object per line, without commas and brackets around them; "
+    "jq -c '.[]' writes a list so"
+)
+
+
+def _never(_: Collection[str]) -> bool:
+    return False
+
+
+Enough = Callable[[Collection[str]], bool]
 
 
 def open_table(
     path: Path,
     encoding: str | None = None,
     dat_columns: tuple[str, ...] | None = None,
-    only: str | None = None,
+    only: Collection[str] | None = None,
+    enough: Enough = _never,
 ) -> Table:
     """Open `path` by its name and its first bytes. Raises ImportFailed.
 
     `encoding` None: as a byte order mark says, else latin-1 for .dat and UTF-8 for all others.
-    `only`: the one column that is wanted, if reading less saves time.
+    `only`: the columns that are wanted, if reading less saves time. `enough`: whether these
+    columns tell how rows are to be read; JSONL, which has no header, is looked through for them.
     """
     size, head = _look_at(path)
     suffix = _inner_suffix(path)
@@ -52,14 +67,15 @@ def open_table(
             "name it .csv, .tsv, .jsonl, .dat (each also .gz) or .parquet"
         )
     table = suffix in (".csv", ".tsv")
-    file, lines = read_lines(
-        path,
-        encoding,
-        otherwise="latin-1" if suffix == ".dat" else "utf-8",
-        ends="" if table else "\n",  # only tables come from systems that end lines with \r
-    )
-    columns, rows = _rows_of(suffix, path, lines, dat_columns)
-    return Table(path, columns, rows, lambda: 1.0 if file.closed else file.tell() / size)
+    otherwise = "latin-1" if suffix == ".dat" else "utf-8"
+    ends = "" if table else "\n"  # only tables come from systems that end lines with \r
+    json_lines = not table and suffix != ".dat"
+    if json_lines:
+        _, ahead = read_lines(path, encoding, otherwise, ends)
+        dat_columns = _keys(path, ahead, enough)
+    file, lines = read_lines(path, encoding, otherwise, ends)
+    columns, rows, separator = _rows_of(suffix, path, lines, dat_columns)
+    return Table(path, columns, rows, lambda: 1.0 if file.closed else file.tell() / size, separator)
 
 
 def _look_at(path: Path) -> tuple[int, bytes]:
@@ -82,15 +98,15 @@ def _inner_suffix(path: Path) -> str:
 
 
 def _rows_of(
-    suffix: str, path: Path, lines: Iterator[Line], dat_columns: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], Iterator[Row]]:
+    suffix: str, path: Path, lines: Iterator[Line], columns: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], Iterator[Row], str]:
     if suffix in (".csv", ".tsv"):
         return _separated(path, suffix, lines)
     if suffix != ".dat":
-        return _jsonl(path, lines)
-    if dat_columns is None:
+        return columns or (), _jsonl(lines), ""
+    if columns is None:
         raise ImportFailed(f"{path}: only format movielens knows the columns of .dat files")
-    return dat_columns, _not_empty(path, _dat(lines, dat_columns))
+    return columns, _not_empty(path, _dat(lines, columns)), ""
 
 
 def _not_empty(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
@@ -112,8 +128,8 @@ class _Record(NamedTuple):
 
 def _separated(
     path: Path, suffix: str, lines: Iterator[Line]
-) -> tuple[tuple[str, ...], Iterator[Row]]:
-    first = next((line for line in lines if line.problem or line.text.strip()), None)
+) -> tuple[tuple[str, ...], Iterator[Row], str]:
+    first = next(_not_blank(lines), None)
     if first is None:
         raise ImportFailed(f"{path}: the file has no rows")
     tab = suffix == ".tsv" and "\t" in first.text
@@ -122,7 +138,7 @@ def _separated(
     records = _tsv(lines) if delimiter == "\t" else _csv(lines, delimiter)
     header = _header(path, next(records))
     rows = (_row(record, header, delimiter) for record in records)
-    return header, _not_empty(path, rows)
+    return header, _not_empty(path, rows), delimiter
 
 
 def _header(path: Path, record: _Record) -> tuple[str, ...]:
@@ -145,10 +161,21 @@ def _row(record: _Record, header: tuple[str, ...], delimiter: str) -> Row:
     values = dict(zip(header, record.fields, strict=True))
     if not record.spanned:
         return Row(record.line, values)
-    within = [text.rstrip("\r\n").split(delimiter) for text in record.spanned]
-    alike = [fields for fields in within if len(fields) == len(header)]
-    rows = tuple(dict(zip(header, fields, strict=True)) for fields in alike)
-    return Row(record.line, values, within=rows)
+    return Row(record.line, values, within=tuple(_within(record, header, delimiter)))
+
+
+def _within(record: _Record, header: tuple[str, ...], delimiter: str) -> Iterator[dict[str, str]]:
+    """The further lines of a record that may be rows: then its last, a row too, closes the quote.
+
+    People write a blank after a comma; tables do not.
+    """
+    split = [text.rstrip("\r\n").split(delimiter) for text in record.spanned]
+    if len(split[-1]) != len(header):
+        return
+    for fields in split:
+        blanks = any(field[:1].isspace() for field in fields[1:])
+        if len(fields) == len(header) and not blanks:
+            yield dict(zip(header, fields, strict=True))
 
 
 def _wrong_width(fields: Sequence[str], width: int) -> str:
@@ -250,39 +277,63 @@ class _Source:
 # --- JSONL and .dat --------------------------------------------------------------------------
 
 
-def _jsonl(path: Path, lines: Iterable[Line]) -> tuple[tuple[str, ...], Iterator[Row]]:
-    rows = map(_json_row, (line for line in lines if line.problem or line.text.strip()))
-    peeked = list(islice(rows, PEEKED_ROWS))
-    if not peeked:
-        raise ImportFailed(f"{path}: the file has no rows")
-    columns = dict.fromkeys(name for row in peeked for name in row.values or ())
-    if not columns and any(row.problem for row in peeked):
-        raise ImportFailed(
-            f"{path}, line {peeked[0].line}: {peeked[0].problem or 'no columns'}; "
-            "a JSONL file has one JSON object per line"
-        )
-    return tuple(columns), chain(peeked, rows)
+def _jsonl(lines: Iterable[Line]) -> Iterator[Row]:
+    return map(_json_row, _not_blank(lines))
+
+
+def _not_blank(lines: Iterable[Line]) -> Iterator[Line]:
+    return (line for line in lines if line.problem or line.text.strip())
 
 
 def _json_row(line: Line) -> Row:
     if line.problem:
         return Row(line.number, None, line.problem)
     try:
-        values = _exact(orjson.loads(line.text), line.text)
-    except (ValueError, RecursionError) as error:
-        return Row(line.number, None, f"not JSON: {error}")
+        values = from_json(line.text)
+    except ValueError as error:
+        return Row(line.number, None, f"{_NOT_JSON}: {error}")
     if not isinstance(values, dict):
         return Row(line.number, None, f"a JSON {type(values).__name__}, not an object")
     return Row(line.number, values)
 
 
-def _exact(values: Any, text: str) -> Any:
-    """Whole numbers that orjson makes floats, for they have more than 64 bits, digit by digit."""
-    if isinstance(values, dict):
-        for value in values.values():
-            if type(value) is float and abs(value) >= EXACT_BELOW:
-                return json.loads(text)
-    return values
+def _keys(path: Path, lines: Iterable[Line], enough: Enough) -> tuple[str, ...]:
+    """The keys of the rows until they are enough, of all rows if they never are.
+
+    Raises ImportFailed if no row is a JSON object, or the file is one list of them.
+    """
+    lines = _not_blank(lines)
+    head = list(islice(lines, _HEAD_LINES))
+    if not head:
+        raise ImportFailed(f"{path}: the file has no rows")
+    first = _json_row(head[0])
+    if first.problem.startswith(_NOT_JSON) and _spans_lines(*(line.text for line in head)):
+        raise ImportFailed(f"{path}, line {first.line}: JSON that spans lines; {_JSONL}")
+    keys: dict[str, None] = {}
+    objects = False
+    for row in map(_json_row, chain(head, lines)):
+        objects = objects or row.values is not None
+        known = len(keys)
+        if known < MAX_COLUMNS:
+            keys.update(dict.fromkeys(row.values or ()))
+        if len(keys) > known and enough(keys):
+            break
+    if not objects:
+        raise ImportFailed(f"{path}, line {first.line}: {first.problem}; {_JSONL}")
+    return tuple(keys)
+
+
+def _spans_lines(first: str, *others: str) -> bool:
+    """Whether lines that are no rows by themselves are the beginning of one JSON value."""
+    written = "".join((first, *others)).rstrip()
+    try:
+        json.loads(written)
+    except json.JSONDecodeError as error:
+        if error.pos < len(written):
+            return False
+    except (ValueError, RecursionError):
+        return False
+    return any(map(_CONTINUES.fullmatch, others))
 
 
 def _dat(lines: Iterable[Line], columns: tuple[str, ...]) -> Iterator[Row]:

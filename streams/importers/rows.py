@@ -51,6 +51,7 @@ class Table:
     columns: tuple[str, ...]
     rows: Iterator[Row]
     fraction: Callable[[], float]  # how much of the file is read, 0 to 1
+    separator: str = ""  # between fields, if lines are separated
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from models.errors import ImportFailed
-from models.schemas import MAX_ID_CHARS, Interaction, Item
+from models.schemas import Interaction, Item
 from streams.codec import MAX_VALUE_BYTES
 from streams.importers.cells import Layout, Reading
 from streams.importers.dates import order_of
-from streams.importers.layouts import format_named, layout_of
+from streams.importers.decimals import has_decimal_points
+from streams.importers.layouts import fitting, format_named, layout_of
 from streams.importers.readers import open_table
 from streams.importers.report import Report
 from streams.importers.rows import Kind, Row, Table, Unusable
+from streams.importers.spellings import Spellings
 
-_LIKE_A_DECIMAL: Final = re.compile(r"[+-]?\d+\.0*", re.ASCII)
-_DECIMAL_ID: Final = "an id written as a decimal number"
-_SHORTENED: Final = re.compile(r"\d(?:\.\d*)?[eE]\+\d+", re.ASCII)
-_SHORTENED_ID: Final = "an id that a spreadsheet has shortened"
-_BLANK_ID: Final = "an id with blanks around it"
-_NUMBER: Final = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?(?:[eE]([+-]?\d{1,9}))?", re.ASCII)
-_TWO_SPELLINGS: Final = "two spellings of one number"
-_MOST_NUMBERS: Final = 500_000  # of a column, about 80 MB; those that come later go unchecked
 _LOST_ROW: Final = "a quoted text that holds whole rows"
-
-Spellings = dict[str, dict[str, str]]  # column → number → how its id was spelled first
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +55,21 @@ def survey(
     reading = reading or Reading()
     format_ = format_named(format_name)
     dat_columns = format_.dat_columns[kind] if format_.dat_columns else None
+    fits = partial(fitting, format_.layouts[kind])
 
-    def opened(only: str | None = None) -> Table:
-        return open_table(path, encoding, dat_columns, only)
+    def opened(*only: str) -> Table:
+        enough = bool if only else lambda columns: fits(columns) is not None
+        return open_table(path, encoding, dat_columns, only or None, enough)
+
+    @cache
+    def decimal_points() -> bool:
+        again = opened(*layout.figures())
+        cells = (cell for _, cell in _cells(again, *layout.figures()))
+        return has_decimal_points(cells, again.separator)
 
     table = opened()
     layout = layout_of(table, kind, format_name)
+    reading = replace(reading, decimal_points=decimal_points)
     if layout.local_dates and reading.dates is None:
         cells = _cells(opened(layout.local_dates), layout.local_dates)
         reading = replace(reading, dates=order_of(path, cells))
@@ -77,12 +78,12 @@ def survey(
     return Survey(messages, report, table.fraction)
 
 
-def _cells(table: Table, column: str) -> Iterator[tuple[int, Any]]:
-    """One column's cells, as far as the file can be read: the import will say how far that is."""
+def _cells(table: Table, *columns: str) -> Iterator[tuple[int, Any]]:
+    """These columns' cells, as far as the file can be read: the import will say how far that is."""
     try:
         for row in table.rows:
             if row.values is not None:
-                yield row.line, row.values.get(column)
+                yield from ((row.line, row.values.get(column)) for column in columns)
     except ImportFailed:
         return
 
@@ -92,7 +93,7 @@ def prepared(
 ) -> Iterator[Ready]:
     """Adapt each row; yield the usable ones, report all."""
     without: list[tuple[str, str]] = []  # columns that the row goes without
-    spellings: Spellings = {"item_id": {}, "user_id": {}}
+    spellings = {name: Spellings(name) for name in ("item_id", "user_id")}
     adapt = layout.start(reading, lambda column, why: without.append((column, why)))
     for number, row in enumerate(rows, start=1):
         report.rows = number
@@ -118,48 +119,11 @@ def prepared(
 
 
 def _doubt_ids(
-    message: Item | Interaction, line: int, report: Report, spellings: Spellings
+    message: Item | Interaction, line: int, report: Report, spellings: Mapping[str, Spellings]
 ) -> None:
-    """What two files, or two rows, may mean by one thing and write in two ways."""
-    for name, first in spellings.items():
-        said = getattr(message, name, "")
-        other = _spelled_before(said, first)
-        if said != (bare := said.strip()):
-            report.doubt(line, _BLANK_ID, f"{name} {said!r} is another than {name} {bare!r}")
-        elif _LIKE_A_DECIMAL.fullmatch(said):  # a table tool may have added the ".0"
-            whole = said.partition(".")[0]
-            report.doubt(line, _DECIMAL_ID, f"{name} {said} is another than {name} {whole}")
-        elif _SHORTENED.fullmatch(said):
-            report.doubt(line, _SHORTENED_ID, f"{name} {said} may stand for several ids")
-        elif other != said:
-            report.doubt(line, _TWO_SPELLINGS, f"{name} {said} is another than {name} {other}")
-
-
-def _spelled_before(said: str, first: dict[str, str]) -> str:
-    """How the number that an id is was written first in the file; any other id as it is."""
-    number = _number_of(said)
-    if number is None:
-        return said
-    if number in first or len(first) >= _MOST_NUMBERS:
-        return first.get(number, said)
-    first[number] = said
-    return said
-
-
-def _number_of(said: str) -> str | None:
-    """The number that an id is, in one spelling for 77, 077, +77, 77.0 and 7.7e1: 77."""
-    if said.isdecimal() and said.isascii() and said[0] != "0":  # nearly all that are numbers
-        return said
-    if (found := _NUMBER.fullmatch(said)) is None:
-        return None
-    sign, whole, fraction, exponent = found.groups(default="")
-    written = (whole + fraction).lstrip("0")
-    digits = written.rstrip("0")
-    shift = int(exponent or 0) - len(fraction) + len(written) - len(digits)
-    if not digits:
-        return "0"
-    plain = 0 <= shift <= MAX_ID_CHARS
-    return f"{sign.strip('+')}{digits}{'0' * shift if plain else f'e{shift}'}"
+    for name, seen in spellings.items():
+        if (said := getattr(message, name, "")) and (doubt := seen.doubt(said)):
+            report.doubt(line, *doubt)
 
 
 def _doubt_quotes(row: Row, layout: Layout, reading: Reading | None, report: Report) -> None:

@@ -5,6 +5,7 @@ A cell that cannot be read for certain raises ValueError: nothing is guessed.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -13,9 +14,11 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
+import orjson
 from pydantic import ValidationError
 
 from models.schemas import Interaction, Item
+from streams.importers.decimals import is_undecided
 from streams.importers.rows import ShortFloat, Unreadable, Unusable
 
 INVALID: Final = "invalid value"
@@ -23,6 +26,7 @@ MISSING: Final = "missing value"
 
 EXACT_BELOW: Final = 2**53  # from here on, two whole numbers can be one float
 MOST: Final = 1e12  # as models.schemas.Finite
+MAX_DIGITS: Final = 1_000  # of a whole number in JSON; Python refuses to read more than 4300
 
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _CURRENCY: Final = (
@@ -34,7 +38,6 @@ _PRICE: Final = re.compile(
     rf"(?:[Ff]rom )?{_SPACE}{_CURRENCY}{_SPACE}(?P<number>[\d.,]+){_SPACE}{_CURRENCY}", re.ASCII
 )
 _AMOUNT: Final = re.compile(r"\d{1,3}(?:,\d{3})+\.\d{1,2}|\d+|\d*\.\d+", re.ASCII)
-_THOUSANDS_OR_THIRD_DECIMAL: Final = re.compile(r"[1-9]\d{0,2}\.\d{3}", re.ASCII)
 
 M = TypeVar("M", Item, Interaction)
 
@@ -47,6 +50,52 @@ def is_absent(value: Any, words: Collection[str] = ()) -> bool:
         bare = value.strip()
         return not bare or (bool(words) and bare.lower() in words)
     return isinstance(value, float) and math.isnan(value)
+
+
+def without_absent(value: Any, words: Collection[str]) -> Any:
+    """A text, or a list of texts, less what is absent."""
+    if isinstance(value, list | tuple):
+        return [part for part in value if not is_absent(part, words)]
+    return None if is_absent(value, words) else value
+
+
+def from_json(written: str) -> Any:
+    """JSON with every digit of whole numbers; NaN and numbers too large are floats.
+
+    The cells decide what becomes of those. Raises ValueError.
+    """
+    try:
+        values = orjson.loads(written)
+    except ValueError:
+        return _in_python(written)
+    return _in_python(written) if _has_rounded(values) else values
+
+
+def _in_python(written: str) -> Any:
+    try:
+        return json.loads(written, parse_int=_whole)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _whole(digits: str) -> int | Unreadable:
+    if len(digits) > MAX_DIGITS:
+        return Unreadable(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _has_rounded(values: Any) -> bool:
+    """Whether a float is among the values that may have been a whole number of over 64 bits."""
+    left = [values]
+    while left:
+        value = left.pop()
+        if type(value) is float and abs(value) >= EXACT_BELOW:
+            return True
+        if type(value) is dict:
+            left.extend(value.values())
+        elif type(value) is list:
+            left.extend(value)
+    return False
 
 
 def identifier(value: Any, words: Collection[str] = ()) -> str | None:
@@ -77,6 +126,8 @@ def text(value: Any) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueError(f"{_shown(value)} where text is expected")
+    if not isinstance(value, str) and not math.isfinite(value):
+        raise ValueError(f"{value} where text is expected")
     return str(value).strip()
 
 
@@ -103,7 +154,7 @@ def price(value: Any) -> float:
         return number(value)
     found = _PRICE.fullmatch(value.strip())
     amount = found["number"] if found else ""
-    if not _AMOUNT.fullmatch(amount) or _THOUSANDS_OR_THIRD_DECIMAL.fullmatch(amount):
+    if not _AMOUNT.fullmatch(amount) or is_undecided(amount):
         raise ValueError(f"{value!r:.60} is not a price that can be read for certain")
     return number(amount.replace(",", ""))
 
@@ -113,6 +164,8 @@ def seconds_to_ms(value: Any) -> int:
     if isinstance(value, datetime):
         return moment_to_ms(value)
     _check_not_short(value)
+    if isinstance(value, str) and "e" in value.lower():
+        raise ValueError(f"{value!r:.60}: a spreadsheet has shortened this time; write all digits")
     return round(number(value) * 1000)
 
 

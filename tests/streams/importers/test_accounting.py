@@ -69,6 +69,7 @@ odd_cells = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
     st.binary(max_size=4), st.datetimes(), st.dates(), st.lists(st.integers(), max_size=2),
     st.sampled_from(["nan", "None", "1.299,99 €", "1e400", "12/31/2010 9:00", "77.0", "$5-$9"]),
+    st.sampled_from(["1.299", "12,99", "12.99", "1,299.00", "1.29E+09", "77,0", "u\u200b"]),
 )  # fmt: skip
 
 
@@ -93,6 +94,7 @@ def as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 WRITERS = {
     "a.csv": lambda rows: as_separated(rows, ","),
+    "semicolons.csv": lambda rows: as_separated(rows, ";"),
     "a.tsv": lambda rows: as_separated(rows, "\t"),
     "a.csv.gz": lambda rows: gzip.compress(as_separated(rows, ","), 1),
     "a.jsonl": as_jsonl,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -245,6 +246,42 @@ def test_amazon_details_name_the_brand_before_the_store() -> None:
     assert item("amazon-2023", PRODUCT | {"details": {"Brand": "Howard"}}).brand == "Howard"
 
 
+@pytest.mark.parametrize(
+    ("details", "brand", "left_out"),
+    [
+        ('{"Brand": "q"}', "q", []), ({"Brand": ["q"]}, "q", []),
+        ({"Brand": 10**23 + 1}, str(10**23 + 1), []),
+        ({"Brand": "nan"}, "s", []), ({}, "s", []), ("", "s", []), ("null", "s", []),
+        ({"Brand": ["q", "r"]}, "s", ["details"]), ({"Brand": {"a": 1}}, "s", ["details"]),
+        ("{'Brand': 'q'}", "s", ["details"]), ([1], "s", ["details"]),
+    ],
+)  # fmt: skip
+def test_details_that_name_no_brand_for_certain_cost_the_item_nothing_else(
+    details: Any, brand: str, left_out: list[str]
+) -> None:
+    said: list[str] = []
+    (layout,) = FORMATS["amazon-2023"].layouts[ITEMS]
+    adapt = layout.start(leave_out=lambda column, why: said.append(column))
+
+    found = adapt({"parent_asin": "p", "title": "t", "store": "s", "details": details})
+
+    assert isinstance(found, Item), found
+    assert (found.brand, said) == (brand, left_out)
+
+
+def test_long_numbers_in_lists_keep_their_digits(tmp_path: Path) -> None:
+    number = 123456789012345678901234
+    path = tmp_path / "a.jsonl"
+    for row in ({"categories": [number]}, {"categories": f"[{number}]"}):
+        path.write_bytes(json.dumps({"item_id": "i", "title": "t", **row}).encode())
+        (message,) = survey(path, ITEMS, "generic").messages
+        assert Item.model_validate_json(message.value).categories == (str(number),)
+
+    path.write_text(json.dumps(PRODUCT | {"description": [number]}))
+    (message,) = survey(path, ITEMS, "amazon-2023").messages
+    assert Item.model_validate_json(message.value).description == str(number)
+
+
 def test_amazon_rows_without_a_need_are_left_out() -> None:
     assert refusal(ITEMS, "amazon-2023", PRODUCT | {"title": " "}).reason == "missing value"
     assert refusal(INTERACTIONS, "amazon-2023", REVIEW | {"rating": "?"}).reason == "invalid value"
@@ -371,6 +408,7 @@ ROWS = {
     ("online-retail", INTERACTIONS): SECOND_SPELLING,
 }  # fmt: skip
 LAYOUTS_OF_ROWS = ROWS | {("online-retail", INTERACTIONS): PREPARED}
+ID_KEYS = ("user_id", "item_id", "userId", "movieId", "parent_asin", "asin", "Customer ID")
 NOON = datetime(2020, 1, 2, 12, tzinfo=UTC)
 
 
@@ -428,12 +466,82 @@ def test_words_for_nobody_are_no_event_id_either() -> None:
     assert first.event_id != second.event_id
 
 
+@pytest.mark.parametrize("word", ["nan", "None", " NULL ", "n/a", "<NA>", "undefined"])
+def test_words_for_nothing_are_no_text(word: str) -> None:
+    generic = {"item_id": "i", "title": "t"}
+    plain = item(
+        "generic",
+        generic
+        | {
+            "brand": word,
+            "description": word,
+            "available": word,
+            "categories": json.dumps(["a", word]),
+        },
+    )
+    listed = item("generic", generic | {"categories": ["a", word]})
+    product = item(
+        "amazon-2023",
+        {"parent_asin": "p", "title": "t", "store": word, "brand": word, "categories": [word, "a"]}
+        | {"description": [word], "details": {"Brand": word}},
+    )
+    movie = item("movielens", {"movieId": 1, "title": "t", "genres": f"a|{word}"})
+
+    assert plain == listed == Item(item_id="i", title="t", categories=("a",))
+    assert product == Item(item_id="p", title="t", categories=("a",))
+    assert movie.categories == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("generic", {"item_id": "i"}),
+        ("amazon-2023", {"parent_asin": "i"}),
+        ("movielens", {"movieId": "i"}),
+        ("online-retail", {"item_id": "i"}),
+    ],
+)
+def test_an_item_named_by_a_word_for_nothing_has_no_title(name: str, row: dict[str, Any]) -> None:
+    (reason, detail) = ("missing value", "no title")
+    assert refusal(ITEMS, name, row | {"title": "None"}) == Unusable(reason, detail)
+    assert item(name, row | {"title": "None of them"}).title == "None of them"
+
+
+def test_a_product_described_by_a_word_for_nothing_is_named_by_a_later_line() -> None:
+    rows = (SECOND_SPELLING | {"Description": name} for name in ("nan", "GLASS BALL"))
+    first, second = adapted(ITEMS, "online-retail", *rows)
+
+    assert isinstance(first, Unusable)
+    assert second == Item(item_id="85048", title="GLASS BALL")
+
+
+def test_a_word_for_nothing_costs_an_event_its_review_only() -> None:
+    rating = EVENT | {"type": "rating", "rating": 4}
+
+    assert interaction("generic", rating | {"review": "nan"}).review is None
+    assert interaction("amazon-2023", REVIEW | {"title": "None", "text": "nan"}).review is None
+    assert interaction("online-retail", SECOND_SPELLING | {"Description": "nan"})
+
+
+@pytest.mark.parametrize("written", ["nan.0", "NaN.0", " None.0", "null.0"])
+def test_nobody_is_nobody_with_a_decimal_too(written: str) -> None:
+    row = SECOND_SPELLING | {"Customer ID": written}
+    assert refusal(INTERACTIONS, "online-retail", row).reason == "no customer"
+    assert refusal(ITEMS, "online-retail", row).reason == "no customer"
+
+
 def test_the_words_for_nobody_are_a_setting() -> None:
     (layout,) = FORMATS["generic"].layouts[INTERACTIONS]
     adapt = layout.start(Reading(absent=frozenset({"guest"})))
 
     assert adapt(EVENT | {"user_id": "Guest"}) == Unusable("missing value", "no user_id")
     assert isinstance(adapt(EVENT | {"user_id": "None"}), Interaction)
+
+    (layout,) = FORMATS["movielens"].layouts[ITEMS]
+    film = {"movieId": 1, "title": "None", "genres": "nan|guest"}
+    assert layout.start(Reading(absent=frozenset({"guest"})))(film) == Item(
+        item_id="1", title="None", categories=("nan",)
+    )
 
 
 # --- times -----------------------------------------------------------------------------------
@@ -445,6 +553,15 @@ def test_times_that_are_none_are_refused_in_every_format(written: Any) -> None:
         refused = refusal(INTERACTIONS, name, ROWS[name, INTERACTIONS] | {"timestamp": written})
         assert refused.reason in ("invalid value", "missing value")
         assert "timestamp" in refused.detail
+
+
+@pytest.mark.parametrize("written", ["1.29E+09", "1.29119E+09", "1.29e9", "129e7"])
+def test_a_shortened_time_is_refused_in_every_format(written: str) -> None:
+    for name in ("generic", "amazon-2023", "movielens"):
+        row = ROWS[name, INTERACTIONS] | {"timestamp": written}
+        assert "timestamp" in refusal(INTERACTIONS, name, row).detail
+    refused = refusal(INTERACTIONS, "online-retail", PREPARED | {"timestamp": written})
+    assert "shortened" in refused.detail
 
 
 def test_a_datetime_is_a_time_in_every_format() -> None:
@@ -712,6 +829,52 @@ def test_a_json_row_that_lacks_any_column_is_accounted_for(
     opened = survey(path, kind, name)
 
     assert len(list(opened.messages)) + opened.report.rejected_rows == len(rows)
+
+
+@pytest.mark.parametrize(("name", "kind"), [*LAYOUTS_OF_ROWS])
+@pytest.mark.parametrize("bad", ["{", "[", "a byte", "a column", "a list"])
+def test_no_row_at_the_head_of_a_jsonl_ends_an_import(
+    tmp_path: Path, name: str, kind: Kind, bad: str
+) -> None:
+    row = LAYOUTS_OF_ROWS[name, kind]
+    needed = next(iter(FORMATS[name].layouts[kind][-1].required))
+    lacking = {key: cell for key, cell in row.items() if key not in (needed, *ID_KEYS)}
+    head = {
+        "{": b"{",
+        "[": b"[",
+        "a byte": b'{"x": "\xff"}',
+        "a column": orjson.dumps(lacking),
+        "a list": b"[1]",
+    }[bad]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join([head] * 300 + [orjson.dumps(row)]))
+
+    opened = survey(path, kind, name)
+
+    assert len(list(opened.messages)) == 1
+    assert (opened.report.rows, opened.report.rejected_rows) == (301, 300)
+
+
+@pytest.mark.parametrize("lacking", ["Price", "Description"])
+def test_invoice_lines_need_no_price_and_no_description(tmp_path: Path, lacking: str) -> None:
+    path = tmp_path / "a.jsonl"
+    row = {key: cell for key, cell in SECOND_SPELLING.items() if key != lacking}
+    path.write_bytes(b"\n".join([orjson.dumps(row)] * 30))
+
+    assert len(list(survey(path, INTERACTIONS, "online-retail").messages)) == 30
+
+
+@pytest.mark.parametrize(("written", "left_out"), [("NaN", 0), ("1e400", 1), ("-Infinity", 1)])
+def test_a_json_price_that_is_no_number_costs_the_price_only(
+    tmp_path: Path, written: str, left_out: int
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"parent_asin": "p", "title": "t", "price": {written}, "x": 1e400}}\n' * 30)
+
+    opened = survey(path, ITEMS, "amazon-2023")
+
+    assert len(list(opened.messages)) == 30
+    assert sum(group.count for group in opened.report.left_out.values()) == left_out * 30
 
 
 def test_a_quoted_text_that_holds_whole_rows_is_doubted(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import encodings.aliases
 import gzip
+import json
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -365,6 +366,85 @@ def test_parquet_is_recognised_by_content_too(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), path)
 
     assert values_of(path) == [{"a": 1}]
+
+
+def test_columns_of_a_jsonl_are_looked_for_until_they_are_enough(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", '{"b": 1}\nno\n' * 50 + '{"a": 1}\n{"c": 1}\n')
+
+    table = open_table(path, enough=lambda columns: "a" in columns)
+
+    assert table.columns == ("b", "a")
+    assert len(list(table.rows)) == 102
+    assert open_table(path).columns == ("b", "a", "c")
+
+
+@pytest.mark.parametrize(
+    "number", ["NaN", "1e400", "-Infinity", "9" * 5_000, '"\\ud800"', "[[NaN]]"]
+)
+def test_a_json_value_that_python_cannot_hold_spoils_no_others(tmp_path: Path, number: str) -> None:
+    (row,) = rows_of(written(tmp_path / "a.jsonl", f'{{"a": {number}, "b": 2}}'))
+
+    assert row.values is not None
+    assert row.values["b"] == 2
+
+
+def test_json_numbers_are_exact_within_lists_and_objects(tmp_path: Path) -> None:
+    row = {"a": [10**23 + 1, {"b": -(2**63) - 1}], "c": {"d": [[2**64 + 1]]}}
+    path = written(tmp_path / "a.jsonl", json.dumps(row))
+
+    assert values_of(path) == [row]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[\n{"a": 1},\n{"a": 2}\n]\n',
+        '[{"a": 1},\n{"a": 2}]\n',
+        '[\n{"a": 1}\n,{"a": 2}\n]\n',
+        '{"n": 2,\n"rows": [\n{"a": 1},\n{"a": 2}]}\n',
+        '\n [ \n{"a": 1}\n]\n',
+        '{"rows": [\n{"a": 1},\n{"a": 2}\n]}\n',
+        '{"n": 2, "rows": [{"a": 1},\n{"a": 2}\n]}\n',
+        '[\n{"a": 1},\n' + '{"a": 2},\n' * 50 + '{"a": 3}\n]\n',
+        '{\n"a": 1\n}\n',
+    ],
+)
+def test_json_over_many_lines_is_no_jsonl(tmp_path: Path, content: str) -> None:
+    said = failure(written(tmp_path / "a.json", content))
+
+    assert "JSON that spans lines" in said
+    assert "jq" in said
+
+
+@pytest.mark.parametrize("first", ["[1]", '{"a": [', '{"a": {', "null", '{"a": 1', '["x'])
+def test_a_torn_first_line_of_a_jsonl_ends_no_import(tmp_path: Path, first: str) -> None:
+    rows = rows_of(written(tmp_path / "a.jsonl", f'{first}\n{{"a": 2}}\n'))
+
+    assert [row.values for row in rows] == [None, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    "torn", ["[", "{", '{"a": [', '{"a": {', '{"a": 1,', '{"a": 1},', '{"a": "', "]"]
+)
+@pytest.mark.parametrize("times", [2, 20, 300])
+def test_any_number_of_torn_lines_before_rows_ends_no_import(
+    tmp_path: Path, torn: str, times: int
+) -> None:
+    content = f"{torn}\n" * times + '{"a": 2}\n{"a": 3}\n'
+    rows = rows_of(written(tmp_path / "a.jsonl", content))
+
+    assert [row.values for row in rows] == [*[None] * times, {"a": 2}, {"a": 3}]
+
+
+def test_lines_within_a_quoted_text_may_be_rows_only_if_its_last_is(tmp_path: Path) -> None:
+    def within(text: str) -> int:
+        (row,) = rows_of(written(tmp_path / "a.csv", f"a,b\n{text}"))
+        return len(row.within)
+
+    assert within('1,"6 inch\n2,b\n3,c"\n') == 2
+    assert within('1,"a\nb, c\nd"\n') == 0
+    assert within('1,"a\nb,c\nd"\n') == 0
+    assert within('1,"a\nb, c"\n') == 0
 
 
 def test_text_that_is_no_jsonl_at_all_is_refused(tmp_path: Path) -> None:
