@@ -35,7 +35,7 @@ class LogReader:
                 "Start Palate (palate up), or name the folder: PALATE_LOG__DIR or PALATE_DATA_DIR"
             )
         self.settings = settings
-        self.connection = connect_views(settings.log_dir)
+        self.connection = connect_views(settings.log_dir, settings.windows.weights)
 
     def profiles(self, user_id: str) -> list[Profile]:
         """All versions since the user asked to be forgotten, if so, the newest last.

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     PlainSerializer,
     StringConstraints,
@@ -32,6 +33,7 @@ EARLIEST_MS: Final = 631_152_000_000  # 1990-01-01; earlier is nearly always sec
 LATEST_MS: Final = 4_102_444_800_000  # 2100-01-01
 
 MAX_WHOLE: Final = 2**53  # the largest whole number that every JSON reader keeps exactly
+MAX_PARTS: Final = 100  # of a score; a dict tells of every wrong value, a list of the first
 MAX_SENTENCES: Final = 200  # of a section; a profile must fit into one record of the changelog
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
@@ -112,6 +114,14 @@ def _only_number(value: Any) -> Any:
     return value
 
 
+def _few(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MAX_PARTS:
+        raise ValueError(f"{len(value)} entries; at most {MAX_PARTS} are read")
+    return value
+
+
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], FailFast()]  # else a list of wrong values makes an error of each
 EpochMs = Annotated[
     int,
     BeforeValidator(to_epoch_ms),
@@ -210,7 +220,7 @@ class Item(Message):
     brand: Annotated[str, StringConstraints(max_length=1_000)] | None = Field(
         default=None, description="Maker or label."
     )
-    categories: tuple[Annotated[str, StringConstraints(max_length=1_000)], ...] = Field(
+    categories: Listed[Annotated[str, StringConstraints(max_length=1_000)]] = Field(
         default=(), max_length=64, description="Category path, general to specific."
     )
     description: Annotated[str, StringConstraints(max_length=MAX_DESCRIPTION_CHARS)] | None = Field(
@@ -240,18 +250,18 @@ class Windows(Message):
     also in the longer ones), `avoids` the dislikes: cancelled pairs, low ratings, hidden items.
     """
 
-    long: tuple[WindowEntry, ...] = Field(default=(), description="Stable taste.")
-    medium: tuple[WindowEntry, ...] = Field(default=(), description="Current interests.")
-    short: tuple[WindowEntry, ...] = Field(default=(), description="Right now.")
-    avoids: tuple[WindowEntry, ...] = Field(default=(), description="Dislikes.")
+    long: Listed[WindowEntry] = Field(default=(), description="Stable taste.")
+    medium: Listed[WindowEntry] = Field(default=(), description="Current interests.")
+    short: Listed[WindowEntry] = Field(default=(), description="Right now.")
+    avoids: Listed[WindowEntry] = Field(default=(), description="Dislikes.")
 
 
 class AppliedEdits(Message):
     """The user's own edits in force, folded from topic `profile-edits`."""
 
-    pinned: tuple[str, ...] = Field(default=(), description="Sentences the user pinned.")
-    forbidden: tuple[str, ...] = Field(default=(), description="Words never to be said or used.")
-    replaced: tuple[tuple[str, str], ...] = Field(
+    pinned: Listed[str] = Field(default=(), description="Sentences the user pinned.")
+    forbidden: Listed[str] = Field(default=(), description="Words never to be said or used.")
+    replaced: Listed[tuple[str, str]] = Field(
         default=(), description="(section, text) the user wrote in place of the model's."
     )
 
@@ -304,12 +314,12 @@ class Sentence(Message):
     """One sentence of a profile and the events that it rests on."""
 
     text: str = Field(description="The sentence.")
-    evidence: tuple[str, ...] = Field(default=(), description="Event ids it rests on.")
-    items: tuple[str, ...] = Field(default=(), description="Item ids of these events.")
+    evidence: Listed[str] = Field(default=(), description="Event ids it rests on.")
+    items: Listed[str] = Field(default=(), description="Item ids of these events.")
     origin: Origin = Field(default=Origin.MODEL, description="Who wrote it.")
 
 
-Sentences = Annotated[tuple[Sentence, ...], Field(max_length=MAX_SENTENCES)]
+Sentences = Annotated[Listed[Sentence], Field(max_length=MAX_SENTENCES)]
 
 
 class Sections(Message):
@@ -364,7 +374,7 @@ class Profile(Message):
     windows_hash: str = Field(description="The request's hash of its windows.")
     applied_offset: Mark = Field(description="The request's applied offset.")
     edits_offset: Mark = Field(default=-1, description="The request's edits offset.")
-    vector: tuple[Component, ...] = Field(description="Unit embedding of the text.")
+    vector: Listed[Component] = Field(description="Unit embedding of the text.")
     vector_release: str = Field(description="Release whose embedder made the vector.")
     tokens: TokenCounts = Field(default=TokenCounts(), description="Cost in tokens.")
     sentences: SentenceCounts = Field(default=SentenceCounts(), description="Grounding counts.")
@@ -387,7 +397,7 @@ class Reason(Message):
 
     kind: ReasonKind = Field(description="The score part that contributed most.")
     text: str = Field(description="The profile sentence or the recent item, readable.")
-    evidence: tuple[str, ...] = Field(default=(), description="Event ids behind it.")
+    evidence: Listed[str] = Field(default=(), description="Event ids behind it.")
     users: int | None = Field(
         default=None,
         description="How many people it rests on: who chose the recent item and this one at most "
@@ -404,7 +414,9 @@ class RecommendedItem(Message):
     item_id: str = Field(description="The item.")
     rank: Count = Field(description="From 1.")
     score: Finite = Field(description="Sum of the weighted parts.")
-    parts: dict[str, Finite] = Field(description="Weighted score parts by name.")
+    parts: Annotated[dict[str, Finite], BeforeValidator(_few)] = Field(
+        max_length=MAX_PARTS, description="Weighted score parts by name."
+    )
     reason: Reason = Field(description="Why.")
 
 
@@ -424,7 +436,7 @@ class Recommendation(Message):
     profile_as_of: EpochMs | None = Field(default=None, description="Its as_of.")
     release: str = Field(description="Release that served it.")
     cooccurrence: str | None = Field(default=None, description="Co-occurrence snapshot used.")
-    items: tuple[RecommendedItem, ...] = Field(description="The list, best first.")
+    items: Listed[RecommendedItem] = Field(description="The list, best first.")
     created_at: EpochMs = Field(description="Wall time when it was made.")
     event_received_at: EpochMs | None = Field(
         default=None, description="Kafka time of the newest event taken into account."

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from aiokafka.partitioner import murmur2
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails, from_json
 
 from models.schemas import (
     EARLIEST_MS,
@@ -28,6 +29,7 @@ from models.schemas import (
 )
 
 MAX_VALUE_BYTES: Final = 1_000_000
+MAX_PROBLEMS: Final = 1_000  # of one value that are looked at for words; schemas keep to fewer
 DEAD_LETTER_BYTES: Final = 256 * 1024
 KEY_BYTES: Final = 4 * MAX_ID_CHARS  # of an id in UTF-8; a longer key names nobody
 HEADER_BYTES: Final = 32 * 1024  # of names and values that are sent on with an event
@@ -44,6 +46,12 @@ REASONS: Final = {
     "no_time": "the record has no Kafka time to measure lateness, or a wish to be forgotten, by",
     "wrong_key": "key or partition is not the id's, for an interaction after it was sent on",
     "failed": "valid, but the role failed with it: a defect, with its traceback in the role's log",
+}
+
+_OF_JSON: Final = {  # kind of error → words for producers; pydantic's are about Python's types
+    "tuple_type": "Input should be a valid array",
+    "model_type": "Input should be an object",
+    "dict_type": "Input should be an object",
 }
 
 M = TypeVar("M", bound=Message)
@@ -105,19 +113,27 @@ def decode(value: bytes | None, schema: type[M]) -> M | Rejected:
     if len(value) > MAX_VALUE_BYTES:
         return Rejected("too_large", f"{len(value)} bytes; at most {MAX_VALUE_BYTES} are read")
     try:
-        return schema.model_validate_json(value)
+        found = from_json(value)
+    except (ValueError, RecursionError) as error:
+        return Rejected("not_json", f"Invalid JSON: {error}"[:200])
+    if not isinstance(found, dict):
+        return Rejected("not_json", _OF_JSON["model_type"])
+    try:  # not model_validate_json, whose error holds a copy of the value for each missing field
+        return schema.model_validate(found)
     except ValidationError as error:
         return _rejection(error)
-    except RecursionError:
-        return Rejected("not_json", "nested too deeply")
 
 
 def _rejection(error: ValidationError) -> Rejected:
+    if error.error_count() > MAX_PROBLEMS:
+        return Rejected("invalid", f"{error.error_count()} values are wrong")
     problems = error.errors(include_url=False, include_input=False)
-    if problems[0]["type"] in ("json_invalid", "model_type", "model_attributes_type"):
-        return Rejected("not_json", problems[0]["msg"][:200])
-    lines = (f"{'.'.join(map(str, p['loc'])) or 'value'}: {p['msg']}" for p in problems)
+    lines = (f"{'.'.join(map(str, p['loc'])) or 'value'}: {_said(p)}" for p in problems)
     return Rejected("invalid", "; ".join(lines)[:500])
+
+
+def _said(problem: ErrorDetails) -> str:
+    return _OF_JSON.get(problem["type"], problem["msg"])
 
 
 def decode_interaction(

@@ -79,7 +79,8 @@ class Corpus:
 
         Raises TrainingError if it is empty, EventLogError on holes.
         """
-        return replace(read_corpus(LogSource(log, until), settings, protocol), of_log=True)
+        source = LogSource(log, settings.windows.weights, until)
+        return replace(read_corpus(source, settings, protocol), of_log=True)
 
     @classmethod
     def from_folder(

@@ -29,12 +29,15 @@ READ: Final = ("interactions", "items", "profile-edits")
 class LogSource:
     """InteractionSource over an event log. Raises EventLogError where the log has holes."""
 
-    def __init__(self, log: SegmentLog, until: Pins | None = None) -> None:
+    def __init__(
+        self, log: SegmentLog, weights: Mapping[str, float], until: Pins | None = None
+    ) -> None:
         """`until`: of interactions and items, read the offsets below; None: all there are.
 
-        Wishes to be forgotten are read to their end all the same.
+        Wishes to be forgotten are read to their end all the same; `weights` are those of the
+        settings' windows.
         """
-        self._log = log
+        self._log, self._weights = log, weights
         self.name = "event log"
         pins = logged_until(log) if until is None else until
         self._until, self._items_until = dict(pins["interactions"]), dict(pins["items"])
@@ -63,7 +66,7 @@ class LogSource:
 
     @cached_property
     def _forgotten(self) -> Mapping[str, Forgotten]:
-        return forgotten_users(self._log.folder)
+        return forgotten_users(self._log.folder, self._weights)
 
     def items(self) -> Iterator[Item]:
         """Items as of when this source was made, without the removed ones."""

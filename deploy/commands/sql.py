@@ -35,7 +35,8 @@ def sql(
     """
     from streams.event_log.query import ask
 
-    with ask(load_settings().log_dir, query or VIEWS_SQL) as answer:
+    settings = load_settings()
+    with ask(settings.log_dir, query or VIEWS_SQL, settings.windows.weights) as answer:
         if as_json:
             _write_json(answer.columns, answer.rows)
         else:

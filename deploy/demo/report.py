@@ -22,7 +22,7 @@ def make_report(settings: Settings, sample: Sample, seen: dict[str, Any]) -> dic
     """All figures. `seen`: what only the running demo knew (times, metrics, memory)."""
     from streams.parity import check_parity
 
-    connection = connect_views(settings.log_dir)
+    connection = connect_views(settings.log_dir, settings.windows.weights)
     parity = check_parity(SegmentLog(settings.log_dir), settings)
     later = outcomes(
         connection,

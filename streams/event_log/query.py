@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +29,12 @@ class Answer:
 
 
 @contextmanager
-def ask(folder: Path, sql: str) -> Iterator[Answer]:
+def ask(folder: Path, sql: str, weights: Mapping[str, float]) -> Iterator[Answer]:
     """Run one SELECT over the views of the log in `folder`.
 
     Raises EventLogError if it is anything else, or wrong. Files outside the log cannot be read.
     """
-    with closing(connect_views(folder)) as connection, answered(folder):
+    with closing(connect_views(folder, weights)) as connection, answered(folder):
         _check_reads_only(connection, sql)
         _confine(connection, folder)
         cursor = connection.execute(sql)

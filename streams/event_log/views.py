@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -13,7 +13,7 @@ from models.errors import EventLogError
 from streams.event_log.columns import LOGGED_TOPICS, NESTED, SCHEMAS, VIEW_OF
 from streams.event_log.repair import inspected
 from streams.event_log.segments import SegmentLog
-from streams.event_log.wishes import WISHES
+from streams.event_log.wishes import wish_views
 
 _SQL_TYPES: Final = {
     pa.int64(): "BIGINT",
@@ -26,12 +26,13 @@ _SQL_TYPES: Final = {
 }
 
 
-def connect_views(folder: Path) -> Any:
+def connect_views(folder: Path, weights: Mapping[str, float]) -> Any:
     """A DuckDB connection with one view per logged topic, as the log is now.
 
     Views: interactions, items, edits, requests, profiles, recommendations, releases; columns
     are those of streams/event_log/columns.py, nested fields are JSON. A topic without a log
-    gives an empty view. Beside them are `forgotten` and `remembered` (streams/event_log/wishes.py).
+    gives an empty view. Beside them are `forgotten` and `remembered` (streams/event_log/wishes.py),
+    which go by `weights`, those of the settings' windows.
     Segments that are gone, cut off or set apart are left out, with a warning. Replaced segments
     are deleted some minutes after compaction, so connect again rather than keep a connection.
     """
@@ -42,7 +43,7 @@ def connect_views(folder: Path) -> Any:
     with answered(folder):  # making a view reads the footers
         for topic in LOGGED_TOPICS:
             connection.execute(_view(topic, segment_files(log, topic)))
-        for view in WISHES:
+        for view in wish_views(weights):
             connection.execute(view)
     return connection
 
@@ -54,9 +55,9 @@ class Forgotten(NamedTuple):
     until: int  # event time
 
 
-def forgotten_users(folder: Path) -> dict[str, Forgotten]:
+def forgotten_users(folder: Path, weights: Mapping[str, float]) -> dict[str, Forgotten]:
     """User → what they asked to be forgotten. Raises EventLogError if the log cannot be read."""
-    with answered(folder), connect_views(folder) as connection:
+    with answered(folder), connect_views(folder, weights) as connection:
         rows = connection.execute("SELECT user_id, taken, until FROM forgotten").fetchall()
     return {user_id: Forgotten(taken, until) for user_id, taken, until in rows}
 

@@ -73,7 +73,7 @@ def read_evidence(
 
     Raises EventLogError when the log cannot be read, or `scratch` has no room.
     """
-    with answered(folder), connect_views(folder) as connection:
+    with answered(folder), connect_views(folder, spec.weights) as connection:
         _confine(connection, scratch, memory_mb)
         connection.execute(_events_query(spec))
         connection.execute(_LIKES)

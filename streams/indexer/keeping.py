@@ -96,6 +96,11 @@ class Keeper:
         """The next offset to read, of each partition."""
         return await positions_of(self._consumer) if self._consumer else {}
 
+    def end(self) -> None:
+        """No thread that `run` has left behind writes to the tables any more."""
+        for table in self._tables.values():
+            table.end()
+
     def has_caught_up(self, topic: str) -> bool:
         """Whether all records of the topic that were there at the start are rows."""
         return topic in self._caught_up

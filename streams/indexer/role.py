@@ -270,6 +270,7 @@ class Indexer:
         kept.stop.set()
         await asyncio.wait({kept.running}, timeout=TURN_S)
         await cancelled([kept.running])
+        await asyncio.to_thread(kept.keeper.end)
 
     async def _settle_ended(self) -> None:
         """A keeper that has failed: the role ends with it, unless another release serves."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,8 @@ class Table:
         self._written_at = clock()
         self._optimized_at = clock()
         self._there = False  # once it was seen
+        self._writing = threading.Lock()
+        self._ended = False
 
     def exists(self) -> bool:
         """Whether anything was ever written to it."""
@@ -64,6 +67,11 @@ class Table:
         """Remove the table."""
         self._index.drop(self.name)
         self._there = False
+
+    def end(self) -> None:
+        """Write no more: after this a write that still embeds in its thread changes nothing."""
+        with self._writing:
+            self._ended = True
 
     def verify(self) -> None:
         """Raises VectorIndexError if it is damaged, or gone."""
@@ -87,7 +95,9 @@ class Table:
         fresh = [change for change in planned.to_embed if change.id not in copied]
         rows = [*planned.rows, *copied.values(), *self._embedded(fresh)]
         started = time.perf_counter()
-        with _of_the_index(self.name):
+        with self._writing, _of_the_index(self.name):
+            if self._ended:  # while it embedded: the table may have been dropped
+                return
             if rows:
                 self._index.upsert(self.name, rows)
             if planned.to_remove:

@@ -31,7 +31,7 @@ from streams.service import until_stopped, working
 log = logging.getLogger(__name__)
 
 POLL_MS: Final = 200
-SLICE: Final = 500  # records decoded between two turns of the event loop: heartbeats go on
+SLICE_S: Final = 0.1  # of judging between two turns of the event loop: heartbeats go on
 TURN_S: Final = 5.0  # for the batch that is being written to end
 ANSWER_WITHIN_S: Final = 5.0  # a broker that is away must not keep the role from stopping
 MARKER: Final = 1  # offset that a transaction leaves between its records and the next one's
@@ -225,11 +225,7 @@ class Recorder(ConsumerRebalanceListener):
                 continue  # not opened yet: it will be read from where the log ends
             if not 0 <= records[0].offset - buffer.next <= MARKER:
                 await self._check_jump(partition, buffer)
-            for start in range(0, len(records), SLICE):
-                if self._buffers.get(partition) is not buffer:
-                    break  # revoked meanwhile: the next owner reads these again
-                self._add(buffer, records[start : start + SLICE])
-                await asyncio.sleep(0)
+            await self._add(partition, buffer, records)
             self._observe_lag(partition, buffer)
 
     async def _check_jump(self, partition: TopicPartition, buffer: Buffer) -> None:
@@ -260,11 +256,20 @@ class Recorder(ConsumerRebalanceListener):
             self._watched_at = time.monotonic()
         return True
 
-    def _add(self, buffer: Buffer, records: Sequence[ConsumerRecord]) -> None:
-        now = time.monotonic()
+    async def _add(
+        self, partition: TopicPartition, buffer: Buffer, records: Sequence[ConsumerRecord]
+    ) -> None:
+        turned = now = time.monotonic()
         for record in records:
             if record.offset >= buffer.next:
                 buffer.add(record, self._judge, now)
+            now = time.monotonic()
+            if now - turned >= SLICE_S:  # by time, for some records take a thousand times others'
+                await asyncio.sleep(0)
+                turned = now = time.monotonic()
+                if self._buffers.get(partition) is not buffer:
+                    return  # revoked meanwhile: the next owner reads these again
+        await asyncio.sleep(0)
 
     def _observe_lag(self, partition: TopicPartition, buffer: Buffer) -> None:
         end = readable_end(self._client, partition)

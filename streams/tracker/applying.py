@@ -12,7 +12,14 @@ from models.schemas import Interaction, ProfileEdit
 from models.settings import WindowSettings
 from streams.codec import is_time
 from streams.partition_clock import FAR_AHEAD_MS, PartitionClock
-from streams.tracker.state import Key, ProfileRecord, User, newest_edits
+from streams.tracker.state import (
+    KNOWN_EDITS,
+    Key,
+    ProfileRecord,
+    User,
+    edit_mark,
+    newest_edits,
+)
 from streams.triggers import NEVER
 from streams.windows import EMPTY, advance, entry_of, kept, remembered
 
@@ -141,13 +148,15 @@ def _is_forgotten(user: User, arrival: Arrival) -> bool:
 def apply_edit(user: User, edit: ProfileEdit, offset: int, kafka_time: int = NEVER) -> bool:
     """Fold one edit, taken by Kafka at `kafka_time`, into the state. False: it was applied before.
 
-    `forget` empties history and profile; what happened up to then stays forgotten, however late
-    and however often it is sent.
+    One that is sent again under its id would undo what came between: the first counts. `forget`
+    empties history and profile; what happened up to then stays forgotten, however late and
+    however often it is sent.
     """
-    head = user.head
-    if offset <= head.edits:
+    head, mark = user.head, edit_mark(edit)
+    if offset <= head.edits or mark in head.known_edits:
         return False
     head.edits = offset
+    head.known_edits = (*head.known_edits, mark)[-KNOWN_EDITS:]
     match edit.action:
         case "pin" if edit.text:
             head.pinned = _with(head.pinned, edit.text)

@@ -14,6 +14,7 @@ all of it has left the history. Records carry a version.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ import msgspec
 import numpy as np
 
 from models.errors import RecordDamaged, TopicError
-from models.schemas import EARLIEST_MS, LATEST_MS, AppliedEdits, Profile, Sections
+from models.schemas import EARLIEST_MS, LATEST_MS, AppliedEdits, Profile, ProfileEdit, Sections
 from models.text import json_size
 from streams.partition_clock import PartitionClock, Visit
 from streams.triggers import NEVER, Marks
@@ -34,6 +35,7 @@ VERSION: Final = 1
 TAIL: Final = 12  # entries in the head before they are sealed; about 1 KB
 CHUNK_LIMIT: Final = 64  # entries of a chunk; a few chunks keep the head's list of them short
 EDIT_BYTES: Final = 110_000  # of a request, for pins and as much for forbidden words
+KNOWN_EDITS: Final = 128  # of a user: what is sent again comes soon, and a head must stay small
 CLOCK_VERSION: Final = 2
 OLD_CLOCK: Final = 4  # numbers in a clock of version 1, which did not say so
 CLOCK_KEY: Final = b"c"
@@ -93,6 +95,7 @@ class Head(msgspec.Struct, array_like=True):
     forgotten_at: int = NEVER  # Kafka's time of the last wish to be forgotten, epoch ms
     forgotten_edits: int = NEVER  # `edits` at that wish
     recommended_edits: int = NEVER  # `edits` of the last acknowledged recommendation
+    known_edits: tuple[int, ...] = ()  # marks of the newest edits applied; none in older states
 
     def marks(self, newest: int) -> Marks:
         """What the trigger looks at."""
@@ -124,6 +127,12 @@ class Head(msgspec.Struct, array_like=True):
             forbidden=newest_edits(self.forbidden),
             replaced=self.replaced,
         )
+
+
+def edit_mark(edit: ProfileEdit) -> int:
+    """Eight bytes for an edit's id. A wish to be forgotten is never taken for another edit."""
+    kind = b"forget" if edit.action == "forget" else b""
+    return int.from_bytes(hashlib.blake2b(edit.edit_id.encode(), digest_size=8, key=kind).digest())
 
 
 def newest_edits(texts: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from deploy.outcomes import DAY_MS, Outcomes, Share, outcomes
-from streams.event_log.wishes import WISHES
+from models.settings import DEFAULT_WEIGHTS
+from streams.event_log.wishes import wish_views
 
 START = 1_300_000_000_000 // DAY_MS * DAY_MS  # midnight
 
@@ -30,10 +31,11 @@ class Planted:
             " items JSON, kafka_time BIGINT)"
         )
         self.connection.execute(
-            "CREATE TABLE edits (status TEXT, action TEXT, user_id TEXT, kafka_time BIGINT,"
+            'CREATE TABLE edits ("offset" BIGINT, edit_id TEXT, status TEXT,'
+            " action TEXT, user_id TEXT, kafka_time BIGINT,"
             ' "timestamp" BIGINT)'
         )
-        for view in WISHES:
+        for view in wish_views(DEFAULT_WEIGHTS):
             self.connection.execute(view)
         self.offset = 0
 
@@ -68,7 +70,8 @@ class Planted:
         """The user asks to be forgotten."""
         at = START + int(day * DAY_MS)
         self.connection.execute(
-            "INSERT INTO edits VALUES ('ok', 'forget', ?, ?, ?)", [user, at, at]
+            "INSERT INTO edits VALUES (?, ?, 'ok', 'forget', ?, ?, ?)",
+            [self.offset, f"w{at}", user, at, at],
         )
 
     def outcomes(self, **options: Any) -> Outcomes:

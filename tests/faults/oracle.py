@@ -20,6 +20,7 @@ class Expected:
     held: list[Held] = field(default_factory=list)
     applied: int = -1  # offset of the last interaction that came in
     edited: int = -1  # offset of the last edit
+    known: set[str] = field(default_factory=set)  # ids of edits
     pinned: list[str] = field(default_factory=list)
     forbidden: list[str] = field(default_factory=list)
     replaced: dict[str, str] = field(default_factory=dict)
@@ -49,7 +50,7 @@ class Oracle:
             state.applied = offset
 
     def take_edit(self, offset: int, key: bytes | None, value: bytes | None) -> None:
-        """One edit; `forget` must be sent when nothing else is on its way."""
+        """The first of an id; `forget` must be sent when nothing else is on its way."""
         edit = self._known(key, value, "edit_id", "action")
         if edit is None:
             return
@@ -58,6 +59,9 @@ class Oracle:
             edit.get("text"),
             edit.get("section"),
         )
+        if str(edit["edit_id"]) in state.known:
+            return
+        state.known.add(str(edit["edit_id"]))
         state.edited = offset
         if edit["action"] == "pin":
             state.pinned = [one for one in state.pinned if one != text] + [text]

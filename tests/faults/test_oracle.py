@@ -87,6 +87,9 @@ def test_edits_fold_and_forget_empties() -> None:
     )
     assert (state.held, state.pinned, state.forbidden, state.replaced) == ([], [], [], {})
     assert (state.applied, state.edited) == (0, 9)
+    again = {"edit_id": "d0", "user_id": "ada", "action": "pin", "text": "likes tea"}
+    oracle.take_edit(10, b"ada", json.dumps(again).encode())
+    assert (state.pinned, state.edited) == ([], 9)
 
 
 def test_oracle_and_tracker_agree_on_traffic_with_repeats_and_disorder() -> None:

@@ -161,7 +161,7 @@ def test_a_recorder_killed_while_records_flow_logs_each_offset_once(settings: Se
         assert running.ended() == 0
     for topic in ("interactions", "items"):
         assert log_content(settings, topic) == topic_content(settings, topic)
-    counted = connect_views(settings.log_dir).execute(
+    counted = connect_views(settings.log_dir, settings.windows.weights).execute(
         "SELECT status, count(*), count(DISTINCT event_id) FROM interactions GROUP BY 1 ORDER BY 1"
     )
     invalid = total // 10

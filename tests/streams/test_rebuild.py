@@ -31,7 +31,7 @@ def event(number: int, user: str = "ann", **fields) -> Interaction:
 
 
 def edit(action: str, **fields) -> ProfileEdit:
-    values = {"edit_id": "x", "user_id": "ann", "action": action, "timestamp": NOW}
+    values = {"edit_id": action, "user_id": "ann", "action": action, "timestamp": NOW}
     return ProfileEdit.model_validate(values | fields)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from models.settings import DEFAULT_WEIGHTS as WEIGHTS
 from streams.dead_letters import accepted, read_corrections
 from streams.event_log import VIEW_OF, SegmentLog
 from streams.event_log.columns import RAW_NAMES
@@ -23,7 +24,7 @@ def test_its_queries_run(tmp_path: Path, query: str) -> None:
     items = b'{"items": [{"item_id": "i", "reason": {"text": "because"}}]}'
     sent = {"offset": 0, "partition": 0, "status": "ok", "value": items, "user_id": "13085"}
     SegmentLog(tmp_path).append("recommendations", 0, [sent])
-    with ask(tmp_path, query) as answer:
+    with ask(tmp_path, query, WEIGHTS) as answer:
         rows = list(answer.rows)
     assert bool(rows) == ("invalid" not in query and "profiles" not in query)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import EventLogError
+from models.settings import DEFAULT_WEIGHTS as WEIGHTS
 from streams.event_log import SegmentLog
 from streams.event_log.query import ask
 from tests.streams.event_log.rows import rows
@@ -17,13 +18,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_select_is_answered_with_columns_and_rows(folder: Path) -> None:
-    with ask(folder, "SELECT user_id, count(*) AS n FROM interactions GROUP BY 1") as answer:
+    with ask(
+        folder, "SELECT user_id, count(*) AS n FROM interactions GROUP BY 1", WEIGHTS
+    ) as answer:
         assert answer.columns == ("user_id", "n")
         assert list(answer.rows) == [("ann", 2_500)]
 
 
 def test_all_rows_are_streamed(folder: Path) -> None:
-    with ask(folder, "FROM interactions") as answer:
+    with ask(folder, "FROM interactions", WEIGHTS) as answer:
         assert sum(1 for _ in answer.rows) == 2_500
 
 
@@ -46,7 +49,7 @@ def test_whatever_does_not_only_read_is_refused(folder: Path, sql: str) -> None:
     before = sorted(folder.rglob("*"))
     with (
         pytest.raises(EventLogError, match=r"refused|one SELECT|one query"),
-        ask(folder, sql.format(folder=folder)),
+        ask(folder, sql.format(folder=folder), WEIGHTS),
     ):
         pass
     assert sorted(folder.rglob("*")) == before
@@ -56,11 +59,14 @@ def test_files_outside_the_log_cannot_be_read(folder: Path) -> None:
     (folder.parent / "secret.csv").write_text("a\n1\n")
     with (
         pytest.raises(EventLogError, match="cannot be answered"),
-        ask(folder, f"SELECT * FROM '{folder.parent}/secret.csv'") as answer,
+        ask(folder, f"SELECT * FROM '{folder.parent}/secret.csv'", WEIGHTS) as answer,
     ):
         list(answer.rows)
 
 
 def test_a_wrong_query_says_what_is_wrong(folder: Path) -> None:
-    with pytest.raises(EventLogError, match="colour"), ask(folder, "SELECT colour FROM items"):
+    with (
+        pytest.raises(EventLogError, match="colour"),
+        ask(folder, "SELECT colour FROM items", WEIGHTS),
+    ):
         pass

@@ -28,12 +28,16 @@ class IdleKeeper:
     """A keeper whose tables are whole at once."""
 
     problem = None
+    ended = False
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
     async def run(self, stop: asyncio.Event, **_: Any) -> None:
         await stop.wait()
+
+    def end(self) -> None:
+        self.ended = True
 
     def has_caught_up(self, _topic: str) -> bool:
         return True

@@ -99,6 +99,16 @@ def test_going_back_leaves_nothing_of_it(indexer: Arranging) -> None:
     run(indexer, scenario)
 
 
+def test_a_release_that_is_kept_no_longer_is_written_by_nobody(indexer: Arranging) -> None:
+    async def scenario(indexer: Arranging) -> None:
+        await indexer.turn()
+        (kept,) = indexer._kept.values()
+        await indexer.close()
+        assert kept.keeper.ended
+
+    run(indexer, scenario)
+
+
 def test_with_nothing_to_serve_it_waits_and_says_why(
     make_settings: MakeSettings,
 ) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -58,3 +62,31 @@ def test_what_was_left_before_a_restart_goes_too_and_then_nothing_is_done(
     table: Table, clock: Clock
 ) -> None:
     assert optimized_at(table, clock, until=5_000) == [KEEP_S, 2 * KEEP_S]
+
+
+class SlowEmbedder(HashEmbedder):
+    """Says when it has begun, and waits to be let on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.may_go_on = threading.Event(), threading.Event()
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        self.began.set()
+        assert self.may_go_on.wait(30)
+        return super().embed(texts)
+
+
+def test_a_write_that_still_embeds_does_not_bring_a_dropped_table_back() -> None:
+    index, embedder = MemoryIndex(), SlowEmbedder()
+    metrics = IndexerMetrics(CollectorRegistry())
+    table = Table("items@r", index, embedder, IndexSettings(), metrics)
+    writing = threading.Thread(target=table.write, args=([Change("cake", "Red cake")],))
+    writing.start()
+    assert embedder.began.wait(30)
+    table.end()
+    index.drop("items@r")
+    embedder.may_go_on.set()
+    writing.join()
+    assert index.version("items@r") == 0
+    assert index.ids("items@r") == set()

@@ -61,12 +61,12 @@ def user_of(made: list[Interaction], settings: Settings, letter: str) -> User:
         text = (f"{number} " + letter * 2_000)[:2_000]
         action = ("pin", "forbid")[number % 2]
         edit = ProfileEdit(
-            edit_id="e", user_id=user.user_id, action=action, text=text, timestamp=NOW
+            edit_id=f"{number}", user_id=user.user_id, action=action, text=text, timestamp=NOW
         )
         apply_edit(user, edit, number, NOW)
     for section in ("stable", "current", "now", "avoids"):
         edit = ProfileEdit(
-            edit_id="e",
+            edit_id=section,
             user_id=user.user_id,
             action="replace",
             section=section,

@@ -15,10 +15,12 @@ from streams.tracker.applying import Arrival, apply_edit, apply_interactions
 from streams.tracker.state import (
     CHUNK_LIMIT,
     CLOCK_VERSION,
+    KNOWN_EDITS,
     TAIL,
     Head,
     User,
     decode_clock,
+    decode_head,
     head_key,
     load,
     store,
@@ -132,7 +134,8 @@ def test_outcomes_are_counted_by_type():
 
 
 def edit(action: str, **fields: object) -> ProfileEdit:
-    values = {"edit_id": "x", "user_id": "u", "action": action, "timestamp": START}
+    told = " ".join(map(str, fields.values()))
+    values = {"edit_id": f"{action} {told}", "user_id": "u", "action": action, "timestamp": START}
     return ProfileEdit.model_validate(values | fields)
 
 
@@ -145,6 +148,50 @@ def test_edits_are_folded_once_in_order_of_offset():
     assert user.head.pinned == ("Likes tea.",)
     assert user.head.forbidden == ("gin",)
     assert user.head.replaced == (("now", "On holiday."),)
+
+
+def test_an_edit_that_is_sent_again_undoes_nothing_that_came_between():
+    user = User("u")
+    pairs = (
+        (edit("pin", text="Likes tea."), edit("unpin", text="Likes tea.")),
+        (edit("forbid", text="gin"), edit("allow", text="gin")),
+        (edit("replace", section="now", text="Away."), edit("replace", section="now", text="In.")),
+    )
+    sent = [one for pair in pairs for one in (*pair, pair[0])]
+    told = [apply_edit(user, one, offset) for offset, one in enumerate(sent)]
+    assert told == [True, True, False] * 3
+    head = user.head
+    assert (head.pinned, head.forbidden, head.replaced) == ((), (), (("now", "In."),))
+    assert head.edits == 7
+    apply_edit(user, edit("forget"), 9)
+    assert not apply_edit(user, sent[0], 10)
+    assert user.head.pinned == ()
+
+
+def test_a_wish_to_be_forgotten_is_taken_for_no_other_edit():
+    user = User("u")
+    assert apply_edit(user, edit("pin", text="Likes tea.", edit_id="1"), 0)
+    assert apply_edit(user, edit("forget", edit_id="1"), 1)
+    assert not apply_edit(user, edit("forget", edit_id="1"), 2)
+    assert user.head.pinned == ()
+
+
+def test_as_many_edits_are_known_as_a_head_has_room_for():
+    user = User("u")
+    for number in range(KNOWN_EDITS + 1):
+        assert apply_edit(user, edit("allow", text=str(number)), number)
+    assert len(user.head.known_edits) == KNOWN_EDITS
+    assert not apply_edit(user, edit("allow", text="1"), 1_000)
+    assert apply_edit(user, edit("allow", text="0"), 1_001)
+
+
+def test_a_head_of_before_knows_no_edits_and_is_read():
+    user = User("u")
+    apply_edit(user, edit("pin", text="Likes tea."), 0)
+    fields = msgspec.msgpack.decode(dict(store(user, []))[head_key("u")])
+    assert fields[-1] == list(user.head.known_edits)
+    old = decode_head(msgspec.msgpack.encode(fields[:-1]))
+    assert (old.pinned, old.edits, old.known_edits) == (("Likes tea.",), 0, ())
 
 
 def test_a_forgotten_user_keeps_nothing_and_old_events_do_not_come_back():
