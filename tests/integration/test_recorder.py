@@ -16,6 +16,7 @@ import httpx
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from filelock import FileLock, Timeout
 
 from models.errors import EventLogError
 from models.schemas import Interaction, Item
@@ -173,7 +174,7 @@ def test_a_suspended_recorder_that_wakes_up_changes_nothing(settings: Settings) 
         asyncio.run(produce(settings, range(2_000)))
         wait_until(lambda: logged(settings) >= 2_000, "recorded", settings)
         asyncio.run(produce(settings, range(2_000, 2_500)))
-        zombie.send(signal.SIGSTOP)
+        suspend_between_writes(zombie, settings)
         with recorder(settings, recorder_port=settings.metrics.profiler_port) as successor:
             asyncio.run(produce(settings, range(2_500, 4_000)))
             wait_until(lambda: logged(settings) >= 4_000, "taken over", settings)
@@ -184,6 +185,24 @@ def test_a_suspended_recorder_that_wakes_up_changes_nothing(settings: Settings) 
                 running.send(signal.SIGTERM)
                 assert running.ended() == 0
     assert log_content(settings, "interactions") == topic_content(settings, "interactions")
+
+
+def suspend_between_writes(running: Process, settings: Settings) -> None:
+    """Who falls asleep while it writes keeps the partition's lock, and others say so and end."""
+    while True:
+        running.send(signal.SIGSTOP)
+        if not any(is_locked(path) for path in settings.log_dir.rglob(".lock")):
+            return
+        running.send(signal.SIGCONT)
+        time.sleep(0.05)
+
+
+def is_locked(path: Path) -> bool:
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def test_sigterm_writes_what_is_held(kafka: str, make_settings: MakeSettings) -> None:
