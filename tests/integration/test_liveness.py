@@ -26,7 +26,7 @@ from streams.topics import ensure_topics
 from tests.conftest import MakeSettings, free_ports, role_environment
 from tests.integration.live import tracker_state, until
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.model  # its roles load torch
 NOW = 1_300_000_000_000
 LIMITS = {"hung_s": 4.0, "away_s": 3.0, "drain_s": 10.0}
 SESSION = {"partitions": 2, "session_timeout_s": 6.0, "heartbeat_s": 1.0}

@@ -24,7 +24,7 @@ from tests.fuzz.seeds import seeds
 from tests.integration.live import Live, live, until
 from tests.records import records
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.model  # its roles load torch
 NOW = 1_300_000_000_000
 WORDS = [
     *(b"1e400", b"-1e400", b"Infinity", b"-Infinity", b"NaN", b"9223372036854775808"),
