@@ -14,6 +14,7 @@ from models.settings import IndexSettings
 from streams.indexer.changes import Change
 from streams.indexer.tables import Table
 from streams.metrics import IndexerMetrics
+from tests.patience import HANG_S
 
 KEEP_S = 600.0
 
@@ -73,7 +74,7 @@ class SlowEmbedder(HashEmbedder):
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         self.began.set()
-        assert self.may_go_on.wait(30)
+        assert self.may_go_on.wait(HANG_S)
         return super().embed(texts)
 
 
@@ -83,7 +84,7 @@ def test_a_write_that_still_embeds_does_not_bring_a_dropped_table_back() -> None
     table = Table("items@r", index, embedder, IndexSettings(), metrics)
     writing = threading.Thread(target=table.write, args=([Change("cake", "Red cake")],))
     writing.start()
-    assert embedder.began.wait(30)
+    assert embedder.began.wait(HANG_S)
     table.end()
     index.drop("items@r")
     embedder.may_go_on.set()
