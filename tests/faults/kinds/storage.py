@@ -169,8 +169,9 @@ def _partition(system: System, chance: Random) -> Path:
 @fault("an absent manifest beside segments is damage, and is made again", alone=True)
 def manifest_lost(system: System, chance: Random) -> Faulty:
     """While the recorder is dead; Kafka still has every record."""
+    folder = _partition(system, chance)
     system.kill("recorder")
-    (_partition(system, chance) / "manifest.json").unlink()
+    (folder / "manifest.json").unlink()
     yield 0.0
 
 
