@@ -27,13 +27,13 @@ java:
 demo: $(READY) java  ## real purchases through Kafka, profiles and recommendations (about 5 minutes)
 	@$(BIN)/palate demo
 
-test: test-fast test-stream  ## all tests: the two below, language model, training, vLLM (about 45 minutes on 2 cores)
+test: test-fast test-stream  ## all tests: the two below, language model, training, vLLM (an hour on 2 busy cores)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "model"
 
-test-fast: $(READY)  ## tests that need no service (about 3 minutes)
+test-fast: $(READY)  ## tests that need no service (7 minutes on 2 busy cores)
 	@$(BIN)/python -m pytest -q -n 2 -m "not service"
 
-test-stream: $(READY) java  ## tests with a real Kafka and without a language model (about 15 minutes)
+test-stream: $(READY) java  ## tests with a real Kafka and without a language model (12 minutes on 2 busy cores)
 	@$(BIN)/python -m pytest -q -n 2 -m "service and not model"
 
 # make faults SEED=7 FAULTS=20 KINDS='tracker-*'
@@ -50,7 +50,7 @@ check: $(READY)  ## format, lint, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-fuzz: $(READY)  ## 10⁶ mutated records a topic through all roles' decoding and applying (20 minutes)
+fuzz: $(READY)  ## 10⁶ mutated records a topic through all roles' decoding and applying (an hour on 2 busy cores)
 	@$(BIN)/python -m tests.fuzz
 
 bench: $(READY) java  ## measure, side by side with alternatives; writes docs/benchmarks/
