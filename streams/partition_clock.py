@@ -2,7 +2,8 @@
 
 `now` is each user's own: the event time of their newest event, moved on by the time that has
 passed in their partition since it arrived. Time passes in a partition as wall time does, and
-faster where the bulk of its users say so, as in a replay:
+faster where the bulk of its users say so, as in a replay. What is gained on the wall is an
+estimate, off by as much as some visits lie apart; a user's own next event corrects it.
 
 - A visit is an event of a user who is not among the last `VISITORS` visitors.
 - The front is the event time that four of these visitors have reached at least. A visit that is
@@ -95,12 +96,13 @@ class PartitionClock(NamedTuple):
         """Event time that four of the last visitors have reached at least."""
         return max(self.counted(wall), _front(sorted(map(_event_time, self.visits))) * 1000)
 
-    def now(self, wall: int, newest: int, lead: int) -> int:
+    def now(self, wall: int, newest: int, lead: int, gained: int) -> int:
         """Event time at `wall` for a user whose newest event is of time `newest`.
 
-        `lead`: how far the event that was furthest ahead of the partition's time then was so.
+        `lead`: how far the event that was furthest ahead of Kafka's time then was so; `gained`:
+        what the partition had gained when the newest event arrived.
         """
-        return max(newest, min(wall, self.passed(wall) + lead))
+        return max(newest, min(wall, wall + lead + self.gained - gained))
 
 
 _user: Final = itemgetter(0)

@@ -32,11 +32,11 @@ class Arrival(NamedTuple):
     interaction: Interaction
     offset: int
     kafka_time: int  # epoch ms
-    passed: int | None = None  # the partition's time then; None: Kafka's, nothing was gained
+    gained: int = 0  # by the partition until then, ms
 
 
 class Passing(NamedTuple):
-    """A partition's clock after some arrivals, and these with the partition's time."""
+    """A partition's clock after some arrivals, and these with what it had gained."""
 
     clock: PartitionClock
     arrivals: list[Arrival]
@@ -65,7 +65,7 @@ def pass_time(
                 returned = bool(here) or user.head.applied != NEVER
                 clock = clock.see(one.user_id, one.timestamp, kafka_time, returned=returned)
                 here.add(one.event_id)
-        timed.append(arrival._replace(passed=clock.passed(kafka_time)))
+        timed.append(arrival._replace(gained=clock.gained))
     return Passing(clock, timed, far_ahead)
 
 
@@ -122,11 +122,12 @@ def _apply(user: User, arrival: Arrival, spec: WindowSettings, inserted: list[Ke
     if history is user.history:
         known = any(entry.event_id == old.event_id for old in history)
         return "duplicate" if known else "too_old"
+    if interaction.timestamp > user.newest:
+        head.gained = arrival.gained
     user.history = history
     head.applied, head.applied_time = arrival.offset, arrival.kafka_time
     head.evidence += spec.weights[interaction.type.value]
-    passed = arrival.kafka_time if arrival.passed is None else arrival.passed
-    lead = interaction.timestamp - passed
+    lead = interaction.timestamp - arrival.kafka_time
     head.lead = lead if head.lead is None else max(head.lead, lead)
     inserted.append(entry.key)
     return "applied"

@@ -90,12 +90,13 @@ class Head(msgspec.Struct, array_like=True):
     next_chunk: int = 0
     sealed: tuple[SealedChunk, ...] = ()
     tail: History = EMPTY
-    lead: int | None = None  # of the user's own time over the partition's; None in older states
+    lead: int | None = None  # of the user's own time over Kafka's; None in older states
     forgotten_until: int = NEVER  # event time up to which interactions were forgotten
     forgotten_at: int = NEVER  # Kafka's time of the last wish to be forgotten, epoch ms
     forgotten_edits: int = NEVER  # `edits` at that wish
     recommended_edits: int = NEVER  # `edits` of the last acknowledged recommendation
     known_edits: tuple[int, ...] = ()  # marks of the newest edits applied; none in older states
+    gained: int = 0  # by the partition when the user's newest event arrived, ms
 
     def marks(self, newest: int) -> Marks:
         """What the trigger looks at."""
@@ -115,9 +116,9 @@ class Head(msgspec.Struct, array_like=True):
 
     def _now(self, clock: PartitionClock, wall: int, newest: int) -> int:
         if self.lead is not None:
-            return clock.now(wall, newest, self.lead)
+            return clock.now(wall, newest, self.lead, self.gained)
         if newest != NEVER:
-            return clock.now(wall, newest, newest - self.applied_time)
+            return clock.now(wall, newest, newest - self.applied_time, self.gained)
         return min(wall, clock.counted(wall))  # nothing of the user but edits
 
     def applied_edits(self) -> AppliedEdits:

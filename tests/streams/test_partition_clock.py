@@ -222,16 +222,40 @@ steps = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(steps)
-def test_no_users_now_ever_goes_back_nor_beyond_their_events_and_the_wall(steps):
+def test_only_a_users_own_newest_event_takes_time_back_and_none_goes_beyond_the_wall(steps):
     found, last = Partition(), dict[str, int]()
     for user, at, waited in steps:
         found.wall += waited
-        found.take([(f"u{user}", Y2009 + at)])
+        came = f"u{user}"
+        found.take([(came, Y2009 + at)])
         for user_id in found.users:
             now = found.now(user_id)
-            assert now >= max(last.get(user_id, 0), found.users[user_id].newest)
+            assert now >= found.users[user_id].newest
             assert now <= max(found.wall, found.users[user_id].newest)
+            theirs = user_id == came and found.users[user_id].newest == Y2009 + at
+            assert now >= last.get(user_id, 0) or theirs
             last[user_id] = now
+
+
+@pytest.mark.parametrize("users", [40, 75, 300])
+def test_in_a_replay_a_users_own_event_says_what_time_it_is_for_them(users):
+    events = year_of(users, users * 20, seed=users)
+    found = Partition()
+    ahead = 0
+    for user_id, at in events:
+        ahead = max(ahead, found.now(user_id) - at if user_id in found.users else 0)
+        found.take([(user_id, at)])
+        assert found.now(user_id) - at < 60_000
+    assert ahead > DAY_MS  # by the partition alone it was later
+
+
+def test_an_event_that_is_late_by_days_in_a_live_stream_takes_no_time_back():
+    live = [(f"u{n % 30}", WALL + n * HOUR_MS) for n in range(600)]
+    found = Partition().take(live, every_ms=None)
+    newest = found.users["u3"].newest
+    found.wall += 20 * DAY_MS
+    found.take([("u3", newest + HOUR_MS)])
+    assert found.now("u3") == found.wall
 
 
 @settings(max_examples=40, deadline=None)
@@ -241,8 +265,8 @@ def test_the_same_events_give_the_same_clock_whatever_the_batches_and_restarts(s
     at_once, cut = Partition().take(events, batch=1), Partition()
     cut.take(events, batch=batch)
     assert cut.clock == at_once.clock
-    assert [u.head.lead for u in cut.users.values()] == [
-        u.head.lead for u in at_once.users.values()
+    assert [(u.head.lead, u.head.gained) for u in cut.users.values()] == [
+        (u.head.lead, u.head.gained) for u in at_once.users.values()
     ]
     assert decode_clock(encode_clock(cut.clock, 7, 3)) == (cut.clock, 7, 3)
 

@@ -83,8 +83,8 @@ def test_the_rebuilt_clock_and_users_times_are_the_trackers(settings):
             apply_interactions(user, [one], settings.windows, Counter())
     assert found.clock == clock
     assert clock.gained > 0
-    assert {name: user.head.lead for name, user in found.users.items()} == {
-        name: user.head.lead for name, user in users.items()
+    assert {name: (user.head.lead, user.head.gained) for name, user in found.users.items()} == {
+        name: (user.head.lead, user.head.gained) for name, user in users.items()
     }
 
 
