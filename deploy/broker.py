@@ -228,7 +228,7 @@ def free_port(host: str = "127.0.0.1") -> int:
     Systems take the ports of outgoing connections from 32768 (Linux) or 49152 on.
     """
     while True:
-        port = random.randrange(10_000, 32_000)
+        port = random.randrange(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
             return port

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import threading
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from deploy.broker import Broker, free_port, listens
+from deploy.broker import Broker
 from models.settings import Settings, load_settings
 from models.threads import wait_without_spinning
 from tests.patience import HANG_S, machine_clock
+from tests.ports import free_port, free_ports, neighbouring_ports
 
 wait_without_spinning()  # also for the processes that tests start
 
@@ -171,24 +171,6 @@ def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
         both = isinstance(inner, Mapping) and isinstance(value, Mapping)
         result[name] = {**inner, **value} if both else value
     return result
-
-
-def free_ports(count: int) -> list[int]:
-    """Different free ports."""
-    ports: set[int] = set()
-    while len(ports) < count:
-        ports.add(free_port())
-    return sorted(ports)
-
-
-def neighbouring_ports() -> int:
-    """A free port whose next one is free too, below those that systems give to clients."""
-    places = range(20_000, 30_000, 2)
-    return next(
-        port
-        for port in random.sample(places, len(places))
-        if not listens("127.0.0.1", port) and not listens("127.0.0.1", port + 1)
-    )
 
 
 def role_environment(settings: Settings) -> dict[str, str]:

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.broker import free_port
 from deploy.vllm_server import VllmServer, has_gpu, options_of
 from models.model_files import language_model
 from models.settings import Settings, load_settings
+from tests.ports import free_port
 
 LORA = "taste-1"
 

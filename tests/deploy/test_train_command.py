@@ -18,7 +18,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from deploy import cli
-from deploy.broker import free_port
 from deploy.commands.train import _serving as as_it_is
 from models.errors import ReleaseError, ReleaseNotReady
 from models.model_files import base_model_hash, embedder_model
@@ -28,6 +27,7 @@ from streams.event_log import SegmentLog
 from streams.serving_release import ServingRelease
 from tests.conftest import MakeSettings, role_environment
 from tests.patience import Deadline
+from tests.ports import free_port
 from tests.trainer.learning.tiny_models import tiny_llama
 from tests.trainer.run.running import metrics
 from tests.trainer.small_run import fill

@@ -158,7 +158,7 @@ def test_a_server_that_ends_while_it_starts_is_reported_with_the_end_of_its_log(
 def test_a_server_is_ready_when_health_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deploy.broker import free_port
+    from tests.ports import free_port
 
     port = free_port()
     script = (

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from deploy.broker import Broker, listens
+from deploy.broker import Broker
 from deploy.processes import Background
 from deploy.stack import Role, Stack
 from models.settings import Settings, load_settings
 from streams.topics import TOPICS, changelog_topic
 from tests.conftest import models_dir
 from tests.faults.mirror import CHANGELOG
+from tests.ports import neighbouring_ports
 
 TRACKERS = 3  # worker numbers with a listener of their own; two run, the third joins
 READ = ("interactions", "profile-edits", "items", "profile-requests", "profiles", "recommendations")
@@ -70,7 +70,7 @@ def stack_settings(base: Path, ports: Iterator[int]) -> Settings:
             "broker_min_free_mb": 8,
             "session_timeout_s": 6.0,
         },
-        metrics=metrics | {"tracker_port": _neighbours()},
+        metrics=metrics | {"tracker_port": neighbouring_ports(TRACKERS)},
         profile={"engine": "extractive", "starter": False},
         trigger={
             "calls_per_minute": 600,
@@ -81,16 +81,6 @@ def stack_settings(base: Path, ports: Iterator[int]) -> Settings:
         ranking={"top_k": 3, "interval_s": 0.5},
         log={"seconds": 1.0, "compact_below_rows": 2_000, "compact_every_s": 20.0},
         index={"cooccurrence_every_s": 5.0},
-    )
-
-
-def _neighbours() -> int:
-    """A port whose next ones are free too: a further worker takes the next."""
-    chosen = (port for port in range(20_000, 30_000, 10))
-    start = int(time.time() * 1000) % 1_000
-    ports = [*list(chosen)[start:], *range(20_000, 30_000, 10)]
-    return next(
-        port for port in ports if not any(listens("127.0.0.1", port + n) for n in range(TRACKERS))
     )
 
 

@@ -22,7 +22,7 @@ import pytest
 
 from deploy.stack import CHECKOUT, Role
 from models.errors import PalateError, StackError
-from tests.conftest import free_ports, role_environment
+from tests.conftest import role_environment
 from tests.faults.checker import Finding, Verdict
 from tests.faults.flow import Flow, LoopThread
 from tests.faults.mirror import Mirror
@@ -31,6 +31,7 @@ from tests.faults.registry import Skipped
 from tests.faults.stack import TRACKERS, LinedStack, stack_settings, topics
 from tests.faults.traffic import Traffic
 from tests.patience import HANG_S, Deadline, machine_clock
+from tests.ports import free_ports
 
 READY_WITHIN_S = 180.0
 UP_TRIES = 3  # of an operator who sees a role end while it starts

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from tests.conftest import free_ports
 from tests.faults.proxy import Proxy
 from tests.patience import HANG_S
+from tests.ports import free_ports
 
 Ask = Callable[[bytes], Awaitable[bytes]]
 

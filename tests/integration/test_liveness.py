@@ -23,8 +23,9 @@ from models.settings import Settings
 from streams.health import EXIT_HUNG
 from streams.kafka import deliver, producer
 from streams.topics import ensure_topics
-from tests.conftest import MakeSettings, free_ports, role_environment
+from tests.conftest import MakeSettings, role_environment
 from tests.integration.live import tracker_state, until
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.model  # its roles load torch
 NOW = 1_300_000_000_000

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
 
-from deploy.broker import Broker, free_port
+from deploy.broker import Broker
 from models.errors import StackError
 from streams import topics
 from streams.kafka import (
@@ -24,6 +24,7 @@ from streams.kafka import (
 from streams.reach import check_reachable, start_within
 from streams.topic_follower import TopicFollower
 from streams.topics import ensure_topics, ensure_topics_within
+from tests.ports import free_port
 from tests.streams.clients import started, until
 
 pytestmark = pytest.mark.service

@@ -19,8 +19,8 @@ from models.settings import LivenessSettings
 from streams import health as health_module
 from streams.health import EXIT_HUNG, EXIT_NOT_CLOSED, HealthServer, Watch
 from streams.metrics import RecorderMetrics
-from tests.conftest import free_ports
 from tests.patience import Deadline
+from tests.ports import free_ports
 
 
 @asynccontextmanager

@@ -13,8 +13,8 @@ from models.errors import StackError
 from streams.kafka import consumer, deliver, producer
 from streams.reach import check_reachable
 from streams.topics import ensure_topics
-from tests.conftest import free_ports
 from tests.integration.test_tracker import index_of, interaction, tracking, wired
+from tests.ports import free_ports
 from tests.streams.clients import read, started
 
 pytestmark = pytest.mark.service

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from random import Random
 from typing import Literal
 
-from tests.conftest import free_ports
 from tests.faults.registry import Faulty, fault
 from tests.faults.system import System
+from tests.ports import free_ports
 
 HOUR_S = 3_600.0
 STAYS_S = 12.0  # a profiler that dies of its model server does so at once

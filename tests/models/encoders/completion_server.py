@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from deploy.broker import free_port
+from tests.ports import free_port
 
 Answer = Callable[[dict[str, Any]], Awaitable[web.StreamResponse] | web.StreamResponse]
 

@@ -8,13 +8,13 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from deploy.broker import free_port
 from models.encoders import openai_encoder
 from models.encoders.openai_encoder import OpenAIEncoder
 from models.errors import EngineError, EngineUnavailable
 from models.ports import Completion
 from models.settings import ProfileSettings
 from tests.models.encoders.completion_server import CompletionServer, completion, never
+from tests.ports import free_port
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.broker import Broker, free_port
+from deploy.broker import Broker
 from models.errors import ImportFailed, StackError
 from models.schemas import Interaction
 from models.settings import Settings
@@ -29,6 +29,7 @@ from streams.importers.survey import Survey
 from streams.importers.transmission import ImportOptions, import_files
 from tests.conftest import MakeSettings, role_environment
 from tests.patience import HANG_S, Deadline
+from tests.ports import free_port
 from tests.records import records
 
 pytestmark = pytest.mark.service
