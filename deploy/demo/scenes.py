@@ -389,4 +389,4 @@ def _since(profile: Profile, history: History) -> str:
 
 
 def _now(profile: Profile) -> str:
-    return escape(" ".join(sentence.text for sentence in profile.sections.now)) or "nothing"
+    return escape("; ".join(sentence.text for sentence in profile.sections.now)) or "nothing"
