@@ -636,6 +636,20 @@ def test_dates_need_no_order_where_it_makes_no_difference(tmp_path: Path) -> Non
     assert days(invoices(tmp_path, "05/05/2010 08:26", "13/13/2010 1:00")) == ["2010-05-05"]
 
 
+@pytest.mark.parametrize("wrong", ["45/12/2010", "31/04/2010", "29/02/2010", "04/31/2010"])
+def test_a_day_that_no_calendar_has_tells_nothing_of_the_others(tmp_path: Path, wrong: str) -> None:
+    path = invoices(tmp_path, f"{wrong} 08:26", "01/12/2010 08:26")
+
+    with pytest.raises(ImportFailed, match=r"line 3: 01/12/2010"):
+        days(path)
+    assert days(path, DateOrder.DAY_FIRST) == ["2010-12-01"]
+    assert days(invoices(tmp_path, f"{wrong} 08:26", "13/12/2010 08:26")) == ["2010-12-13"]
+
+
+def test_a_day_that_no_calendar_has_ends_no_import(tmp_path: Path) -> None:
+    assert days(invoices(tmp_path, "00/01/2010 08:26", "2010-12-01 08:26")) == ["2010-12-01"]
+
+
 def test_years_of_two_digits_are_not_guessed(tmp_path: Path) -> None:
     assert days(invoices(tmp_path, "13/12/10 08:26", "13/12/2010 08:26")) == ["2010-12-13"]
 
