@@ -168,6 +168,17 @@ def test_an_amazon_review_is_a_rating_of_the_parent_product() -> None:
     assert event.review == "Nice. Smells good. Lasts & lasts"
 
 
+@pytest.mark.parametrize("written", ['["Beauty", "Nails"]', ["Beauty", "Nails"]])
+def test_amazon_categories_in_a_table_are_json(written: Any) -> None:
+    assert item("amazon-2023", PRODUCT | {"categories": written}).categories == ("Beauty", "Nails")
+
+
+def test_amazon_categories_as_python_prints_them_are_not_one_category() -> None:
+    assert refusal(
+        ITEMS, "amazon-2023", PRODUCT | {"categories": "['Beauty', 'Nails']"}
+    ).reason == ("invalid value")
+
+
 def test_an_amazon_review_without_parent_names_the_product() -> None:
     assert interaction("amazon-2023", REVIEW | {"parent_asin": None}).item_id == "B00YQ6X8EO"
 
@@ -449,7 +460,13 @@ def test_all_other_ids_are_unusable(name: str, kind: Kind, column: str, written:
     assert column in refusal(kind, name, row).detail
 
 
-@pytest.mark.parametrize("written", ["nan", "NaN", "None", "NULL", "n/a", "<NA>", "", " ", None])
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("nan", "NaN", "None", "NULL", "n/a", "<NA>", "", " ", None),
+        *("#N/A N/A", "#REF!", "#VALUE!", "-1.#IND", "1.#QNAN", "[object Object]"),
+    ],
+)
 def test_words_for_nobody_are_no_customer(written: Any) -> None:
     shop = refusal(INTERACTIONS, "online-retail", SECOND_SPELLING | {"Customer ID": written})
     plain = refusal(INTERACTIONS, "generic", EVENT | {"user_id": written})
