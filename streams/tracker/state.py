@@ -36,8 +36,9 @@ TAIL: Final = 12  # entries in the head before they are sealed; about 1 KB
 CHUNK_LIMIT: Final = 64  # entries of a chunk; a few chunks keep the head's list of them short
 EDIT_BYTES: Final = 110_000  # of a request, for pins and as much for forbidden words
 KNOWN_EDITS: Final = 128  # of a user: what is sent again comes soon, and a head must stay small
-CLOCK_VERSION: Final = 2
+CLOCK_VERSION: Final = 3
 OLD_CLOCK: Final = 4  # numbers in a clock of version 1, which did not say so
+WITHOUT_FURTHEST: Final = 2  # the version that did not keep it; it is what is counted then
 CLOCK_KEY: Final = b"c"
 SOURCE: Final = b"t"
 HEAD: Final = b"u"
@@ -271,8 +272,8 @@ def encode_clock(clock: PartitionClock, next_offset: int, next_edit: int) -> byt
         for user, seconds, returned, in_order in clock.visits
         for number in (user, seconds, returned + 2 * in_order)
     )
-    numbers = (next_offset, next_edit, clock.seen, clock.gained, clock.behind, *visits)
-    return _encode((CLOCK_VERSION, *numbers))
+    times = (clock.seen, clock.gained, clock.behind, clock.furthest)
+    return _encode((CLOCK_VERSION, next_offset, next_edit, *times, *visits))
 
 
 def decode_clock(value: bytes | None) -> tuple[PartitionClock, int, int]:
@@ -290,14 +291,15 @@ def _clock_and_offsets(value: bytes) -> tuple[PartitionClock, int, int]:
     if len(numbers) == OLD_CLOCK:
         event_time, wall_time, next_offset, next_edit = numbers
         return PartitionClock(wall_time, behind=wall_time - event_time), next_offset, next_edit
-    version, next_offset, next_edit, seen, gained, behind, *visits = numbers
+    version, next_offset, next_edit, seen, gained, behind, *rest = numbers
     if version > CLOCK_VERSION:
         raise TopicError(_later_version(version, CLOCK_VERSION))
+    furthest, *visits = rest if version > WITHOUT_FURTHEST else (gained - behind, *rest)
     found = (
         Visit(user, seconds, bool(flags & 1), bool(flags & 2))
         for user, seconds, flags in zip(visits[::3], visits[1::3], visits[2::3], strict=True)
     )
-    return PartitionClock(seen, gained, behind, tuple(found)), next_offset, next_edit
+    return PartitionClock(seen, gained, behind, tuple(found), furthest), next_offset, next_edit
 
 
 def _later_version(found: int, known: int) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.errors import TopicError
 from models.schemas import Interaction, ProfileEdit
 from models.settings import WindowSettings
-from streams.partition_clock import PartitionClock
+from streams.partition_clock import PartitionClock, Visit
 from streams.tracker.applying import Arrival, apply_edit, apply_interactions
 from streams.tracker.state import (
     CHUNK_LIMIT,
@@ -214,6 +214,13 @@ def test_a_clock_of_version_1_is_read_and_shows_what_it_showed():
     clock, *offsets = decode_clock(old)
     assert offsets == [12, 3]
     assert clock.counted(START + 600) == START + 100
+
+
+def test_a_clock_of_version_2_is_read_and_has_reached_what_it_counts():
+    old = msgspec.msgpack.encode((2, 12, 3, START, 700, 500, 9, 8, 3))
+    clock, *offsets = decode_clock(old)
+    assert offsets == [12, 3]
+    assert clock == PartitionClock(START, 700, 500, (Visit(9, 8, True, True),), furthest=200)
 
 
 def test_a_user_of_a_state_without_leads_is_at_their_own_newest_event():
