@@ -93,7 +93,7 @@ NEGATED_TOO: Final = _listed("""
     added extra artificial contain contains containing made addition zugesetzten zugesetzter
     zugesetztem zusatz toegevoegd toegevoegde tillsatt tillsatta tilsat tilsatte tilsatt lisättyä
     ajout ajouté ajoutés aucun aucune contient adición añadidos contiene adição adicionado contém
-    aggiunta aggiunti contiene adaos dodatku dodanego dodanych zawiera přidaného přidaných obsahuje
+    aggiunta aggiunti adaos dodatku dodanego dodanych zawiera přidaného přidaných obsahuje
     tambahan mengandung thêm chứa hozzáadott tartalmaz προσθήκη πρόσθετη περιέχει
     добавления добавленного добавлений содержит додавання доданого містить
     إضافة اضافة يحتوي على תוספת מכיל अतिरिक्त मिलाए
