@@ -5,6 +5,7 @@ After a restart or rebalance the states are scanned and the same entries appear 
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
@@ -50,6 +51,7 @@ class WaitingUsers:
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
+        self.ready = asyncio.Event()  # set when somebody may be served now
         self._ready: OrderedDict[Place, None] = OrderedDict()
         self._resting: OrderedDict[Place, float] = OrderedDict()  # when last served, oldest first
         self._moved: set[Place] = set()  # among the resting ones
@@ -65,6 +67,7 @@ class WaitingUsers:
         self._moved.discard(place)
         self._ready[place] = None
         self._ready.move_to_end(place)
+        self.ready.set()
 
     def take(self, count: int, now: float) -> list[Place]:
         """Up to `count` users to be served now (monotonic seconds), newest first."""

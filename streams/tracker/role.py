@@ -1,6 +1,6 @@
 """The tracker role: agents that apply, loops that serve and ask.
 
-An agent never waits for retrieval or for a model. What an agent does with a batch:
+An agent never waits for the vector index or for a model. What an agent does with a batch:
 
     1. apply it to the states (no await between reading and writing one)
     2. put the changes, dead letters and events sent on into one transaction per partition
@@ -19,7 +19,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from itertools import chain, groupby
 from operator import attrgetter
@@ -238,7 +238,7 @@ class TrackerRole:
     async def _until_stopped(self, stop: asyncio.Event) -> None:
         await until_stopped(
             stop,
-            self._every(self.settings.ranking.tick_s, self._serve),
+            self._every(self.settings.ranking.tick_s, self._serve, self.waiting.ready),
             self._every(self.settings.trigger.tick_s, self._ask),
             self._every(TICK_S, self._move),
             self._every(self.settings.trigger.silent_check_s, self._look_for_silent),
@@ -264,7 +264,9 @@ class TrackerRole:
         )
 
     @staticmethod
-    async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _every(
+        seconds: float, work: Callable[[], Awaitable[None]], sooner: asyncio.Event | None = None
+    ) -> None:
         while True:
             try:
                 await work()
@@ -276,7 +278,7 @@ class TrackerRole:
             except VectorIndexError as error:  # of a catalogue too large to keep in memory
                 log.warning("the vector index does not answer now (%s); trying on", error)
                 await asyncio.sleep(RETRY_S)
-            await asyncio.sleep(seconds)
+            await _set_or_over(sooner, seconds)
 
     # -- agents ---------------------------------------------------------------------------
 
@@ -788,6 +790,15 @@ class TrackerRole:
             topic,
         )
         return True
+
+
+async def _set_or_over(event: asyncio.Event | None, seconds: float) -> None:
+    """Wait until the event is set, at most `seconds`; clears it."""
+    event = event or asyncio.Event()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    event.clear()
 
 
 def _digest(value: bytes | None) -> bytes:

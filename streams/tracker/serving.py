@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from models.errors import VectorIndexError
 from models.identity import recommendation_id
@@ -25,6 +26,9 @@ from streams.tracker.state import User
 from streams.tracker.transactions import Output
 from streams.tracker.users import Place, Users
 from streams.triggers import staleness
+
+SMALL_CATALOGUE: Final = 20_000  # items, up to which ranking is many small steps
+IN_TURN: Final = 8  # users ranked while the agents wait: about ten milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +92,23 @@ class Server:
     ) -> int:
         orders = self._orders(places, clocks, shelf)
         served: list[tuple[Order, Recommendation]] = []
-        for order, items in await self._ranked(shelf, orders):
-            if order.place[0] in clocks:  # else the partition was lost meanwhile
-                with self.apart.sparing(order.place):
-                    made = self._recommendation(order, items, shelf)
-                    self._send(order, made)
-                    served.append((order, made))
+        for some in _parts(orders, self._ranked_at_once(shelf)):
+            for order, items in await self._ranked(shelf, some):
+                if order.place[0] in clocks:  # else the partition was lost meanwhile
+                    with self.apart.sparing(order.place):
+                        made = self._recommendation(order, items, shelf)
+                        self._send(order, made)
+                        served.append((order, made))
         await self._partitions.committed(order.place[0] for order, _ in served)
         for order, one in served:
             self._observe(order, one)
         return len(served)
+
+    def _ranked_at_once(self, shelf: Shelf) -> int:
+        return self._settings.ranking.batch if self._takes_long(shelf) else IN_TURN
+
+    def _takes_long(self, shelf: Shelf) -> bool:
+        return len(shelf.catalogue) > min(SMALL_CATALOGUE, self._settings.ranking.exact_up_to)
 
     def _orders(
         self, places: list[Place], clocks: dict[int, PartitionClock], shelf: Shelf
@@ -135,12 +146,12 @@ class Server:
             query=order_query(user, self._settings, self._derived.texts.matching, shelf),
         )
 
-    async def _ranked(self, shelf: Shelf, orders: list[Order]) -> list[Ranked]:
+    async def _ranked(self, shelf: Shelf, orders: Sequence[Order]) -> list[Ranked]:
         """All together; if that fails, each alone, without those with whom it fails."""
         if not orders:
             return []
         try:
-            ranked = await asyncio.to_thread(self._rank, shelf, orders)
+            ranked = await self._rank_beside(shelf, orders)
         except (VectorIndexError, OSError) as error:
             raise VectorIndexError(f"users could not be ranked: {error}") from error
         except Exception as error:  # noqa: BLE001 (as in UsersApart)
@@ -150,7 +161,20 @@ class Server:
             return [one for order in orders for one in await self._ranked(shelf, [order])]
         return list(zip(orders, ranked, strict=True))
 
-    def _rank(self, shelf: Shelf, orders: list[Order]) -> list[tuple[RecommendedItem, ...]]:
+    async def _rank_beside(
+        self, shelf: Shelf, orders: Sequence[Order]
+    ) -> list[tuple[RecommendedItem, ...]]:
+        """In a thread if the index is asked or the arrays are large, else here.
+
+        With small arrays ranking holds the interpreter's lock for most of its time. A thread then
+        waits for it at each array operation, and took two to four times as long.
+        """
+        if self._takes_long(shelf):
+            return await asyncio.to_thread(self._rank, shelf, orders)
+        await asyncio.sleep(0)
+        return self._rank(shelf, orders)
+
+    def _rank(self, shelf: Shelf, orders: Sequence[Order]) -> list[tuple[RecommendedItem, ...]]:
         started = time.monotonic()
         queries = [order.query for order in orders]
         try:
@@ -213,6 +237,11 @@ class Server:
         self._metrics.staleness.observe(order.staleness)
         if made.profile_as_of is not None:
             self._metrics.profile_age.observe(max(0, order.as_of - made.profile_as_of) / 1000)
+
+
+def _parts(orders: Sequence[Order], size: int) -> Iterator[Sequence[Order]]:
+    for start in range(0, len(orders), size):
+        yield orders[start : start + size]
 
 
 def order_query(

@@ -41,6 +41,10 @@ REFUSALS: Final = (
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
 )
+# A transaction costs about the same however much is in it. What is put within this time after the
+# first change goes along: a list with the events that it knows.
+LINGER_S: Final = 0.005
+SMALL: Final = 64  # changes and messages; more are worth a transaction of their own
 CLOSE_WITHIN_S: Final = 2.0  # for what is under way; it is done again by the next owner
 
 Changes = dict[bytes, bytes | None]
@@ -127,7 +131,7 @@ class PartitionWriter:
         return self._committing
 
     async def _commit_all(self) -> None:
-        while (self._changes or self._outputs) and self._lost is None:
+        while await self._gathered():
             outputs, self._outputs = self._outputs, []
             self._under_way, self._changes = self._changes, {}
             upto = self._put
@@ -138,6 +142,12 @@ class PartitionWriter:
                 self.lose(error)
                 return
             self._committed, self._under_way = upto, {}
+
+    async def _gathered(self) -> bool:
+        """Whether there is something to commit. For a little, more is waited for."""
+        if 0 < len(self._changes) + len(self._outputs) < SMALL:
+            await asyncio.sleep(LINGER_S)
+        return bool(self._changes or self._outputs) and self._lost is None
 
     async def _transaction(self, changes: Changes, outputs: Sequence[Output]) -> int:
         """Commit both; returns the offset after the last one of the changelog."""

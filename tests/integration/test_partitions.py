@@ -18,6 +18,7 @@ from streams.changelog import read_changelog
 from streams.metrics import TrackerMetrics
 from streams.rereader import Rereader
 from streams.topics import ensure_changelog, ensure_topics
+from streams.tracker import transactions
 from streams.tracker.local_store import LocalStore
 from streams.tracker.partitions import Partitions
 from streams.tracker.transactions import Output, OutputsRefused
@@ -45,10 +46,11 @@ class Worker:
         self.lost: list[Exception] = []
         self.acquired: list[int] = []
         self._then = on_acquired
+        self.metrics = TrackerMetrics(CollectorRegistry())
         self.partitions = Partitions(
             settings,
             number,
-            TrackerMetrics(CollectorRegistry()),
+            self.metrics,
             self._on_acquired,
             lambda _, error: self.lost.append(error),
         )
@@ -100,6 +102,36 @@ def test_a_new_owner_reads_what_was_committed_and_the_former_one_writes_nothing(
     asyncio.run(scenario())
     assert asyncio.run(read_changelog(settings, P)) == {b"ua": b"1", b"ub": b"2"}
     assert sent(settings) == [b"1", b"2"]
+
+
+def test_what_is_put_a_moment_later_goes_into_the_same_transaction(settings, monkeypatch) -> None:
+    monkeypatch.setattr(transactions, "LINGER_S", 0.5)
+
+    async def scenario() -> float:
+        async with workers(settings, 1) as (owner,):
+            await owner.partitions.acquire([P])
+            begun = owner.metrics.transactions._value.get()
+            owner.partitions.write(P, [(b"ua", b"1")])
+            for _ in range(5):  # the loop goes on
+                await asyncio.sleep(0)
+            await owner.put("ub", "2")
+            return owner.metrics.transactions._value.get() - begun
+
+    assert asyncio.run(scenario()) == 1
+    assert asyncio.run(read_changelog(settings, P)) == {b"ua": b"1", b"ub": b"2"}
+
+
+def test_what_was_put_before_the_partition_was_given_up_is_not_committed(settings) -> None:
+    async def scenario() -> None:
+        async with workers(settings, 1) as (owner,):
+            await owner.partitions.acquire([P])
+            owner.partitions.write(P, [(b"ua", b"half done")])
+            await asyncio.sleep(0)
+            owner.partitions.lose(P, ValueError("the rest of the batch failed"))
+            await asyncio.sleep(10 * transactions.LINGER_S)
+
+    asyncio.run(scenario())
+    assert asyncio.run(read_changelog(settings, P)) == {}
 
 
 def test_what_was_put_and_not_committed_is_gone_with_the_owner(settings) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from types import SimpleNamespace
 
 from streams.tracker import app as tracker_app
-from streams.tracker.app import BATCH, BEHIND, _fill, create_app
+from streams.tracker.app import BATCH, BEHIND, FETCH_WAIT_MS, _fill, create_app
 
 
 def event(offset: int) -> SimpleNamespace:
@@ -51,13 +51,13 @@ def test_a_batch_has_an_upper_limit():
     assert asyncio.run(filled(end=10**6, ready=BATCH + 500, later=0)) == BATCH
 
 
-def test_faust_reads_only_what_is_committed(make_settings):
+def test_faust_reads_what_is_committed_and_asks_for_no_silent_partitions_for_long(make_settings):
     app = create_app(make_settings(), worker=0)
 
-    async def level() -> str:
+    async def options() -> tuple[str, int]:
         nothing = dict.fromkeys(("on_partitions_revoked", "on_partitions_assigned"), print)
         consumer = app.transport.create_consumer(print, **nothing)
-        thread = consumer._new_consumer_thread()
-        return thread._create_worker_consumer(app.transport)._isolation_level
+        made = consumer._new_consumer_thread()._create_worker_consumer(app.transport)
+        return made._isolation_level, made._fetch_max_wait_ms
 
-    assert asyncio.run(level()) == "read_committed"
+    assert asyncio.run(options()) == ("read_committed", FETCH_WAIT_MS)

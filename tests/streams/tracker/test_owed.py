@@ -56,6 +56,18 @@ def test_a_user_just_served_waits_for_the_interval():
     assert waiting.take(1, now=1.0) == [A]
 
 
+def test_who_waits_is_told_that_somebody_may_be_served_and_not_of_who_must_rest():
+    waiting = WaitingUsers(interval=1.0)
+    waiting.add(A)
+    assert waiting.ready.is_set()
+    waiting.take(1, now=0.0)
+    waiting.ready.clear()
+    waiting.add(A)
+    assert not waiting.ready.is_set()
+    waiting.add(B)
+    assert waiting.ready.is_set()
+
+
 def test_a_new_profile_does_not_wait_for_the_interval():
     waiting = WaitingUsers(interval=1.0)
     waiting.add(A)
