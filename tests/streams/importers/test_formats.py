@@ -726,6 +726,18 @@ def test_the_report_counts_every_row_and_shows_the_first_lines(tmp_path: Path) -
     assert report["last_time"] == "2020-01-03T00:00:00.000Z"
 
 
+def test_one_wrong_clock_makes_no_other_event_late(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    days = [f"u{day % 5},i1,view,2020-01-{day:02}T00:00:00Z" for day in range(1, 20)]
+    days.insert(6, "u9,i1,view,2031-01-01T00:00:00Z")
+    path.write_text("\n".join(["user_id,item_id,type,timestamp", *days]))
+
+    opened = survey(path, INTERACTIONS, "generic")
+
+    assert len(list(opened.messages)) == 20
+    assert opened.report.out_of_order.count == 0
+
+
 def test_a_price_left_out_is_counted_beside_its_row(tmp_path: Path) -> None:
     path = tmp_path / "meta.jsonl"
     path.write_bytes(b"".join(orjson.dumps(PRODUCT | {"price": p}) for p in ("$5",)) + b"\n")
