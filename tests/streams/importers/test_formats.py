@@ -686,6 +686,16 @@ def test_wrong_columns_name_file_line_and_the_format_that_fits(tmp_path: Path) -
     assert "import interactions --format movielens" in message
 
 
+def test_columns_that_are_not_there_are_said_of_the_header_s_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("sep=|\nuser_id|item_id|type\nu|i|view\n")
+
+    with pytest.raises(
+        ImportFailed, match=r"line 2: no column timestamp; .*user_id, item_id, type"
+    ):
+        survey(path, INTERACTIONS, "generic")
+
+
 def test_an_unknown_format_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ImportFailed, match="generic, amazon-2023, movielens, online-retail"):
         survey(tmp_path, ITEMS, "spotify")
