@@ -88,13 +88,19 @@ class Topic:
 
 @asynccontextmanager
 async def releases_topic(settings: Settings, within_s: float | None = None) -> AsyncIterator[Topic]:
-    """Topic `releases`, read to its end. Raises StackError if Kafka or the topic is not there."""
+    """Topic `releases`, read to its end.
+
+    Raises StackError if Kafka or the topic is not there within `within_s` seconds; None:
+    `kafka.answer_within_s`.
+    """
+    if within_s is None:
+        within_s = settings.kafka.answer_within_s
     releases = ServingRelease()
     follower = TopicFollower(settings, "releases", releases.on_record)
     async with AsyncExitStack() as closing:
         closing.push_async_callback(follower.stop)
         try:
-            async with asyncio.timeout(within_s or settings.kafka.answer_within_s):
+            async with asyncio.timeout(within_s):
                 await follower.start()
                 await follower.caught_up()
                 sender = await start_client(lambda: producer(settings))
@@ -103,8 +109,8 @@ async def releases_topic(settings: Settings, within_s: float | None = None) -> A
                 closing.push_async_callback(admin.close)
         except TimeoutError as error:
             raise StackError(
-                f"topic {settings.topic('releases')} at {settings.kafka.bootstrap} cannot be read; "
-                "palate up starts Kafka and makes the topics"
+                f"topic {settings.topic('releases')} at {settings.kafka.bootstrap} cannot be read "
+                f"within {within_s:g} s; palate up starts Kafka and makes the topics"
             ) from error
         yield Topic(settings, releases, sender, admin)
 

@@ -8,7 +8,8 @@ chance(i, j) = sqrt(n(i) · n(j)) / users
 w(u,i) is the strongest evidence of user u for item i and t(u,i) the newest time of it. Without
 the decay `together` is the cosine of the columns of the user × item matrix. The decay is by the
 time between the two, not by their age: things bought in one week belong together more than things
-bought years apart, and an old pair says as much as a new one.
+bought years apart, and an old pair says as much as a new one. Popularity decays by age, and
+`models.recency` says since when.
 
 n users had both, n(i) had item i. What few users had together says little, so it is shrunk
 towards `chance`, the cosine that items have whose users are drawn by lot; k is `support`.
@@ -30,6 +31,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from models.cooccurrence import Cooccurrence
+from models.recency import STRAY, reached, recency
 from models.settings import DAY_S
 
 MAX_STEPS: Final = 100  # items further apart in one user's sequence are not counted as a pair
@@ -122,7 +124,7 @@ def _joined(parts: list[NDArray[Any]], kind: DTypeLike) -> NDArray[Any]:
 
 
 def _input_hash(rows: Evidence, *settings: float) -> str:
-    found = hashlib.sha256(repr((MAX_STEPS, settings)).encode())
+    found = hashlib.sha256(repr((MAX_STEPS, STRAY, settings)).encode())
     found.update("\n".join(rows.ids).encode())
     kinds = (np.int32, np.int32, np.float64, np.int64)
     arrays = (rows.users, rows.items, rows.weights, rows.timestamps)
@@ -253,10 +255,9 @@ def _per_item(rows: Evidence, value: Callable[[slice], NDArray[Any]]) -> NDArray
 
 
 def _popularity(rows: Evidence, half_life_days: float) -> NDArray[np.float64]:
-    newest = rows.timestamps.max() if len(rows.timestamps) else 0
+    now = reached(rows.users, rows.timestamps)
 
     def decayed(chunk: slice) -> NDArray[Any]:
-        ages = (newest - rows.timestamps[chunk]) / _DAY_MS
-        return rows.weights[chunk] * np.exp2(-ages / half_life_days)
+        return rows.weights[chunk] * recency(rows.timestamps[chunk], now, half_life_days)
 
     return _per_item(rows, decayed)

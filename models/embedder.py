@@ -9,7 +9,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from models.errors import EmbedderError
-from models.model_files import ModelSource, is_local
+from models.model_files import ModelSource, is_local, refuse_pickles
 from models.ports import Vectors
 from models.settings import EmbedderSettings
 
@@ -49,8 +49,19 @@ class SentenceEmbedder:
         return vectors
 
 
+def sentence_transformer(source: ModelSource, device: str | None = None) -> SentenceTransformer:
+    """The library's model, weights from safetensors alone; raises whatever the library does."""
+    refuse_pickles(source)
+    return SentenceTransformer(
+        str(source),
+        local_files_only=is_local(source),
+        device=device,
+        model_kwargs={"use_safetensors": True},
+    )
+
+
 def _load(source: ModelSource) -> SentenceTransformer:
     try:
-        return SentenceTransformer(str(source), local_files_only=is_local(source))
+        return sentence_transformer(source)
     except Exception as error:  # a folder may be damaged in any way
         raise EmbedderError(f"the embedder {source} cannot be loaded: {error}") from error

@@ -29,6 +29,9 @@ CONVERSION_TIMEOUT_S: Final = 900.0  # a busy two-core machine needs about a min
 
 WEIGHT_SUFFIXES: Final = frozenset({".safetensors", ".gguf", ".bin"})
 
+# Also those of the parts of a sentence-transformers model, such as 2_Dense.
+_PICKLES: Final = ("pytorch_model*.bin", "adapter_model.bin", "[0-9]*_*/pytorch_model*.bin")
+
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
 logger = logging.getLogger(__name__)
@@ -99,6 +102,22 @@ def files_hash(source: ModelSource) -> str:
 def is_local(source: ModelSource) -> bool:
     """True for a folder on this machine: loading it must not reach for the network."""
     return isinstance(source, Path)
+
+
+def refuse_pickles(source: ModelSource) -> None:
+    """Raises ValueError if weights in a folder are there as pickles alone, which may run any code.
+
+    What a hub id has is not known here: whoever loads it asks for safetensors.
+    """
+    if not isinstance(source, Path):
+        return
+    for pickled in sorted(path for pattern in _PICKLES for path in source.glob(pattern)):
+        if not any(pickled.parent.glob("*.safetensors")):
+            raise ValueError(
+                f"{pickled} is a pickle, which may run any code when it is read, and there is no "
+                ".safetensors beside it; where you trust it, load it with the library that wrote "
+                "it and save it anew (save_pretrained)"
+            )
 
 
 def _named(name: str, bundled: str, setting: str) -> ModelSource:

@@ -5,7 +5,8 @@ another word, in the title as in the statement: it carries a mark, and matches o
 mark says all that the negating word says, which is taken out: "sugar-free" is "without sugar".
 
 A negation holds for the next word (or the one before, such as "free") and what "or" joins to it,
-never across punctuation. Of scripts without spaces it holds for what adjoins it.
+never across punctuation; only an answer holds across its colon ("sugar: none"). A prefix
+("non-slip") holds for its one word. Of scripts without spaces a negation holds for what adjoins it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Final
 
 from models.text import IDEOGRAPHS, NEGATED, WORD, normal, stem, stems, tells, words
 from models.words import (
+    ABBREVIATED_WORDS,
     AFTER_WORDS,
     CHOOSING_WORDS,
+    DETERMINERS,
     DISLIKING_WORDS,
     FREE_OTHERWISE,
     FROM_WORDS,
@@ -28,20 +31,29 @@ from models.words import (
     JOINING_WORDS,
     LIKING_WORDS,
     LINKING_WORDS,
+    MEASURED_WORDS,
     MISSING_WORDS,
     NEGATED_TOO,
+    NONE_WORDS,
     NOT_WORDS,
+    NUMBERED_WORDS,
+    PREFIX_WORDS,
+    QUALITY_WORDS,
+    REMOVED_WORDS,
     WITHOUT_WORDS,
+    ZERO_WORDS,
 )
 
-# "w/o sugar", "0% fat", "0 g sugar", "0 calories", "제로 슈거"
-_NONE: Final = (
-    r"\bw/o(?:ut)?\b|(?<![\w.,])0(?:[.,]0+)?\s?(?:%|(?:m?g|kcal)\b(?=\s?[^\W\d]))"
-    r"|(?<![\w.,-])0(?=\s(?:sugars?|calories?|carbs?|fat|alcohol|caffeine|sodium)\b)"
-    r"|\b(?:제로|노)(?=\s?(?:슈[가거]|설탕|칼로리|카페인|알코올|알콜))"
+# "w/o sugar", "노슈거"; "0% fat", "0 g sugar"; a 0 that is no part of a number.
+_WITHOUT: Final = r"\bw/o(?:ut)?\b|\b(?:제로|노)(?=\s?(?:슈[가거]|설탕|칼로리|카페인|알코올|알콜))"
+_AMOUNT: Final = r"(?<![\w.,])0(?:[.,]0+)?\s?(?:%|(?:m?g|grams?|k?cal)\b)"
+_ZERO: Final = r"(?<![\w.,/-])0(?!\w|[.,/-]\d)"
+_TOKEN: Final = re.compile(
+    f"(?P<without>{_WITHOUT})|(?P<amount>{_AMOUNT})|(?P<zero>{_ZERO})|{WORD}"
 )
-_TOKEN: Final = re.compile(f"(?P<none>{_NONE})|{WORD}")
 _GAP: Final = re.compile(r"[\s'’\u2010-\u2013-]*")
+_COLON: Final = re.compile(r"\s*:\s*")
+_DOT: Final = re.compile(r"\.[\s:]*")
 _OR: Final = re.compile(r"\s*/\s*")
 _AND: Final = re.compile(r"\s*&\s*")
 _HYPHEN: Final = re.compile(r"[\u2010-\u2013-]")
@@ -51,6 +63,10 @@ _PASSED_OVER: Final = FUNCTION_WORDS | LIKING_WORDS | DISLIKING_WORDS | LINKING_
 
 # Chinese and Japanese, Thai, Lao, Khmer: what comes next. A verb between is negated with it. With
 # 无添加 alone nothing is added at all; it says so of what comes next if that is an additive.
+# Of food, and taken off it: "去皮". 去头皮屑 is of the scalp, 去毛球 and 去油污 of cleaning.
+_PARTS: Final = (
+    "[皮核骨壳殼籽刺鳞鱗蒂芯心尾肠腸脏臟筋脂糖盐鹽腥渣梗]|咖啡因|[头頭](?!皮)|毛(?!球)|油(?!污)"
+)
 _ADDITIVE: Final = "蔗?糖|防腐|香[精料]|色素|味精|[盐鹽]|甜味|人工"
 _VERB: Final = (
     f"(?<=[不未没沒])(?:含有?|添?加|放|使?用(?=[{IDEOGRAPHS}]))"
@@ -60,6 +76,7 @@ _PREFIX: Final = re.compile(
     f"(?:(?:[無无不非未免零脱脫]|[没沒](?!有))(?P<verb>{_VERB})?"
     "|[没沒]有|(?<![ァ-ヺー])ノン|(?<![ァ-ヺー])ノー(?=スリーブ|シュガー|カフェイン|アルコール|ワイヤ)"
     "|ไม่(?:มี|ใส่|ผสม|เติม)?|ไร้|ปลอด|ปราศจาก|ບໍ່(?:ມີ|ໃສ່)?|គ្មាន|មិន)(?=[^\\W_])"
+    f"|(?<![过過回出失死上下进進])去[除掉]?(?={_PARTS})"
     f"|(?<![\\d.,])0(?P<none>添加(?={_ADDITIVE}))?(?=[{IDEOGRAPHS}])"
 )
 # Words that are negated by レス; ドレス, ネックレス, ステンレス and many others only end so.
@@ -70,11 +87,12 @@ _LESS: Final = (
 # Japanese: the run of like characters before. フリース is fleece, フリーサイズ one size for all.
 _SUFFIX: Final = re.compile(
     f"(?P<run>[{IDEOGRAPHS}]{{1,40}}|[ァ-ヺー]{{1,40}}?|[a-z]{{1,40}})"
-    "(?:[な無]し(?!(?![のでと])[ぁ-ゖ])|[抜ぬ]き|無添加|不使用"
+    "(?:(?:\\s?:\\s?)?(?:[な無]し(?!(?![のでと])[ぁ-ゖ])|無添加|不使用|(?<![ァ-ヺー])ゼロ)"
+    "|\\s?:\\s?[无無](?![^\\W_])|[抜ぬ]き"
     "|[をがはの]?(?:含ま|使わ|使用し|加え|入ら|入ってい)?ない"
     "|[をがはも]?(?:含み|含んで|使って|使い|使用し|使用して|加えて|入って|付き|付いて|付属し)"
     "い?ません"
-    "|フリー(?![スサザランダマジク])|(?<![ァ-ヺー])ゼロ|(?<![a-z])0(?:[.,]0+)?%?(?![\\d.,%年月日])"
+    "|フリー(?![スサザランダマジク])|(?<![a-z])0(?:[.,]0+)?%?(?![\\d.,%年月日])"
     f"|不要|別売|(?:{_LESS})レス)"
 )
 
@@ -112,34 +130,91 @@ def said_stems(text: str) -> frozenset[str]:
 def _bound(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
     """Where the words begin that the word `n` negates."""
     word = tokens[n].group()
-    after = tokens[n + 1].group() if n + 1 < len(tokens) and _adjoin(text, tokens, n) else ""
-    before = tokens[n - 1].group() if n and _adjoin(text, tokens, n - 1) else ""
-    if word in _AFTER and after in FROM_WORDS:
+    after, before = _after(text, tokens, n), _before(text, tokens, n)
+    if word in ZERO_WORDS or tokens[n].group("amount") or tokens[n].group("zero"):
+        yield from _of_a_zero(text, tokens, n)
+    elif word in NONE_WORDS and _answers(text, tokens, n):
+        yield from _previous(text, tokens, n)
+    elif word in NOT_WORDS and _after(text, tokens, n + (after == "t")) in MISSING_WORDS:
+        yield from _missing(text, tokens, n, n + (after == "t"))
+    elif word in _AFTER and after in FROM_WORDS:
         yield from _next(text, tokens, n + 1)
-    elif (word in _AFTER and (word not in _BEFORE or before in LINKING_WORDS)) or (
-        (word in NOT_WORDS and after in MISSING_WORDS) or (word, after) == ("sold", "separately")
-    ):
+    elif word in _AFTER and (word not in _BEFORE or before in LINKING_WORDS):
         hyphened = before and _HYPHEN.search(text, tokens[n - 1].end(), tokens[n].start())
         if hyphened or not (word in HYPHENATED_AFTER or after in FREE_OTHERWISE):
-            yield from _previous(text, tokens, n)
+            yield from _previous(text, tokens, n, answers=not after)
+    elif word in REMOVED_WORDS or (word, after) == ("sold", "separately"):
+        yield from _previous(text, tokens, n)
+    elif word in ABBREVIATED_WORDS:
+        yield from [*_next(text, tokens, n)] or _previous(text, tokens, n)
     elif (
         word in _BEFORE
-        or tokens[n].group("none")
+        or tokens[n].group("without")
         or (word in HYPHENATED_BEFORE and after and text[tokens[n].end()] == "-")
     ):
         yield from _next(text, tokens, n)
+
+
+def _of_a_zero(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
+    """What there is none of: the measured word beside a zero, the next one first."""
+    word, amount = tokens[n].group(), tokens[n].group("amount")
+    after, before = _after(text, tokens, n), _before(text, tokens, n, by=(_GAP, _COLON, _DOT))
+    colon = n and _COLON.fullmatch(text, tokens[n - 1].end(), tokens[n].start())
+    if before in NUMBERED_WORDS:
+        return
+    if after in MEASURED_WORDS or (after in NEGATED_TOO and not colon):
+        yield from _next(text, tokens, n)
+    elif before in MEASURED_WORDS or (colon and amount):
+        yield from _previous(text, tokens, n)
+    elif amount or word in _BEFORE:
+        yield from _next(text, tokens, n)
+
+
+def _answers(text: str, tokens: list[re.Match[str]], n: int) -> bool:
+    """Whether "none" is all that is said of the word before it."""
+    after = _after(text, tokens, n)
+    numbered = n + 1 < len(tokens) and tokens[n + 1].group()[0].isdigit()  # "candle: no. 5"
+    if not n or numbered or (after and after not in MISSING_WORDS):
+        return False
+    colon = _parted(text, tokens, n - 1, by=(_COLON,))
+    return colon or _before(text, tokens, n) in MEASURED_WORDS
+
+
+def _missing(text: str, tokens: list[re.Match[str]], n: int, last: int) -> Iterator[int]:
+    """ "Batteries not included", "sugar isn't added", but "no added sugar".
+
+    `last`: where "not" ends, the "t" of "isn't".
+    """
+    if tokens[n].group() in DETERMINERS and _after(text, tokens, n + 1):
+        yield from _next(text, tokens, n)
+    else:
+        yield from [*_previous(text, tokens, n)] or _next(text, tokens, last + 1)
+
+
+def _after(text: str, tokens: list[re.Match[str]], n: int) -> str:
+    """The word that adjoins the word `n`; "" if there is none."""
+    return tokens[n + 1].group() if n + 1 < len(tokens) and _adjoin(text, tokens, n) else ""
+
+
+def _before(
+    text: str, tokens: list[re.Match[str]], n: int, by: tuple[re.Pattern[str], ...] = (_GAP,)
+) -> str:
+    return tokens[n - 1].group() if n and _parted(text, tokens, n - 1, by) else ""
 
 
 def _next(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
     # "No mail and flyers" may well be with flyers, "without mail and flyers" hardly.
     both = tokens[n].group() not in NOT_WORDS
     joining = CHOOSING_WORDS | (JOINING_WORDS if both else set())
+    signs = () if _is_prefix(text, tokens, n) else (_OR, _AND) if both else (_OR,)
     wanted = True
     for at in range(n + 1, len(tokens)):
-        word = tokens[at].group()
-        if not wanted and _parted(text, tokens, at - 1, by=(_OR, _AND) if both else (_OR,)):
+        word, joined = tokens[at].group(), not wanted
+        if not wanted and _parted(text, tokens, at - 1, signs):
             wanted = True
-        elif not _adjoin(text, tokens, at - 1) or word in _BEFORE or word[0].isdigit():
+        elif not _parted(text, tokens, at - 1, _leads(tokens, n) if at == n + 1 else (_GAP,)):
+            return
+        if word in _BEFORE or word[0].isdigit() or (joined and word in QUALITY_WORDS):
             return
         if wanted and tells(word) and word not in _PASSED_OVER:
             yield tokens[at].start()
@@ -150,13 +225,33 @@ def _next(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
             return
 
 
-def _previous(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
-    wanted = True
+def _is_prefix(text: str, tokens: list[re.Match[str]], n: int) -> bool:
+    """Whether the word `n` makes one word with the next: "non-slip/washable" is washable."""
+    hyphened = n + 1 < len(tokens) and _parted(text, tokens, n, by=(_HYPHEN,))
+    return hyphened or tokens[n].group() in PREFIX_WORDS
+
+
+def _leads(tokens: list[re.Match[str]], n: int) -> tuple[re.Pattern[str], ...]:
+    """What may part a negating word from what it negates: "without: sugar", "excl. sugar"."""
+    word = tokens[n].group()
+    if word in ABBREVIATED_WORDS:
+        return _GAP, _COLON, _DOT
+    listing = word in (WITHOUT_WORDS - ZERO_WORDS) | MISSING_WORDS
+    return (_GAP, _COLON) if listing else (_GAP,)
+
+
+def _previous(
+    text: str, tokens: list[re.Match[str]], n: int, *, answers: bool = True
+) -> Iterator[int]:
+    """`answers`: whether the negation holds across a colon too."""
+    wanted, joined = True, False
     for at in range(n - 1, -1, -1):
         word = tokens[at].group()
         if not wanted and _parted(text, tokens, at, by=(_OR, _AND)):
-            wanted = True
-        elif not _adjoin(text, tokens, at):
+            wanted = joined = True
+        elif not _parted(text, tokens, at, (_GAP, _COLON) if answers and at == n - 1 else (_GAP,)):
+            return
+        if joined and wanted and word in QUALITY_WORDS:
             return
         if wanted and word not in LINKING_WORDS:
             if not tells(word) or word[0].isdigit() or word in _PASSED_OVER:
@@ -164,7 +259,7 @@ def _previous(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
             yield tokens[at].start()
             wanted = False
         elif not wanted and word in CHOOSING_WORDS | JOINING_WORDS:
-            wanted = True
+            wanted = joined = True
         elif not wanted:
             return
 

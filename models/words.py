@@ -66,9 +66,9 @@ COLOUR_WORDS: Final = _listed("""
 # "무설탕") needs no list, for that is another word. A missing one makes the check laxer, so they
 # are of many languages.
 WITHOUT_WORDS: Final = _listed("""
-    without lacking lacks excluding excludes excl except minus devoid zero sans ohne sin sem senza
-    zonder utan uden uten ilman bez fără fara tanpa bila isento isenta exento exenta exempt dépourvu
-    privo priva без безо χωρίς δίχως بدون بلا دون بغیر فاقد خالي خالية خال
+    without lacking lacks excluding excludes excl exkl except minus devoid zero sans ohne sin sem
+    senza zonder utan uden uten ilman bez fără fara tanpa bila isento isenta exento exenta exempt
+    dépourvu privo priva без безо χωρίς δίχως بدون بلا دون بغیر فاقد خالي خالية خال
     ללא בלי בלא נטול נטולת נטולי נטולות
     """)  # all that "and" joins to the next word: "without sugar and milk"
 NOT_WORDS: Final = _listed("""
@@ -82,7 +82,28 @@ AFTER_WORDS: Final = _listed("""
     વગર વગરની વગરનું વગરનો વગરના વિના રહિત இல்லாத இல்லாமல் లేని లేకుండా రహిత ಇಲ್ಲದ ರಹಿತ
     ഇല്ലാത്ത രഹിത 없는 없이 없음 프리 무첨가
     """)  # the word before
+ABBREVIATED_WORDS: Final = _listed("excl exkl")  # their dot ends nothing: "excl. batteries"
+NONE_WORDS: Final = _listed("""
+    none nil no not nein nee nej nei nie não non keine keiner keines ninguno ninguna nenhum nenhuma
+    aucun aucune nessuno nessuna geen ingen inga intet brak žádný žádné нет немає yok 없음
+    """)  # "sugar: none", "batteries: no": the word before
+ZERO_WORDS: Final = _listed("zero cero null 제로")
+# What a zero beside it is of, before or after: "sugar zero", "0 sugar", "슈가 제로". "Cola zero"
+# is cola, and "type 0 fat tire" a fat tire.
+MEASURED_WORDS: Final = _listed("""
+    sugar sugars calorie calories carb carbs fat fats alcohol caffeine sodium salt gluten lactose
+    cholesterol nicotine zucker kalorien fett alkohol koffein salz sucre sucres sel azúcar azúcares
+    açúcar açúcares calorías calorias grasa gordura cafeína álcool alcol zucchero zuccheri caffeina
+    suiker suikers vet sukker socker cukru сахар сахара 슈가 슈거 설탕 당 칼로리 카페인 알코올 알콜
+    나트륨 니코틴
+    """)
+NUMBERED_WORDS: Final = _listed("""
+    type size sizes model grade class level stage step phase series version number no nr mark gauge
+    year day hour point ground patient absolute
+    """)  # before a zero that is a number: "type 0", "size zero"
 HYPHENATED_BEFORE: Final = _listed("un")  # "un-salted"
+REMOVED_WORDS: Final = _listed("removed omitted excluded")  # "skin removed": the word before
+PREFIX_WORDS: Final = _listed("non anti un")  # of one word, whatever else stands beside it
 HYPHENATED_AFTER: Final = _listed("less")  # "sugar-less", but not "for less"
 FROM_WORDS: Final = _listed("of from von fra van de da di от من")  # "free from nuts": the next
 FREE_OTHERWISE: Final = _listed("""
@@ -102,7 +123,18 @@ JOINING_WORDS: Final = _listed("and und et y e och og en i и та و")
 CHOOSING_WORDS: Final = _listed("or nor oder ou o u of eller или або או أو")
 MISSING_WORDS: Final = _listed("""
     included includes provided supplied required needed necessary
+    added zugesetzt toegevoegd tilsat tilsatt ajouté ajoutés aggiunti aggiunto añadido añadidos
+    adicionado adicionados
     """)  # "batteries not included": the word before
+DETERMINERS: Final = _listed(
+    "no kein keine keinen keiner geen walang"
+)  # "no added": what comes next
+# Never what something is without: "vegan and gluten-free", "without sugar & organic".
+QUALITY_WORDS: Final = _listed("""
+    vegan vegetarian organic natural kosher halal keto paleo raw bio fresh healthy gentle mild safe
+    soft light lightweight durable washable reusable recyclable recycled biodegradable waterproof
+    breathable adjustable foldable portable rechargeable handmade
+    """)
 LINKING_WORDS: Final = _listed("""
     is are के की का ਦੇ ਤੋਂ der die das dem den le la les el los las du des de di da il lo von من any the
     """)  # between a negation and its word

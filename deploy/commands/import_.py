@@ -170,7 +170,7 @@ def _remarks(report: Report, dry_run: bool) -> Iterator[str]:
     if report.out_of_order.count:
         first = report.out_of_order.first[0]
         yield (
-            f"[yellow]{report.out_of_order.count:,} events are more than a day older than one "
+            f"[yellow]{report.out_of_order.count:,} events are more than a day older than those "
             f"before them[/] (first: line {first[0]}). They are put in their place, but users who "
             "stay away do not grow older meanwhile: sort the file by time for a faithful replay."
         )

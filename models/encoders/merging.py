@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from models.encoders.pretrained import pretrained
 from models.errors import EngineError
-from models.model_files import ModelSource, is_local
+from models.model_files import ModelSource, refuse_pickles
 
 
 def merged(base: Any, adapter: Path) -> Any:
@@ -22,6 +22,7 @@ def merged(base: Any, adapter: Path) -> Any:
     """
     dtype = base.dtype
     try:
+        refuse_pickles(adapter)
         adapted = PeftModel.from_pretrained(copy.deepcopy(base).float(), str(adapter))
         return adapted.merge_and_unload().to(dtype).eval()
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
@@ -30,10 +31,8 @@ def merged(base: Any, adapter: Path) -> Any:
 
 def write_merged(source: ModelSource, adapter: Path, folder: Path) -> None:
     """Write the model `source` with `adapter` in its weights, and its tokenizer, into `folder`."""
-    local = is_local(source)
     try:
-        base = AutoModelForCausalLM.from_pretrained(source, local_files_only=local, dtype="auto")
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+        tokenizer, base = pretrained(source)
     except (OSError, ValueError) as error:
         raise EngineError(f"the language model {source} cannot be loaded: {error}") from error
     with torch.no_grad():

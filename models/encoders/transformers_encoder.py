@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedTokenizerBase,
     StoppingCriteria,
 )
@@ -20,9 +19,10 @@ from transformers.utils import logging as transformers_logging
 
 from models.encoders.attention import write_word_by_word
 from models.encoders.batcher import MicroBatcher
+from models.encoders.pretrained import pretrained
 from models.encoders.tokens import token_counter
 from models.errors import EngineError, EngineUnavailable
-from models.model_files import ModelSource, is_local
+from models.model_files import ModelSource
 from models.ports import Adapter, Completion
 from models.settings import ProfileSettings
 
@@ -190,13 +190,11 @@ def _merged(network: AutoModelForCausalLM, adapter: Path) -> AutoModelForCausalL
     return merged(network, adapter)
 
 
-def _load(source: ModelSource) -> tuple[AutoTokenizer, AutoModelForCausalLM]:
+def _load(source: ModelSource) -> tuple[PreTrainedTokenizerBase, AutoModelForCausalLM]:
     transformers_logging.disable_progress_bar()
-    local = is_local(source)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
-        network = AutoModelForCausalLM.from_pretrained(source, local_files_only=local, dtype="auto")
+        tokenizer, network = pretrained(source)
     except (OSError, ValueError) as error:
         raise EngineError(f"the language model {source} cannot be loaded: {error}") from error
     tokenizer.padding_side = "left"

@@ -52,8 +52,9 @@ def layout_of(table: Table, kind: Kind, name: str) -> Layout:
     nearest = min(layouts, key=lambda layout: len(set(layout.required) - columns))
     lacking = [column for column in nearest.required if column not in columns]
     raise ImportFailed(
-        f"{table.path}, line 1: no column {', '.join(lacking)}; {kind} in format {name} need "
-        f"{', '.join(nearest.required)}, the file has {_few(table.columns)}{_hint(table)}"
+        f"{table.path}, line {table.header_line}: no column {', '.join(lacking)}; "
+        f"{kind} in format {name} need {', '.join(nearest.required)}, "
+        f"the file has {_few(table.columns)}{_hint(table)}"
     )
 
 

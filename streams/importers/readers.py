@@ -12,9 +12,10 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 from models.errors import ImportFailed
 from streams.importers.lines import Line, read_lines
@@ -31,6 +32,10 @@ _PARQUET: Final = b"PAR1"
 _HEAD_LINES: Final = 20  # of a file: enough to tell JSON that spans lines from torn rows
 _CONTINUES: Final = re.compile(r'\s*[,"\]}].*|.*[,\]]\s*', re.DOTALL)
 _NOT_JSON: Final = "not JSON"
+_SEPARATORS: Final = ",;\t|"  # the first of equals
+# Excel's own first line: "sep=;". It is no header, and what it says is obeyed.
+_SEPARATOR_LINE: Final = re.compile(r'\ufeff?("?)sep=(.*)\1', re.IGNORECASE)
+_SEPARATOR_AGAIN: Final = (("sep=", ""), ("SEP=", ""))
 _QUOTED: Final = re.compile(r'"[^"]*"')
 _JSONL: Final = (
     "a JSONL file has one JSON object per line, without commas and brackets around them; "
@@ -75,8 +80,11 @@ def open_table(
         _, ahead = read_lines(path, encoding, otherwise, ends)
         dat_columns = _keys(path, ahead, enough)
     file, lines = read_lines(path, encoding, otherwise, ends)
-    columns, rows, separator = _rows_of(suffix, path, lines, dat_columns)
-    return Table(path, columns, rows, lambda: 1.0 if file.closed else file.tell() / size, separator)
+    return _table(suffix, path, lines, partial(_fraction, file, size), dat_columns)
+
+
+def _fraction(file: IO[bytes], size: int) -> float:
+    return 1.0 if file.closed else file.tell() / size
 
 
 def _look_at(path: Path) -> tuple[int, bytes]:
@@ -98,16 +106,20 @@ def _inner_suffix(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _rows_of(
-    suffix: str, path: Path, lines: Iterator[Line], columns: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], Iterator[Row], str]:
+def _table(
+    suffix: str,
+    path: Path,
+    lines: Iterator[Line],
+    fraction: Callable[[], float],
+    columns: tuple[str, ...] | None,
+) -> Table:
     if suffix in (".csv", ".tsv"):
-        return _separated(path, suffix, lines)
+        return _separated(path, suffix, lines, fraction)
     if suffix != ".dat":
-        return columns or (), _jsonl(lines), ""
+        return Table(path, columns or (), _jsonl(lines), fraction)
     if columns is None:
         raise ImportFailed(f"{path}: only format movielens knows the columns of .dat files")
-    return columns, _not_empty(path, _dat(lines, columns)), ""
+    return Table(path, columns, _not_empty(path, _dat(lines, columns)), fraction)
 
 
 def _not_empty(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
@@ -128,19 +140,47 @@ class _Record(NamedTuple):
 
 
 def _separated(
-    path: Path, suffix: str, lines: Iterator[Line]
-) -> tuple[tuple[str, ...], Iterator[Row], str]:
-    first = next(_not_blank(lines), None)
-    if first is None:
-        raise ImportFailed(f"{path}: the file has no rows")
-    unquoted = _QUOTED.sub("", first.text)
-    tab = suffix == ".tsv" and "\t" in first.text
-    delimiter = "\t" if tab else max(",;\t", key=unquoted.count)
+    path: Path, suffix: str, lines: Iterator[Line], fraction: Callable[[], float]
+) -> Table:
+    first = _first(path, lines)
+    delimiter = _declared(path, first)
+    if delimiter:
+        first = _first(path, lines)
+    else:
+        delimiter = _shown(suffix, first.text)
     lines = chain((first,), lines)
     records = _tsv(lines) if delimiter == "\t" else _csv(lines, delimiter)
     header = _header(path, next(records))
-    rows = (_row(record, header, delimiter) for record in records)
-    return header, _not_empty(path, rows), delimiter
+    rows = _not_empty(path, (_row(record, header, delimiter) for record in records))
+    return Table(path, header, rows, fraction, delimiter, first.number)
+
+
+def _first(path: Path, lines: Iterator[Line]) -> Line:
+    first = next(_not_blank(lines), None)
+    if first is None:
+        raise ImportFailed(f"{path}: the file has no rows")
+    return first
+
+
+def _declared(path: Path, line: Line) -> str:
+    """The separator that a line `sep=;` names; "" of any other line. Raises ImportFailed."""
+    found = _SEPARATOR_LINE.fullmatch(line.text.rstrip("\r\n"))
+    if found is None:
+        return ""
+    sign = found.group(2)
+    if len(sign) != 1 or sign.isalnum() or sign in "\"' ":
+        raise ImportFailed(
+            f"{path}, line {line.number}: {line.text.strip()[:80]!r} should name the one sign that "
+            "separates fields, as sep=; does: mend this line or take it out"
+        )
+    return sign
+
+
+def _shown(suffix: str, header: str) -> str:
+    """The separator that the header has most often."""
+    if suffix == ".tsv" and "\t" in header:
+        return "\t"
+    return max(_SEPARATORS, key=_QUOTED.sub("", header).count)
 
 
 def _header(path: Path, record: _Record) -> tuple[str, ...]:
@@ -166,6 +206,8 @@ def _row(record: _Record, header: tuple[str, ...], delimiter: str) -> Row:
         return Row(record.line, None, record.problem)
     if record.fields[-1].strip() == header[-1] and _as_header(record.fields) == header:
         return Row(record.line, None, "the header once more: files were joined")
+    if record.fields[-1] == "" and _as_header(record.fields) in _SEPARATOR_AGAIN:
+        return Row(record.line, None, "a separator's line once more: files were joined")
     values = dict(zip(header, record.fields, strict=True))
     if not record.spanned:
         return Row(record.line, values)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from models.recency import Reached
 from models.schemas import to_rfc3339
 
 FIRST_LINES: Final = 3
@@ -46,17 +47,18 @@ class Report:
     sent: int = 0  # messages that the broker acknowledged in this run
     first_time: int | None = None  # ms
     last_time: int | None = None  # ms
+    _reached: Reached = field(default_factory=Reached)
 
     @property
     def rejected_rows(self) -> int:
         """Rows that were left out."""
         return sum(group.count for group in self.rejected.values())
 
-    def accept(self, line: int, what: str, event_time: int | None) -> None:
-        """Count a usable row, in file order."""
+    def accept(self, line: int, what: str, user: bytes, event_time: int | None) -> None:
+        """Count a usable row, in file order; an item has no event time."""
         self.accepted.add(line, what)
         if event_time is not None:
-            self._see(line, event_time)
+            self._see(line, user, event_time)
 
     def reject(self, line: int, reason: str, detail: str) -> None:
         """Count a row that is left out."""
@@ -70,10 +72,11 @@ class Report:
         """Count a usable row that may not mean what it says."""
         self.doubts.setdefault(what, Group()).add(line, detail)
 
-    def _see(self, line: int, event_time: int) -> None:
-        if self.last_time is not None and event_time < self.last_time - MUCH_EARLIER_MS:
-            latest = to_rfc3339(self.last_time)
-            self.out_of_order.add(line, f"{to_rfc3339(event_time)} after {latest}")
+    def _see(self, line: int, user: bytes, event_time: int) -> None:
+        before = self._reached.time
+        if before is not None and event_time < before - MUCH_EARLIER_MS:
+            self.out_of_order.add(line, f"{to_rfc3339(event_time)} after {to_rfc3339(before)}")
+        self._reached.see(user, event_time)
         self.first_time = min(event_time, self.first_time or event_time)
         self.last_time = max(event_time, self.last_time or event_time)
 

@@ -52,6 +52,7 @@ class Table:
     rows: Iterator[Row]
     fraction: Callable[[], float]  # how much of the file is read, 0 to 1
     separator: str = ""  # between fields, if lines are separated
+    header_line: int = 1
 
 
 @dataclass(frozen=True, slots=True)

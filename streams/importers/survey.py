@@ -109,7 +109,7 @@ def prepared(
         if len(message.value) > MAX_VALUE_BYTES:
             report.reject(row.line, "too large", f"{len(message.value)} bytes")
             continue
-        report.accept(row.line, _in_words(adapted), message.event_time)
+        report.accept(row.line, _in_words(adapted), message.key, message.event_time)
         for column, why in without:
             report.leave_out(row.line, column, why)
         _doubt_ids(adapted, row.line, report, spellings)

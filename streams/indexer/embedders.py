@@ -32,9 +32,8 @@ class Embedders:
     async def of(self, release: Release) -> TextEmbedder:
         """The release's embedder, its files checked against the manifest.
 
-        Raises ReleaseError if it is another one than is to be had here, EmbedderError if it
-        cannot be loaded
-        or does not embed.
+        Raises ReleaseError if it is another one than is available here, EmbedderError if it
+        cannot be loaded or does not embed.
         """
         reason = other_embedder(release, self._settings)
         if reason:

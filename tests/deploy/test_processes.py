@@ -101,8 +101,13 @@ def test_a_damaged_pid_file_counts_as_not_running(make: Make) -> None:
 
 def test_a_killed_process_is_seen_to_be_gone(make: Make) -> None:
     part = make(OBEDIENT)
-    os.kill(part.start(), signal.SIGKILL)
+    pid = part.start()
+    running = part.process()
+    assert running is not None
+    assert running.pid == pid
+    os.kill(pid, signal.SIGKILL)
     until(lambda: part.process() is None)
+    assert part.stop(1.0) == "was not running"
 
 
 def test_the_log_shows_only_the_last_start(make: Make) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from deploy.promotion import promote, rollback, serving_of
-from models.errors import ReleaseError, ReleaseNotReady
+from deploy.promotion import promote, releases_topic, rollback, serving_of
+from models.errors import ReleaseError, ReleaseNotReady, StackError
 from models.ports import Release
 from models.releases import FolderReleaseStore, base_release
 from models.schemas import ReleaseAnnouncement
@@ -149,3 +149,17 @@ def test_an_announcement_that_does_not_come_back_is_waited_for_no_longer(
     with pytest.raises(ReleaseNotReady, match="its announcement does not come back"):
         put(topic, "base-0", within_s=0.05)
     assert topic.releases.id == "base-0"
+
+
+@pytest.mark.parametrize(("within_s", "waited"), [(0.0, "0 s"), (None, "0.2 s")])
+def test_a_topic_that_cannot_be_read_is_waited_for_as_long_as_was_asked(
+    make_settings, within_s: float | None, waited: str
+) -> None:
+    settings = make_settings(kafka={"bootstrap": "127.0.0.1:1", "answer_within_s": 0.2})
+
+    async def opened() -> None:
+        async with releases_topic(settings, within_s):
+            pass
+
+    with pytest.raises(StackError, match=f"releases at .* cannot be read within {waited}; "):
+        asyncio.run(opened())

@@ -160,6 +160,15 @@ def test_popularity_counts_users_and_forgets() -> None:
     assert popularity == pytest.approx({"a": 2, "b": 0.5, "c": 0.2, "d": 0, "e": 0, "f": 0})
 
 
+def test_one_wrong_clock_takes_nothing_from_popularity() -> None:
+    observed = {(user, user % 2): (1.0, 30) for user in range(4)}
+    stray = {(4, 2): (1.0, 6_000)}
+
+    popularity = built(observed | stray).popularity
+
+    assert popularity.tolist() == [2, 2, 1, 0, 0, 0]
+
+
 def test_the_id_names_the_inputs() -> None:
     observed = {(0, 0): (1.0, 0), (0, 1): (1.0, 0)}
     assert built(observed).id == built(observed).id

@@ -8,7 +8,13 @@ import pytest
 
 from models import model_files
 from models.errors import EmbedderError, EngineError, SettingsError
-from models.model_files import embedder_model, files_hash, is_local, language_model
+from models.model_files import (
+    embedder_model,
+    files_hash,
+    is_local,
+    language_model,
+    refuse_pickles,
+)
 from models.settings import Settings, load_settings
 
 
@@ -130,3 +136,25 @@ def test_other_weights_under_the_same_path_have_another_name(tmp_path: Path) -> 
 
     assert len(names) == 3
     assert files_hash("owner/name") == "owner/name"
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        "pytorch_model.bin",
+        "pytorch_model-00001-of-2.bin",
+        "adapter_model.bin",
+        "2_D/pytorch_model.bin",
+    ],
+)
+def test_weights_that_are_pickles_alone_are_refused(tmp_path: Path, pickled: str) -> None:
+    file = tmp_path / pickled
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+
+    with pytest.raises(ValueError, match=f"{pickled} is a pickle, .*save_pretrained"):
+        refuse_pickles(tmp_path)
+
+    file.with_name("model.safetensors").touch()
+    refuse_pickles(tmp_path)
+    refuse_pickles("owner/name")

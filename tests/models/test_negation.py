@@ -19,6 +19,7 @@ NEGATED_IN = {
         *("tea without {}", "no {} tea", "non-{} tea", "{}-free tea", "{} free tea", "tea w/o {}"),
         *("tea with no added {}", "not made of {}", "{} not included", "free from {}", "0% {}"),
         *("Tee ohne {}", "{}-freier Tee", "thé sans le {}", "té sin {}", "chá sem {}"),
+        *("{}: none", "tea, {}: no", "{}: 0 g", "{}: not included", "{} not added", "tea excl. {}"),
         *("tè senza {}", "thee zonder {}", "te utan {}", "herbata bez {}", "trà không {}"),
     ),
     "Cyrillic": ("чай без {}", "не {}"),
@@ -121,6 +122,29 @@ def kept(statement: str, *texts: str) -> bool:
         ("No sugar/milk tea", "Milk", "Tea"),
         ("Nut & dairy-free bar", "Nut", "Bar"),
         ("Toy, batteries sold separately", "Batteries", "Toy"),
+        ("Tea (sugar: none)", "Sugar", "Tea without sugar"),
+        ("Tea, preservatives: nil", "Preservatives", "Tea"),
+        ("Toy robot; batteries: no", "Batteries", "Toy robot"),
+        ("Toy robot. Not included: batteries", "Batteries", "Toy robot"),
+        ("Toy robot, batteries aren't included", "Batteries", "Toy robot"),
+        ("Salz: keine", "Salz", "ohne Salz"),
+        ("Tea, sugar none", "Sugar", "Tea"),
+        ("Tea, sugar: 0 g", "Sugar", "Tea"),
+        ("Alcohol 0% beer", "Alcohol", "Beer"),
+        ("Sugar zero cola", "Sugar", "Cola"),
+        ("Tea with 0 grams of sugar", "Sugar", "Tea"),
+        ("Sugar not added juice", "Sugar", "Juice"),
+        ("Compote de pommes, sucre non ajouté", "sucre", "pommes"),
+        ("Lamp excl. bulb", "Bulb", "Lamp"),
+        ("Lampe exkl. Leuchtmittel", "Leuchtmittel", "Lampe"),
+        ("Toy robot, batteries excl.", "Batteries", "Toy robot"),
+        ("Almonds, skin removed", "Skin", "Almonds"),
+        ("슈가 제로 콜라", "슈가", "콜라"),
+        ("칼로리: 제로 사이다", "칼로리", "사이다"),
+        ("去皮花生", "皮花生", "花生"),
+        ("去除骨头的鱼", "骨头", "的鱼"),
+        ("砂糖：なし ジャム", "砂糖", "ジャム"),
+        ("糖：无 茶", "糖", "茶"),
     ],
 )
 def test_a_statement_that_drops_a_negation_is_rejected(title: str, false: str, true: str) -> None:
@@ -157,6 +181,24 @@ def test_a_statement_that_drops_a_negation_is_rejected(title: str, false: str, t
         ("Size 0 dress", "dress"),
         ("0.5 g sugar sachets", "sugar sachets"),
         ("Off-white/cream rug", "cream rug"),
+        ("Type 0 fat tire", "fat tire"),
+        ("No. 0 fat brush", "fat brush"),
+        ("Size zero dress", "dress"),
+        ("Sugar 0.5 g tea", "sugar tea"),
+        ("Candle: No. 5", "candle"),
+        ("Tea, sugar: no 5 spoons", "sugar"),
+        ("Cola zero", "cola"),
+        ("콜라 제로", "콜라"),
+        ("Mug: free gift", "mug"),
+        ("サイズ：フリー", "サイズ"),
+        ("Non-slip/washable mat", "washable mat"),
+        ("Anti slip/absorbent mat", "absorbent mat"),
+        ("Vegan & gluten-free bar", "vegan bar"),
+        ("Vegan/gluten-free bar", "vegan bar"),
+        ("Coffee without sugar & organic", "organic coffee"),
+        ("Low fat 0% sugar yoghurt", "fat yoghurt"),
+        ("去年日历", "年日历"),
+        ("去头皮屑洗发水", "头皮屑"),
     ],
 )
 def test_what_only_looks_like_a_negation_takes_nothing_away(title: str, statement: str) -> None:
@@ -202,6 +244,7 @@ def test_marking_adds_marks_and_takes_negating_words_out_but_changes_no_word(tex
 
 
 def test_the_lists_are_spelt_as_texts_are_read() -> None:
-    for name in ("WITHOUT", "NOT", "AFTER", "MISSING", "NEGATED", "LINKING", "CHOOSING"):
+    names = ("WITHOUT", "NOT", "AFTER", "MISSING", "NEGATED", "LINKING", "CHOOSING", "NONE")
+    for name in (*names, "ZERO", "MEASURED", "NUMBERED", "QUALITY", "ABBREVIATED", "PREFIX"):
         listed = vars(words)[f"{name}_TOO" if name == "NEGATED" else f"{name}_WORDS"]
         assert {normal(word) for word in listed} == listed

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.recency import reached, recency
 from streams.windows import DAY_MS, split_by_liking
 from trainer.corpus import Corpus
 from trainer.evaluation.systems import Scores
@@ -76,10 +77,10 @@ def users_per_item(corpus: Corpus, half_life_days: float | None = None) -> NDArr
     events = corpus.known_events
     size = len(corpus.item_ids)
     newest = newest_per_pair(events)
-    if half_life_days is None or not len(events):
+    if half_life_days is None:
         return np.bincount(events.items[newest], minlength=size).astype(np.float64)
-    ages = (events.times.max() - events.times[newest]) / DAY_MS
-    decayed = np.exp2(-ages / half_life_days)
+    now = reached(events.users, events.times)
+    decayed = recency(events.times[newest], now, half_life_days)
     return np.bincount(events.items[newest], decayed, minlength=size).astype(np.float64)
 
 

@@ -23,13 +23,14 @@ from peft.tuners.lora import LoraLayer
 from peft.utils import set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from models.encoders.attention import write_word_by_word
+from models.encoders.pretrained import pretrained
 from models.encoders.transformers_encoder import END_OF_TURN, stop_tokens
 from models.errors import TrainingError
-from models.model_files import ModelSource, is_local
+from models.model_files import ModelSource, refuse_pickles
 from models.settings import Settings
 from models.training_settings import PolicySettings
 from trainer.learning.packing import Rollout, chosen_log_probs, pack
@@ -91,10 +92,10 @@ class Policy:
         transformers_logging.disable_progress_bar()
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=is_local(source))
-            base = AutoModelForCausalLM.from_pretrained(
-                source, local_files_only=is_local(source), dtype="auto"
-            ).to(device)
+            for folder in filter(None, (adapter, reference)):
+                refuse_pickles(folder)
+            tokenizer, base = pretrained(source)
+            base = base.to(device)
             write_word_by_word(base)
             network = _with_adapter(base, settings, adapter, seed)
             if reference is not None:

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
+from models.embedder import sentence_transformer
 from models.errors import TrainingError
-from models.model_files import ModelSource, is_local
+from models.model_files import ModelSource
 from models.ports import Vectors
 from models.training_settings import ContrastiveSettings
 
@@ -31,9 +31,7 @@ class TextTower:
         self, source: ModelSource, settings: ContrastiveSettings, device: str | None = None
     ) -> None:
         try:
-            self.network = SentenceTransformer(
-                str(source), local_files_only=is_local(source), device=device
-            )
+            self.network = sentence_transformer(source, device)
         except (OSError, ValueError) as error:
             raise TrainingError(f"the embedder {source} cannot be loaded: {error}") from error
         self.model = str(source)

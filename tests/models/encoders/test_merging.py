@@ -48,6 +48,20 @@ def test_merged_weights_say_what_the_adapter_says_and_leave_the_base_as_it_is(
     assert "base model" in (verdict(lines, base, tokens) or "")
 
 
+def test_an_adapter_that_is_a_pickle_is_refused(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    from models.encoders.merging import write_merged
+    from tests.models.pickled import as_pickle
+
+    settings = make_settings()
+    adapter = write_adapter(settings, tmp_path / "adapter")
+    as_pickle(adapter)
+
+    with pytest.raises(EngineError, match=r"cannot be put on .*adapter_model\.bin is a pickle"):
+        write_merged(language_model(settings), adapter, tmp_path / "merged")
+
+
 def test_an_adapter_of_another_model_is_refused(
     make_settings: MakeSettings, tmp_path: Path
 ) -> None:

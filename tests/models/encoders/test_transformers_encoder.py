@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,3 +69,18 @@ def test_a_prompt_longer_than_the_model_reads_is_refused(make_settings: MakeSett
     with pytest.raises(EngineError) as raised:
         asyncio.run(ask())
     assert not isinstance(raised.value, EngineUnavailable)
+
+
+def test_pickled_weights_are_never_read(make_settings: MakeSettings, tmp_path: Path) -> None:
+    from models.encoders.transformers_encoder import TransformersEncoder
+    from tests.models.pickled import as_pickle
+    from tests.trainer.learning.tiny_models import tiny_llama
+
+    folder = tiny_llama(tmp_path)
+    as_pickle(folder)
+
+    with pytest.raises(EngineError, match=r"cannot be loaded: .*pytorch_model\.bin is a pickle"):
+        TransformersEncoder(folder, make_settings().profile)
+    (folder / "other.safetensors").touch()
+    with pytest.raises(EngineError, match=r"cannot be loaded: .*safetensors"):
+        TransformersEncoder(folder, make_settings().profile)

@@ -95,6 +95,7 @@ def as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
 WRITERS = {
     "a.csv": lambda rows: as_separated(rows, ","),
     "semicolons.csv": lambda rows: as_separated(rows, ";"),
+    "excel.csv": lambda rows: b"sep=|\r\n" + as_separated(rows, "|"),
     "a.tsv": lambda rows: as_separated(rows, "\t"),
     "a.csv.gz": lambda rows: gzip.compress(as_separated(rows, ","), 1),
     "a.jsonl": as_jsonl,

@@ -686,6 +686,16 @@ def test_wrong_columns_name_file_line_and_the_format_that_fits(tmp_path: Path) -
     assert "import interactions --format movielens" in message
 
 
+def test_columns_that_are_not_there_are_said_of_the_header_s_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("sep=|\nuser_id|item_id|type\nu|i|view\n")
+
+    with pytest.raises(
+        ImportFailed, match=r"line 2: no column timestamp; .*user_id, item_id, type"
+    ):
+        survey(path, INTERACTIONS, "generic")
+
+
 def test_an_unknown_format_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ImportFailed, match="generic, amazon-2023, movielens, online-retail"):
         survey(tmp_path, ITEMS, "spotify")
@@ -724,6 +734,18 @@ def test_the_report_counts_every_row_and_shows_the_first_lines(tmp_path: Path) -
     }
     assert report["first_time"] == "2019-12-31T23:59:59.000Z"
     assert report["last_time"] == "2020-01-03T00:00:00.000Z"
+
+
+def test_one_wrong_clock_makes_no_other_event_late(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    days = [f"u{day % 5},i1,view,2020-01-{day:02}T00:00:00Z" for day in range(1, 20)]
+    days.insert(6, "u9,i1,view,2031-01-01T00:00:00Z")
+    path.write_text("\n".join(["user_id,item_id,type,timestamp", *days]))
+
+    opened = survey(path, INTERACTIONS, "generic")
+
+    assert len(list(opened.messages)) == 20
+    assert opened.report.out_of_order.count == 0
 
 
 def test_a_price_left_out_is_counted_beside_its_row(tmp_path: Path) -> None:

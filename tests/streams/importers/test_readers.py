@@ -79,7 +79,9 @@ def test_parquet_is_read_in_batches_with_python_values(
     assert table.fraction() == 1.0
 
 
-@pytest.mark.parametrize(("mark", "name"), [(";", "a.csv"), ("\t", "a.tsv")])
+@pytest.mark.parametrize(
+    ("mark", "name"), [(";", "a.csv"), ("\t", "a.tsv"), ("|", "a.csv"), ("|", "a.tsv")]
+)
 def test_other_separators_are_recognised_by_the_header(
     tmp_path: Path, mark: str, name: str
 ) -> None:
@@ -88,7 +90,44 @@ def test_other_separators_are_recognised_by_the_header(
     ]
 
 
-@pytest.mark.parametrize(("mark", "title"), [(",", "b; c; d"), (";", "b, c, d")])
+@pytest.mark.parametrize("line", ["sep={}", '"sep={}"', "SEP={}\r", "\ufeffsep={}", "\nsep={}"])
+@pytest.mark.parametrize("mark", [";", ",", "|", "\t", "^"])
+def test_a_first_line_for_excel_names_the_separator_and_is_no_header(
+    tmp_path: Path, mark: str, line: str
+) -> None:
+    path = written(tmp_path / "a.csv", f"{line.format(mark)}\na,x{mark}b\n1{mark}2\n")
+    if mark == ",":
+        path = written(tmp_path / "a.csv", f'{line.format(mark)}\n"a,x",b\n1,2\n')
+
+    assert values_of(path) == [{"a,x": "1", "b": "2"}]
+
+
+@pytest.mark.parametrize("line", ["sep=", "sep=;,,,", "sep=::", "sep=a", 'sep="'])
+def test_a_line_for_excel_that_names_no_separator_is_refused(tmp_path: Path, line: str) -> None:
+    path = written(tmp_path / "a.csv", f"{line}\na;b\n1;2\n")
+
+    with pytest.raises(ImportFailed, match=rf"line 1: '{line}' should name the one sign"):
+        open_table(path)
+
+
+def test_a_line_for_excel_alone_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(ImportFailed, match="has no rows"):
+        open_table(written(tmp_path / "a.csv", "sep=;\n"))
+
+
+def test_the_line_for_excel_of_a_file_that_was_appended_is_no_row(tmp_path: Path) -> None:
+    rows = rows_of(written(tmp_path / "a.csv", "sep=;\na;b\n1;2\nsep=;\na;b\nsep=;4\n"))
+
+    assert [row.values for row in rows] == [
+        {"a": "1", "b": "2"},
+        None,
+        None,
+        {"a": "sep=", "b": "4"},
+    ]
+    assert "separator" in rows[1].problem
+
+
+@pytest.mark.parametrize(("mark", "title"), [(",", "b; c; d"), (";", "b, c, d"), ("|", "b, c;")])
 def test_separators_within_quotes_separate_nothing(tmp_path: Path, mark: str, title: str) -> None:
     path = written(tmp_path / "a.csv", f'"a"{mark}"{title}"\n1{mark}2\n')
 

@@ -63,8 +63,18 @@ def test_recent_popularity_halves_with_the_half_life() -> None:
 
     cup, _, tea = users_per_item(corpus, half_life_days=5.0)
 
-    assert tea == pytest.approx(0.5 ** (10.6 / 5))  # the newest known event is of day 10.6
-    assert cup == pytest.approx(2 * 0.5 ** (0.6 / 5))
+    assert tea == pytest.approx(0.5 ** (10 / 5))  # of four users, dan is furthest ahead
+    assert cup == pytest.approx(2.0)
+
+
+def test_one_wrong_clock_takes_nothing_from_recent_popularity() -> None:
+    events = [bought(f"u{n}", "tea", 10) for n in range(3)] + [bought("eve", "cup", 10)]
+    stray = [bought("zoe", "pot", 6_000)]
+    later = [bought("u1", "tea", 6_001 + n) for n in range(3)]  # the test
+
+    corpus = corpus_of(events + stray + later, items("cup", "pot", "tea"), settings_with(test=0.3))
+
+    assert users_per_item(corpus, half_life_days=5.0) == pytest.approx([1, 1, 3])
 
 
 def test_popularity_is_the_same_for_everybody(corpus: Corpus) -> None:

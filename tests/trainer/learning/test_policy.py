@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from models.encoders.tokens import token_counter
 from models.errors import TrainingError
+from tests.models.pickled import as_pickle
 from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.learning.policy import Policy, PolicyOptions, Rollout
 
@@ -268,3 +269,16 @@ def test_tokens_are_counted_alike_with_and_without_the_model(
     base: Path, policy: Policy, text: str
 ) -> None:
     assert token_counter(base)(text) == policy.count_tokens(text) == len(policy.prompt_ids(text))
+
+
+def test_pickled_weights_and_adapters_are_never_read(tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path / "base")
+    Policy.load(base, SETTINGS).save(tmp_path / "adapter")
+    as_pickle(tmp_path / "adapter")
+
+    for place in ("adapter", "reference"):
+        with pytest.raises(TrainingError, match=r"adapter_model\.bin is a pickle"):
+            Policy.load(base, SETTINGS, **{place: tmp_path / "adapter"})
+    as_pickle(base)
+    with pytest.raises(TrainingError, match=r"pytorch_model\.bin is a pickle"):
+        Policy.load(base, SETTINGS)
