@@ -131,7 +131,7 @@ def _merge(folder: Path, run: Sequence[SegmentInfo]) -> bool:
 def _merged(folder: Path, run: Sequence[SegmentInfo]) -> SegmentInfo:
     schema = SCHEMAS[folder.parent.name]
     with opened_segment(folder, run[0].file) as opened:
-        of = origin_of(opened, folder)
+        of = origin_of(opened)
     of = replace(of, topic_id=load_manifest(folder).topic_id)
     span = run[0].first_offset, run[-1].last_offset
     return write_segment(folder, _row_groups(folder, run, schema), schema, span, of)
