@@ -18,10 +18,9 @@ from typing import Final
 import pyarrow as pa
 
 from models.errors import EventLogError
-from models.ports import SegmentInfo
 from streams.event_log.columns import SCHEMAS
 from streams.event_log.disk import exclusive
-from streams.event_log.manifest import Manifest, load_manifest, save_manifest
+from streams.event_log.manifest import Manifest, SegmentInfo, load_manifest, save_manifest
 from streams.event_log.repair import repair, sweep
 from streams.event_log.segment_file import (
     conformed,

@@ -15,9 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import EventLogError, SegmentDamaged
-from models.ports import SegmentInfo
 from streams.event_log.disk import replacing
-from streams.event_log.manifest import file_name
+from streams.event_log.manifest import SegmentInfo, file_name
 
 BATCH_ROWS: Final = 2_048  # rows decoded at once when streaming
 # Values are nearly all different: a dictionary of them would be built and thrown away.

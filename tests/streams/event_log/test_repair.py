@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import EventLogError, ManifestLost, SegmentDamaged
-from models.ports import SegmentInfo
 from streams.event_log import SegmentLog, compact
 from streams.event_log.columns import SCHEMAS
-from streams.event_log.manifest import FILE_NAME, Missing, load_manifest
+from streams.event_log.manifest import FILE_NAME, Missing, SegmentInfo, load_manifest
 from streams.event_log.repair import Found, apart, inspected, pieces, repair, set_apart, sweep
 from streams.event_log.segment_file import Origin
 from tests.streams.event_log.rows import rows
