@@ -11,7 +11,7 @@ LOCK := $(if $(filter vllm,$(EXTRA)),requirements-gpu.lock,requirements.lock)
 READY := $(VENV)/.installed$(if $(filter vllm,$(EXTRA)),-vllm)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-stream faults check fuzz bench lock clean java
+.PHONY: help setup demo test test-fast test-stream faults check docs fuzz bench lock clean java
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ check: $(READY)  ## format, lint, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: $(READY)  ## write the generated pages anew: settings, metrics, schemas, benchmarks, model card
+	@$(BIN)/python -m deploy.generated_docs
 
 fuzz: $(READY)  ## 10⁶ mutated records a topic through all roles' decoding and applying (an hour on 2 busy cores)
 	@$(BIN)/python -m tests.fuzz
