@@ -80,9 +80,8 @@ def test_ids_that_are_neither_text_nor_whole_numbers_are_unusable(
 def test_times_that_are_none_are_refused(good: Good, column: str, written: Any) -> None:
     refused = refusal(good.kind, good.format, good.row | {column: written})
 
-    assert refused.reason == "missing value" or (
-        refused.reason == "invalid value" and column in refused.detail
-    )
+    assert refused.reason in ("invalid value", "missing value")
+    assert any(named in refused.detail for named in (column, "timestamp", "no time"))
 
 
 @pytest.mark.parametrize(("good", "column"), TIMES, ids=str)
