@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.catalogue import Catalogue
 from models.cooccurrence import Cooccurrence
 from models.errors import VectorIndexError
-from models.explanation import sentence_weights
+from models.explanation import PARTS, sentence_weights
 from models.fakes import MemoryIndex
 from models.neighbours import Neighbours, align
 from models.ports import VectorRow, Vectors
@@ -126,7 +126,7 @@ def test_every_list_is_well_formed(seed: int, query: Query, settings: RankingSet
     assert not left_out.intersection(names)
     assert [item.rank for item in items] == list(range(1, len(items) + 1))
     for item in items:
-        assert set(item.parts) == {"profile", "recent", "cooccurrence", "popularity"}
+        assert tuple(item.parts) == PARTS
         assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-9)
         assert item.parts[item.reason.kind.value] == max(item.parts.values())
         assert item.reason.text
@@ -164,6 +164,11 @@ def naive_scores(
             score += settings.cooccurrence * weight / total * float(values[columns == row].sum())
         scores[name] = score
     return scores
+
+
+def test_every_part_has_a_weight_and_a_reason_of_its_name() -> None:
+    assert set(PARTS) == {kind.value for kind in ReasonKind}
+    assert set(PARTS) <= set(RankingSettings.model_fields)
 
 
 def ids(items: tuple[RecommendedItem, ...]) -> list[str]:
