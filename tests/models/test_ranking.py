@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,6 +170,13 @@ def naive_scores(
 def test_every_part_has_a_weight_and_a_reason_of_its_name() -> None:
     assert set(PARTS) == {kind.value for kind in ReasonKind}
     assert set(PARTS) <= set(RankingSettings.model_fields)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_is_on_the_page_with_its_weight_and_its_reason(part: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ranking.md").read_text()
+    assert f"| `{part}` | `ranking.{part}` (" in page
+    assert page.count(f"\n| `{part}` |") == 2
 
 
 def ids(items: tuple[RecommendedItem, ...]) -> list[str]:
