@@ -18,7 +18,9 @@ from models.settings import Settings
 from tests.readme import README, shell_lines
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+NEW = {"streams/importers/listens.py", "deploy/commands/popular.py"}  # the examples of the recipes
 
 
 PALATE_LINES = [line for line in shell_lines() if line.startswith("palate ")]
@@ -44,11 +46,24 @@ def test_a_command_that_palate_does_not_know_would_be_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", sorted(set(re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)$", README, re.M)))
+    "target", sorted(set(re.findall(r"(?:`|^)make ([a-z-]+)", README + CONTRIBUTING, re.M)))
 )
-def test_every_make_target_of_the_readme_exists(target: tuple[str, str]) -> None:
-    name = "".join(target)
-    assert re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+def test_every_make_target_of_readme_and_contributing_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"[`\s]((?:\w+/)+\w+\.(?:py|md))\b", CONTRIBUTING)) - NEW)
+)
+def test_every_file_of_contributing_exists(path: str) -> None:
+    assert (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), sorted(set(re.findall(r"`(\w+)`\s+in\s+`([\w/]+\.py)`", CONTRIBUTING)))
+)
+def test_what_contributing_names_in_a_file_is_there(name: str, path: str) -> None:
+    assert re.search(rf"\b{name}\b", (ROOT / path).read_text())
 
 
 def test_make_help_lists_every_target_with_its_meaning() -> None:
