@@ -34,27 +34,48 @@ from models.words import (
     WITHOUT_WORDS,
 )
 
-_NONE: Final = r"\bw/o\b|(?<![\d.,])0(?:[.,]0+)?\s?%"  # "w/o sugar", "0% fat"
-_NONE_WORD: Final = re.compile(_NONE)
-_TOKEN: Final = re.compile(f"{_NONE}|{WORD}")
+# "w/o sugar", "0% fat", "0 g sugar", "0 calories", "제로 슈거"
+_NONE: Final = (
+    r"\bw/o(?:ut)?\b|(?<![\w.,])0(?:[.,]0+)?\s?(?:%|(?:m?g|kcal)\b(?=\s?[^\W\d]))"
+    r"|(?<![\w.,-])0(?=\s(?:sugars?|calories?|carbs?|fat|alcohol|caffeine|sodium)\b)"
+    r"|\b(?:제로|노)(?=\s?(?:슈[가거]|설탕|칼로리|카페인|알코올|알콜))"
+)
+_TOKEN: Final = re.compile(f"(?P<none>{_NONE})|{WORD}")
 _GAP: Final = re.compile(r"[\s'’\u2010-\u2013-]*")
+_OR: Final = re.compile(r"\s*/\s*")
+_AND: Final = re.compile(r"\s*&\s*")
 _HYPHEN: Final = re.compile(r"[\u2010-\u2013-]")
 _BEFORE: Final = WITHOUT_WORDS | NOT_WORDS
 _AFTER: Final = AFTER_WORDS | HYPHENATED_AFTER
 _PASSED_OVER: Final = FUNCTION_WORDS | LIKING_WORDS | DISLIKING_WORDS | LINKING_WORDS
 
-# Chinese and Japanese, Thai, Lao, Khmer: what comes next. A verb between is negated with it.
+# Chinese and Japanese, Thai, Lao, Khmer: what comes next. A verb between is negated with it. With
+# 无添加 alone nothing is added at all; it says so of what comes next if that is an additive.
+_ADDITIVE: Final = "蔗?糖|防腐|香[精料]|色素|味精|[盐鹽]|甜味|人工"
+_VERB: Final = (
+    f"(?<=[不未没沒])(?:含有?|添?加|放|使?用(?=[{IDEOGRAPHS}]))"
+    f"|(?<=[无無零])(?:含有?|添加(?={_ADDITIVE}))"
+)
 _PREFIX: Final = re.compile(
-    "(?:[無无不非未免零](?P<verb>(?<=[不未])(?:含有?|加|添加))?|[没沒]有?|(?<![ァ-ヺー])ノン"
+    f"(?:(?:[無无不非未免零脱脫]|[没沒](?!有))(?P<verb>{_VERB})?"
+    "|[没沒]有|(?<![ァ-ヺー])ノン|(?<![ァ-ヺー])ノー(?=スリーブ|シュガー|カフェイン|アルコール|ワイヤ)"
     "|ไม่(?:มี|ใส่|ผสม|เติม)?|ไร้|ปลอด|ปราศจาก|ບໍ່(?:ມີ|ໃສ່)?|គ្មាន|មិន)(?=[^\\W_])"
-    f"|(?<![\\d.,])0(?=[{IDEOGRAPHS}])"
+    f"|(?<![\\d.,])0(?P<none>添加(?={_ADDITIVE}))?(?=[{IDEOGRAPHS}])"
+)
+# Words that are negated by レス; ドレス, ネックレス, ステンレス and many others only end so.
+_LESS: Final = (
+    "(?<=カフェイン)|(?<=シュガー)|(?<=グルテン)|(?<=アルコール)|(?<=オイル)"
+    "|(?<=コード)|(?<=ケーブル)|(?<=ワイヤ)|(?<=シーム)|(?<=スリーブ)"
 )
 # Japanese: the run of like characters before. フリース is fleece, フリーサイズ one size for all.
 _SUFFIX: Final = re.compile(
-    f"(?P<run>[{IDEOGRAPHS}]+|[ァ-ヺー]+?|[a-z]+)"
+    f"(?P<run>[{IDEOGRAPHS}]{{1,40}}|[ァ-ヺー]{{1,40}}?|[a-z]{{1,40}})"
     "(?:[な無]し(?!(?![のでと])[ぁ-ゖ])|[抜ぬ]き|無添加|不使用"
     "|[をがはの]?(?:含ま|使わ|使用し|加え|入ら|入ってい)?ない"
-    "|フリー(?![スサザランダマジク])|(?<![ァ-ヺー])ゼロ)"
+    "|[をがはも]?(?:含み|含んで|使って|使い|使用し|使用して|加えて|入って|付き|付いて|付属し)"
+    "い?ません"
+    "|フリー(?![スサザランダマジク])|(?<![ァ-ヺー])ゼロ|(?<![a-z])0(?:[.,]0+)?%?(?![\\d.,%年月日])"
+    f"|不要|別売|(?:{_LESS})レス)"
 )
 
 
@@ -96,14 +117,14 @@ def _bound(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
     if word in _AFTER and after in FROM_WORDS:
         yield from _next(text, tokens, n + 1)
     elif (word in _AFTER and (word not in _BEFORE or before in LINKING_WORDS)) or (
-        word in NOT_WORDS and after in MISSING_WORDS
+        (word in NOT_WORDS and after in MISSING_WORDS) or (word, after) == ("sold", "separately")
     ):
         hyphened = before and _HYPHEN.search(text, tokens[n - 1].end(), tokens[n].start())
         if hyphened or not (word in HYPHENATED_AFTER or after in FREE_OTHERWISE):
             yield from _previous(text, tokens, n)
     elif (
         word in _BEFORE
-        or _NONE_WORD.fullmatch(word)
+        or tokens[n].group("none")
         or (word in HYPHENATED_BEFORE and after and text[tokens[n].end()] == "-")
     ):
         yield from _next(text, tokens, n)
@@ -111,11 +132,14 @@ def _bound(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
 
 def _next(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
     # "No mail and flyers" may well be with flyers, "without mail and flyers" hardly.
-    joining = CHOOSING_WORDS | (JOINING_WORDS if tokens[n].group() not in NOT_WORDS else set())
+    both = tokens[n].group() not in NOT_WORDS
+    joining = CHOOSING_WORDS | (JOINING_WORDS if both else set())
     wanted = True
     for at in range(n + 1, len(tokens)):
         word = tokens[at].group()
-        if not _adjoin(text, tokens, at - 1) or word in _BEFORE or word[0].isdigit():
+        if not wanted and _parted(text, tokens, at - 1, by=(_OR, _AND) if both else (_OR,)):
+            wanted = True
+        elif not _adjoin(text, tokens, at - 1) or word in _BEFORE or word[0].isdigit():
             return
         if wanted and tells(word) and word not in _PASSED_OVER:
             yield tokens[at].start()
@@ -130,7 +154,9 @@ def _previous(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
     wanted = True
     for at in range(n - 1, -1, -1):
         word = tokens[at].group()
-        if not _adjoin(text, tokens, at):
+        if not wanted and _parted(text, tokens, at, by=(_OR, _AND)):
+            wanted = True
+        elif not _adjoin(text, tokens, at):
             return
         if wanted and word not in LINKING_WORDS:
             if not tells(word) or word[0].isdigit() or word in _PASSED_OVER:
@@ -145,7 +171,14 @@ def _previous(text: str, tokens: list[re.Match[str]], n: int) -> Iterator[int]:
 
 def _adjoin(text: str, tokens: list[re.Match[str]], n: int) -> bool:
     """Whether nothing but a space or a hyphen parts a word from the next."""
-    return _GAP.fullmatch(text, tokens[n].end(), tokens[n + 1].start()) is not None
+    return _parted(text, tokens, n, by=(_GAP,))
+
+
+def _parted(
+    text: str, tokens: list[re.Match[str]], n: int, by: tuple[re.Pattern[str], ...]
+) -> bool:
+    start, end = tokens[n].end(), tokens[n + 1].start()
+    return any(sign.fullmatch(text, start, end) for sign in by)
 
 
 def _adjoining(text: str) -> Iterator[int]:
@@ -154,7 +187,6 @@ def _adjoining(text: str) -> Iterator[int]:
         return
     for found in _PREFIX.finditer(text):
         yield found.end()
-        if found.group("verb"):
-            yield found.start("verb")
+        yield from (found.start(verb) for verb in ("verb", "none") if found.group(verb))
     for found in _SUFFIX.finditer(text):
         yield from range(*found.span("run"))

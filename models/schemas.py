@@ -150,13 +150,25 @@ PartitionNumber = Annotated[int, Field(ge=0, lt=2**31), _Number]
 
 
 class Message(BaseModel):
-    """Base of all topic values: immutable, unknown fields ignored."""
+    """Base of topic values and their parts: immutable, unknown fields ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     def to_json(self) -> bytes:
         """The wire bytes: UTF-8 JSON without absent fields."""
         return self.model_dump_json(exclude_none=True).encode()
+
+
+class TopicValue(Message):
+    """Base of whole topic values."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, found: Any) -> Any:
+        """Clients of many languages write null for what they do not set."""
+        if isinstance(found, dict) and None in found.values():
+            return {name: value for name, value in found.items() if value is not None}
+        return found
 
 
 class InteractionType(StrEnum):
@@ -172,7 +184,7 @@ class InteractionType(StrEnum):
     HIDE = "hide"
 
 
-class Interaction(Message):
+class Interaction(TopicValue):
     """One thing a user did with an item. Topic `interactions`, key: the raw UTF-8 user_id."""
 
     model_config = ConfigDict(
@@ -210,7 +222,7 @@ class Interaction(Message):
         return self
 
 
-class Item(Message):
+class Item(TopicValue):
     """One item of the catalogue. Topic `items`, key: item_id; a null value removes the item."""
 
     item_id: Id = Field(description="Name of the item; also the record's key.")
@@ -266,7 +278,7 @@ class AppliedEdits(Message):
     )
 
 
-class ProfileRequest(Message):
+class ProfileRequest(TopicValue):
     """Asks for a new profile. Topic `profile-requests`, key: user_id."""
 
     request_id: str = Field(description="Hash of user, applied offset, edits offset, as_of.")
@@ -346,7 +358,7 @@ class SentenceCounts(Message):
     extractive: Count = Field(default=0, description="Sentences built from events instead.")
 
 
-class Profile(Message):
+class Profile(TopicValue):
     """A user's taste in words. Topic `profiles` (compacted), key: user_id."""
 
     profile_id: Id = Field(
@@ -420,7 +432,7 @@ class RecommendedItem(Message):
     reason: Reason = Field(description="Why.")
 
 
-class Recommendation(Message):
+class Recommendation(TopicValue):
     """A ranked list for a user. Topic `recommendations`, key: user_id."""
 
     recommendation_id: str = Field(
@@ -444,7 +456,7 @@ class Recommendation(Message):
     schema_version: Count = Field(default=1, description="Version of this schema.")
 
 
-class ProfileEdit(Message):
+class ProfileEdit(TopicValue):
     """A user's own change to the profile. Topic `profile-edits`, key: user_id, kept for ever."""
 
     edit_id: Id = Field(description="Unique name of the edit.")
@@ -459,7 +471,7 @@ class ProfileEdit(Message):
     timestamp: EpochMs = Field(description="When the user made it.")
 
 
-class ReleaseAnnouncement(Message):
+class ReleaseAnnouncement(TopicValue):
     """A step of a release's life. Topic `releases` (one partition).
 
     The last record with status `serving` names the release in force. The key is the release id

@@ -40,7 +40,8 @@ DEFAULT_WEIGHTS = {
 # What pandas, R, SQL dumps and spreadsheets write where there is nothing.
 ABSENT_WORDS = (
     *("nan", "-nan", "none", "null", "(null)", "nil", "na", "n/a", "n.a.", "<na>", "nat"),
-    *("#n/a", "#na", "\\n", "undefined"),
+    *("#n/a", "#n/a n/a", "#na", "#null!", "#ref!", "#value!", "#name?", "#div/0!", "#num!"),
+    *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "\\n", "undefined", "[object object]"),
 )
 
 

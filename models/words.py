@@ -66,17 +66,21 @@ COLOUR_WORDS: Final = _listed("""
 # "무설탕") needs no list, for that is another word. A missing one makes the check laxer, so they
 # are of many languages.
 WITHOUT_WORDS: Final = _listed("""
-    without lacking lacks excluding except zero sans ohne sin sem senza zonder utan uden uten
-    ilman bez fără fara tanpa bila без безо χωρίς δίχως بدون بلا دون بغیر خالي خالية خال ללא בלי בלא
+    without lacking lacks excluding excludes excl except minus devoid zero sans ohne sin sem senza
+    zonder utan uden uten ilman bez fără fara tanpa bila isento isenta exento exenta exempt dépourvu
+    privo priva без безо χωρίς δίχως بدون بلا دون بغیر فاقد خالي خالية خال
+    ללא בלי בלא נטול נטולת נטולי נטולות
     """)  # all that "and" joins to the next word: "without sugar and milk"
 NOT_WORDS: Final = _listed("""
     no not non never neither nor isn aren wasn weren don doesn didn won cannot
     anti kein keine keinen keiner nicht pas não nao nie ne geen niet inte ej ikke nem tidak bukan
-    không walang не ні нет нема немає لا ليس غير בלתי אינו नॉन नो गैर बिना
+    không walang не ні нет нема немає لا ليس غير לא בלתי אינו नॉन नो गैर बिना ਬਿਨਾਂ
     """)  # the next word
 AFTER_WORDS: Final = _listed("""
-    free frei freie freien freier freies fri vrij libre nélkül mentes içermez olmayan
-    रहित मुक्त फ्री बिना नहीं ছাড়া মুক্ত বিহীন இல்லாத இல்லாமல் లేని లేకుండా 없는 없이 없음 프리 무첨가
+    free frei freie freien freier freies fri vrij libre nélkül mentes içermez içermeyen olmayan
+    ilavesiz katkısız रहित विरहित मुक्त फ्री बिना बिनाको नहीं नसलेला नसलेली नसलेले ছাড়া মুক্ত বিহীন ਬਿਨਾਂ
+    વગર વગરની વગરનું વગરનો વગરના વિના રહિત இல்லாத இல்லாமல் లేని లేకుండా రహిత ಇಲ್ಲದ ರಹಿತ
+    ഇല്ലാത്ത രഹിത 없는 없이 없음 프리 무첨가
     """)  # the word before
 HYPHENATED_BEFORE: Final = _listed("un")  # "un-salted"
 HYPHENATED_AFTER: Final = _listed("less")  # "sugar-less", but not "for less"
@@ -86,13 +90,19 @@ FREE_OTHERWISE: Final = _listed("""
     motion hand form sample samples
     """)  # "dress free size" is a dress
 NEGATED_TOO: Final = _listed("""
-    added extra artificial contain contains containing made zugesetzten zugesetzter zusatz
-    """)  # a negation reaches over them to the next word: "no added sugar"
+    added extra artificial contain contains containing made addition zugesetzten zugesetzter
+    zugesetztem zusatz toegevoegd toegevoegde tillsatt tillsatta tilsat tilsatte tilsatt lisättyä
+    ajout ajouté ajoutés aucun aucune contient adición añadidos contiene adição adicionado contém
+    aggiunta aggiunti adaos dodatku dodanego dodanych zawiera přidaného přidaných obsahuje
+    tambahan mengandung thêm chứa hozzáadott tartalmaz προσθήκη πρόσθετη περιέχει
+    добавления добавленного добавлений содержит додавання доданого містить
+    إضافة اضافة يحتوي على תוספת מכיל अतिरिक्त मिलाए
+    """)  # a negation reaches over them to the next word: "no added sugar", "sin adición de azúcar"
 JOINING_WORDS: Final = _listed("and und et y e och og en i и та و")
 CHOOSING_WORDS: Final = _listed("or nor oder ou o u of eller или або או أو")
 MISSING_WORDS: Final = _listed("""
     included includes provided supplied required needed necessary
     """)  # "batteries not included": the word before
 LINKING_WORDS: Final = _listed("""
-    is are के की का der die das dem den le la les el los las du des de di da il lo من any the
+    is are के की का ਦੇ ਤੋਂ der die das dem den le la les el los las du des de di da il lo von من any the
     """)  # between a negation and its word

@@ -15,7 +15,9 @@ estimate, off by as much as some visits lie apart; a user's own next event corre
 
 So one user's events move nobody else's `now`, whatever they say: it takes thirteen of sixteen
 visitors. A file sorted by user moves nobody's, for whoever comes is new or has not left; nor does
-a shuffled one, for it has no order. The wall is overtaken by nothing but a user's own events.
+a shuffled one, for it has no order. Nor do years that pass a second time, in another file: time
+passes for nobody beyond the latest that was ever counted as passed. The wall is overtaken by
+nothing but a user's own events.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 NEVER: Final = -1
+AGES: Final = 2**53  # ms; longer than all time
 VISITORS: Final = 16  # enough to tell an order from chance; a replay is behind by their visits
 STRAY: Final = 3  # of them may say anything
 LATENESS_S: Final = 86_400  # events of one day may come in any order; some data has only days
@@ -47,6 +50,7 @@ class PartitionClock(NamedTuple):
     gained: int = 0  # ms that have passed in event time beyond those of the wall
     behind: int = 0  # ms from `counted` to `passed`
     visits: tuple[Visit, ...] = ()  # the last ones, oldest first
+    furthest: int = -AGES  # ms from the wall to the latest event time that was ever gained
 
     def see(
         self, user_id: str, event_time: int, kafka_time: int, *, returned: bool
@@ -54,11 +58,11 @@ class PartitionClock(NamedTuple):
         """The clock after an event of the user (times in epoch ms)."""
         seen, user = max(self.seen, kafka_time), crc32(user_id.encode())
         if user in map(_user, self.visits):
-            return PartitionClock(seen, self.gained, self.behind, self.visits)
+            return self._replace(seen=seen)
         seconds = event_time // 1000
         in_order = seconds >= _front(sorted(map(_event_time, self.visits))) - LATENESS_S
         visits = (*self.visits, Visit(user, seconds, returned, in_order))[-VISITORS:]
-        return PartitionClock(seen, self.gained, self.behind, visits)._follow()
+        return self._replace(seen=seen, visits=visits)._follow()
 
     def would_visit(self, user_id: str) -> bool:
         """Whether the user's next event is a visit: it must not be one that was known before."""
@@ -74,7 +78,8 @@ class PartitionClock(NamedTuple):
         if not self._agreed():
             return self._counting_up_to(max(counted, front))
         if reached > counted:
-            return self._replace(gained=self.gained + reached - counted)
+            furthest = max(self.furthest, reached - self.seen)
+            return self._replace(gained=self.gained + reached - counted, furthest=furthest)
         return self._counting_up_to(min(counted, times[-1] * 1000))
 
     def _counting_up_to(self, event_time: int) -> PartitionClock:
@@ -102,7 +107,8 @@ class PartitionClock(NamedTuple):
         `lead`: how far the event that was furthest ahead of Kafka's time then was so; `gained`:
         what the partition had gained when the newest event arrived.
         """
-        return max(newest, min(wall, wall + lead + self.gained - gained))
+        passed = min(self.gained - gained, max(0, self.furthest - lead))
+        return max(newest, min(wall, wall + lead + passed))
 
 
 _user: Final = itemgetter(0)

@@ -54,8 +54,9 @@ def test_a_test_that_hangs_fails_with_where_it_hangs(tmp_path: Path) -> None:
     waits = "asyncio.run(asyncio.sleep(3_600))"
     tests = tmp_path / "tests"
     tests.mkdir()
-    for name in ("__init__.py", "conftest.py", "patience.py"):
-        (tests / name).write_text((ROOT / "tests" / name).read_text())
+    for module in (ROOT / "tests").glob("*.py"):
+        if not module.name.startswith("test_"):
+            (tests / module.name).write_text(module.read_text())
     hanging = f"import asyncio\n\n\ndef test_hangs():\n    {waits}\n"
     (tests / "test_hangs.py").write_text(hanging)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "timeout=1"]

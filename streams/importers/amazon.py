@@ -71,6 +71,12 @@ def _plain_list(value: Any) -> list[str]:
     return [_plain(part) for part in (value if isinstance(value, list | tuple) else (value,))]
 
 
+def _categories(written: Any) -> list[str]:
+    """A list, or JSON of one, as tables have it; other text is one name."""
+    is_json = isinstance(written, str) and written.lstrip().startswith("[")
+    return _plain_list(from_json(written) if is_json else written)
+
+
 def _plain(value: Any) -> str:
     return html.unescape(_BREAKS.sub(" ", text(value) or "")).strip()
 
@@ -84,7 +90,7 @@ ITEM_LAYOUTS: Final = (
         ("parent_asin", "title"),
         lambda: metadata,
         ids=("parent_asin",),
-        texts={"title": _plain, "categories": _plain_list, "description": _plain_list},
+        texts={"title": _plain, "categories": _categories, "description": _plain_list},
         optional={"price": price, "details": _brand, "brand": text, "store": text},
     ),
 )

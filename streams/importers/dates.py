@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,6 @@ from models.errors import ImportFailed
 _WRITTEN: Final = re.compile(
     r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII
 )
-_MONTHS: Final = 12
 
 
 class DateOrder(StrEnum):
@@ -39,7 +38,8 @@ def by_order(value: Any, order: DateOrder | None) -> Any:
         return value
     first, second, year = int(found[1]), int(found[3]), int(found[4])
     if order is None and first != second:
-        raise ValueError(f"{_readings(found)}; {_WAY_OUT}")
+        no_day = f"{found[0]!r:.60}: there is no such day"
+        raise ValueError(f"{_readings(found)}; {_WAY_OUT}" if _orders(found) else no_day)
     day, month = (first, second) if order is DateOrder.DAY_FIRST else (second, first)
     return datetime(year, month, day, int(found[5]), int(found[6]), int(found[7] or 0))
 
@@ -52,8 +52,8 @@ def order_of(path: Path, cells: Iterable[tuple[int, Any]]) -> DateOrder | None:
     first: dict[DateOrder | None, tuple[int, re.Match[str]]] = {}  # that shows this order
     for line, cell in cells:
         found = _matched(cell)
-        if found and int(found[1]) != int(found[3]):
-            first.setdefault(_order(found), (line, found))
+        if found and (orders := _orders(found)):
+            first.setdefault(orders[0] if len(orders) == 1 else None, (line, found))
     match [order for order in DateOrder if order in first]:
         case [order]:
             return order
@@ -75,12 +75,21 @@ def _matched(value: Any) -> re.Match[str] | None:
     return _WRITTEN.fullmatch(value.strip()) if isinstance(value, str) else None
 
 
-def _order(found: re.Match[str]) -> DateOrder | None:
-    """The order that a date shows; None for none, as both of its numbers may be a month."""
-    first, second = int(found[1]), int(found[3])
-    if first > _MONTHS >= second:
-        return DateOrder.DAY_FIRST
-    return DateOrder.MONTH_FIRST if second > _MONTHS >= first else None
+def _orders(found: re.Match[str]) -> list[DateOrder]:
+    """The orders in which there is such a day; none if both are the same."""
+    first, second, year = int(found[1]), int(found[3]), int(found[4])
+    if first == second:
+        return []
+    days = {DateOrder.DAY_FIRST: (second, first), DateOrder.MONTH_FIRST: (first, second)}
+    return [order for order, (month, day) in days.items() if _is_day(year, month, day)]
+
+
+def _is_day(year: int, month: int, day: int) -> bool:
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    return True
 
 
 def _readings(found: re.Match[str]) -> str:

@@ -89,8 +89,11 @@ def _marked(head: bytes) -> str | None:
 
 def _named(encoding: str, head: bytes) -> str:
     """UTF-16 and UTF-32 without a mark: the zeros of the first character tell the byte order."""
-    bare = encoding.lower().replace("_", "-")
-    if bare not in ("utf-16", "utf-32", "utf16", "utf32") or _marked(head):
+    try:
+        bare = codecs.lookup(encoding).name
+    except (LookupError, ValueError):
+        return encoding
+    if bare not in ("utf-16", "utf-32") or _marked(head):
         return encoding
     return f"{bare}-{'be' if head.startswith(bytes(1)) else 'le'}"
 

@@ -31,6 +31,7 @@ _PARQUET: Final = b"PAR1"
 _HEAD_LINES: Final = 20  # of a file: enough to tell JSON that spans lines from torn rows
 _CONTINUES: Final = re.compile(r'\s*[,"\]}].*|.*[,\]]\s*', re.DOTALL)
 _NOT_JSON: Final = "not JSON"
+_QUOTED: Final = re.compile(r'"[^"]*"')
 _JSONL: Final = (
     "a JSONL file has one JSON object per line, without commas and brackets around them; "
     "jq -c '.[]' writes a list so"
@@ -132,8 +133,9 @@ def _separated(
     first = next(_not_blank(lines), None)
     if first is None:
         raise ImportFailed(f"{path}: the file has no rows")
+    unquoted = _QUOTED.sub("", first.text)
     tab = suffix == ".tsv" and "\t" in first.text
-    delimiter = "\t" if tab else max(",;\t", key=first.text.count)
+    delimiter = "\t" if tab else max(",;\t", key=unquoted.count)
     lines = chain((first,), lines)
     records = _tsv(lines) if delimiter == "\t" else _csv(lines, delimiter)
     header = _header(path, next(records))
@@ -142,7 +144,7 @@ def _separated(
 
 
 def _header(path: Path, record: _Record) -> tuple[str, ...]:
-    problem, header = record.problem, tuple(name.strip() for name in record.fields)
+    problem, header = record.problem, _as_header(record.fields)
     if any("\x00" in name for name in header):
         problem = "it has null bytes; if the file is UTF-16, say so with --encoding utf-16"
     if problem:
@@ -155,9 +157,15 @@ def _header(path: Path, record: _Record) -> tuple[str, ...]:
     return header
 
 
+def _as_header(fields: Iterable[str]) -> tuple[str, ...]:
+    return tuple(field.removeprefix("\ufeff").strip() for field in fields)
+
+
 def _row(record: _Record, header: tuple[str, ...], delimiter: str) -> Row:
     if record.problem:
         return Row(record.line, None, record.problem)
+    if record.fields[-1].strip() == header[-1] and _as_header(record.fields) == header:
+        return Row(record.line, None, "the header once more: files were joined")
     values = dict(zip(header, record.fields, strict=True))
     if not record.spanned:
         return Row(record.line, values)

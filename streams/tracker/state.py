@@ -31,7 +31,7 @@ from streams.partition_clock import PartitionClock, Visit
 from streams.triggers import NEVER, Marks
 from streams.windows import EMPTY, History, HistoryEntry
 
-VERSION: Final = 1
+VERSION: Final = 4  # of clocks and heads; 1 to 3 are from before the first release
 TAIL: Final = 12  # entries in the head before they are sealed; about 1 KB
 CHUNK_LIMIT: Final = 64  # entries of a chunk; a few chunks keep the head's list of them short
 EDIT_BYTES: Final = 110_000  # of a request, for pins and as much for forbidden words
@@ -267,14 +267,14 @@ def encode_clock(clock: PartitionClock, next_offset: int, next_edit: int) -> byt
         for user, seconds, returned, in_order in clock.visits
         for number in (user, seconds, returned + 2 * in_order)
     )
-    numbers = (next_offset, next_edit, clock.seen, clock.gained, clock.behind, *visits)
-    return _encode((VERSION, *numbers))
+    times = (clock.seen, clock.gained, clock.behind, clock.furthest)
+    return _encode((VERSION, next_offset, next_edit, *times, *visits))
 
 
 def decode_clock(value: bytes | None) -> tuple[PartitionClock, int, int]:
     """(clock, next interaction offset, next edit offset) of a partition.
 
-    Raises TopicError for a later version's record, and RecordDamaged.
+    Raises TopicError for another version's record, and RecordDamaged.
     """
     if value is None:
         return PartitionClock(), 0, 0
@@ -282,28 +282,29 @@ def decode_clock(value: bytes | None) -> tuple[PartitionClock, int, int]:
 
 
 def _clock_and_offsets(value: bytes) -> tuple[PartitionClock, int, int]:
-    version, next_offset, next_edit, seen, gained, behind, *visits = _clock(value)
-    if version > VERSION:
-        raise TopicError(_later_version(version))
+    version, *numbers = _clock(value)
+    if version != VERSION:
+        raise TopicError(_other_version(version))
+    next_offset, next_edit, seen, gained, behind, furthest, *visits = numbers
     found = (
         Visit(user, seconds, bool(flags & 1), bool(flags & 2))
         for user, seconds, flags in zip(visits[::3], visits[1::3], visits[2::3], strict=True)
     )
-    return PartitionClock(seen, gained, behind, tuple(found)), next_offset, next_edit
+    return PartitionClock(seen, gained, behind, tuple(found), furthest), next_offset, next_edit
 
 
-def _later_version(found: int) -> str:
+def _other_version(found: int) -> str:
     return (
-        f"state of version {found} in table histories; this Palate reads up to {VERSION}: run the "
-        "newer Palate, or `palate rebuild` from the event log"
+        f"state of version {found} in table histories; this Palate reads {VERSION}: run the "
+        "Palate that wrote it, or `palate rebuild` from the event log"
     )
 
 
 def decode_head(value: bytes) -> Head:
-    """The value under `head_key`. Raises TopicError for a later version's record; RecordDamaged."""
+    """The value under `head_key`. Raises TopicError for another version's record; RecordDamaged."""
     head = _decoded(_head, value, "head")
-    if head.version > VERSION:
-        raise TopicError(_later_version(head.version))
+    if head.version != VERSION:
+        raise TopicError(_other_version(head.version))
     return head
 
 

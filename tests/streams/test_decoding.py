@@ -191,6 +191,24 @@ def test_nothing_else_is_a_time(written):
     assert decoded.detail.startswith("timestamp: ")
 
 
+@pytest.mark.parametrize("topic", TOPIC_SCHEMAS)
+def test_null_means_absent_as_clients_of_many_languages_write_it(topic: str) -> None:
+    """Whatever a field is when it is absent."""
+    schema = TOPIC_SCHEMAS[topic]
+    sent = orjson.loads(seeds(topic)[0].to_json())
+    optional = [name for name, field in schema.model_fields.items() if not field.is_required()]
+    without = {name: value for name, value in sent.items() if name not in optional}
+    if topic == "interactions":
+        without["type"] = "view"
+
+    assert optional
+    assert decode(orjson.dumps(without | dict.fromkeys(optional)), schema) == decode(
+        orjson.dumps(without), schema
+    )
+    for name in without:
+        assert isinstance(decode(orjson.dumps(without | {name: None}), schema), Rejected)
+
+
 @pytest.mark.parametrize("field", ["rating", "quantity", "price", "position"])
 @pytest.mark.parametrize("value", [True, False, "5", "", "x"])
 def test_only_numbers_are_numbers(field, value):

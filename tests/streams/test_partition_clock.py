@@ -111,6 +111,26 @@ def test_a_second_file_that_is_sorted_by_user_ages_nobody_either():
     assert found.clock.gained == 0
 
 
+def test_a_second_file_of_the_same_years_ages_nobody_of_the_first():
+    first, second = (
+        [(name + user, at) for user, at in year_of(users=60, events=1_800, seed=seed)]
+        for name, seed in (("a", 1), ("b", 2))
+    )
+    found = Partition().take(first)
+    before = {user_id: found.now(user_id) for user_id in found.users}
+    found.take(second)
+    assert found.clock.gained > 600 * DAY_MS
+    for user_id, now in before.items():
+        assert found.now(user_id) - now < DAY_MS + span_of_visits(first)
+
+
+def test_a_file_of_the_year_before_ages_nobody_either():
+    later = year_of(users=60, events=1_800, seed=1, since=Y2009 + YEAR_MS)
+    found = Partition().take(later).take(year_of(users=60, events=1_800, seed=2))
+    for user_id in found.users:
+        assert found.now(user_id) <= Y2009 + 2 * YEAR_MS + span_of_visits(later)
+
+
 def test_events_sent_again_pass_no_time():
     events = year_of(users=60, events=1_200, seed=1)
     found = Partition().take(events)
@@ -238,15 +258,19 @@ def test_only_a_users_own_newest_event_takes_time_back_and_none_goes_beyond_the_
 
 
 @pytest.mark.parametrize("users", [40, 75, 300])
-def test_in_a_replay_a_users_own_event_says_what_time_it_is_for_them(users):
+@pytest.mark.parametrize("later_first", [False, True])
+def test_in_a_replay_a_users_own_event_says_what_time_it_is_for_them(users, later_first):
     events = year_of(users, users * 20, seed=users)
     found = Partition()
+    if later_first:
+        later = year_of(users=60, events=1_200, seed=1, since=Y2009 + YEAR_MS)
+        found.take((f"later-{user_id}", at) for user_id, at in later)
     ahead = 0
     for user_id, at in events:
         ahead = max(ahead, found.now(user_id) - at if user_id in found.users else 0)
         found.take([(user_id, at)])
         assert found.now(user_id) - at < 60_000
-    assert ahead > DAY_MS  # by the partition alone it was later
+    assert ahead > DAY_MS if later_first else ahead < 60_000  # by the partition alone
 
 
 def test_an_event_that_is_late_by_days_in_a_live_stream_takes_no_time_back():

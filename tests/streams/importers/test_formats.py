@@ -128,6 +128,17 @@ def test_an_amazon_review_is_a_rating_of_the_parent_product() -> None:
     assert event.review == "Nice. Smells good. Lasts & lasts"
 
 
+@pytest.mark.parametrize("written", ['["Beauty", "Nails"]', ["Beauty", "Nails"]])
+def test_amazon_categories_in_a_table_are_json(written: Any) -> None:
+    assert item("amazon-2023", PRODUCT | {"categories": written}).categories == ("Beauty", "Nails")
+
+
+def test_amazon_categories_as_python_prints_them_are_not_one_category() -> None:
+    assert refusal(
+        ITEMS, "amazon-2023", PRODUCT | {"categories": "['Beauty', 'Nails']"}
+    ).reason == ("invalid value")
+
+
 def test_an_amazon_review_without_parent_names_the_product() -> None:
     assert interaction("amazon-2023", REVIEW | {"parent_asin": None}).item_id == "B00YQ6X8EO"
 
@@ -368,7 +379,13 @@ def test_ids_are_text_or_whole_numbers(written: Any, named: str) -> None:
     assert interaction("generic", EVENT | {"user_id": written}).user_id == named
 
 
-@pytest.mark.parametrize("written", ["nan", "NaN", "None", "NULL", "n/a", "<NA>", "", " ", None])
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("nan", "NaN", "None", "NULL", "n/a", "<NA>", "", " ", None),
+        *("#N/A N/A", "#REF!", "#VALUE!", "-1.#IND", "1.#QNAN", "[object Object]"),
+    ],
+)
 def test_words_for_nobody_are_no_customer(written: Any) -> None:
     shop = refusal(INTERACTIONS, "online-retail", SECOND_SPELLING | {"Customer ID": written})
     plain = refusal(INTERACTIONS, "generic", EVENT | {"user_id": written})
@@ -530,6 +547,20 @@ def test_dates_that_contradict_each_other_are_refused_with_both_lines(tmp_path: 
 
 def test_dates_need_no_order_where_it_makes_no_difference(tmp_path: Path) -> None:
     assert days(invoices(tmp_path, "05/05/2010 08:26", "13/13/2010 1:00")) == ["2010-05-05"]
+
+
+@pytest.mark.parametrize("wrong", ["45/12/2010", "31/04/2010", "29/02/2010", "04/31/2010"])
+def test_a_day_that_no_calendar_has_tells_nothing_of_the_others(tmp_path: Path, wrong: str) -> None:
+    path = invoices(tmp_path, f"{wrong} 08:26", "01/12/2010 08:26")
+
+    with pytest.raises(ImportFailed, match=r"line 3: 01/12/2010"):
+        days(path)
+    assert days(path, DateOrder.DAY_FIRST) == ["2010-12-01"]
+    assert days(invoices(tmp_path, f"{wrong} 08:26", "13/12/2010 08:26")) == ["2010-12-13"]
+
+
+def test_a_day_that_no_calendar_has_ends_no_import(tmp_path: Path) -> None:
+    assert days(invoices(tmp_path, "00/01/2010 08:26", "2010-12-01 08:26")) == ["2010-12-01"]
 
 
 def test_years_of_two_digits_are_not_guessed(tmp_path: Path) -> None:

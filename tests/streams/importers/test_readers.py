@@ -88,6 +88,32 @@ def test_other_separators_are_recognised_by_the_header(
     ]
 
 
+@pytest.mark.parametrize(("mark", "title"), [(",", "b; c; d"), (";", "b, c, d")])
+def test_separators_within_quotes_separate_nothing(tmp_path: Path, mark: str, title: str) -> None:
+    path = written(tmp_path / "a.csv", f'"a"{mark}"{title}"\n1{mark}2\n')
+
+    assert values_of(path) == [{"a": "1", title: "2"}]
+
+
+@pytest.mark.parametrize("again", ["a,b", "\ufeffa,b", '"a", b ', "a,b\r"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_the_header_of_a_file_that_was_appended_is_no_row(
+    tmp_path: Path, name: str, again: str
+) -> None:
+    content = f"a,b\n1,2\n{again}\n3,4\na,4\n"
+    path = written(tmp_path / name, content.replace(",", "\t") if "tsv" in name else content)
+
+    rows = rows_of(path)
+
+    assert [row.values for row in rows] == [
+        {"a": "1", "b": "2"},
+        None,
+        {"a": "3", "b": "4"},
+        {"a": "a", "b": "4"},
+    ]
+    assert rows[1].problem == "the header once more: files were joined"
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
     assert values_of(written(tmp_path / "a.csv", "\ufeffa,b\n1,2\n")) == [{"a": "1", "b": "2"}]
 
@@ -188,6 +214,7 @@ def test_a_header_in_another_encoding_is_refused(tmp_path: Path) -> None:
     [
         ("utf-16", None), ("utf-16", "utf-16"), ("utf-16-le", "utf-16"), ("utf-16-be", "utf-16"),
         ("utf-16-be", "utf-16-be"), ("utf-32", None), ("utf-32-be", "utf_32"),
+        ("utf-16-le", "UTF16"), ("utf-16-be", "u16"), ("utf-32-le", "utf 32"),
         ("utf-8-sig", None), ("utf-8-sig", "utf-8"), ("cp1252", "cp1252"), ("utf-8", "utf-8-sig"),
     ],
 )  # fmt: skip
@@ -359,6 +386,15 @@ def test_cells_that_python_cannot_hold_spoil_no_others(tmp_path: Path) -> None:
     assert isinstance(second["at"], Unreadable)
     assert isinstance(second["s"], Unreadable)
     assert second["n"] == 2
+
+
+def test_times_of_96_bits_are_read_whatever_their_century(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    times = [datetime(year, 6, 1) for year in (1, 1440, 2026, 2600, 9999)]
+    table = pyarrow.table({"at": pyarrow.array(times, pyarrow.timestamp("us"))})
+    pyarrow.parquet.write_table(table, path, use_deprecated_int96_timestamps=True)
+
+    assert values_of(path) == [{"at": time} for time in times]
 
 
 def test_parquet_is_recognised_by_content_too(tmp_path: Path) -> None:

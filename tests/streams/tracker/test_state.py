@@ -16,8 +16,10 @@ from streams.tracker.state import (
     KNOWN_EDITS,
     TAIL,
     VERSION,
+    Head,
     User,
     decode_clock,
+    decode_head,
     head_key,
     load,
     store,
@@ -196,9 +198,21 @@ def test_a_forgotten_user_keeps_nothing_and_old_events_do_not_come_back():
     assert len(later.history) == 1
 
 
-def test_a_clock_of_a_later_version_is_refused_with_what_to_do():
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])
+def test_a_clock_of_another_version_is_refused_with_what_to_do(version: int) -> None:
     with pytest.raises(TopicError, match="palate rebuild"):
-        decode_clock(msgspec.msgpack.encode((VERSION + 1, 0, 0, 0, 0, 0)))
+        decode_clock(msgspec.msgpack.encode((version, 0, 0, 0, 0, 0, 0)))
+
+
+def test_a_clock_of_before_versions_is_refused() -> None:
+    with pytest.raises(TopicError, match="palate rebuild"):
+        decode_clock(msgspec.msgpack.encode((START, START + 500, 12, 3)))
+
+
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])
+def test_a_head_of_another_version_is_refused_with_what_to_do(version: int) -> None:
+    with pytest.raises(TopicError, match="palate rebuild"):
+        decode_head(msgspec.msgpack.encode(Head(version=version)))
 
 
 def test_a_head_fits_into_one_record_whatever_the_user_pins_and_forbids() -> None:
