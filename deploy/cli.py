@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from deploy.interruption import interruptible
 from models.errors import PalateError, SettingsError
+from models.machine import lacking
 
 
 class Entry(NamedTuple):
@@ -107,10 +108,18 @@ def main() -> None:
     try:
         app()
     except PalateError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(2 if isinstance(error, SettingsError) else 1)
+        _fail(str(error), 2 if isinstance(error, SettingsError) else 1)
+    except ModuleNotFoundError as error:
+        if not (advice := lacking(error)):
+            raise
+        _fail(advice, 1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _fail(said: str, code: int) -> NoReturn:
+    typer.secho(f"error: {said}", fg="red", err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

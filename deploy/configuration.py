@@ -1,23 +1,39 @@
-"""docs/configuration.md, made from the Settings model: `python -m deploy.configuration`.
-
-tests/deploy/test_configuration.py holds the committed page to what this prints.
-"""
+"""docs/configuration.md and docs/configuration-research.md, made from the Settings model."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from collections.abc import Callable, Iterator
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from models.settings import Settings
 
-HEAD = """# Configuration
+SettingName = tuple[str, ...]  # or of a group of them: ("train", "rlso", "rounds")
 
-Every setting, its environment variable and its default. Sources, strongest first: the
+# Of the groups within `train`, what belongs to running a training: when a run is worth it, which
+# stages it has, where its rollouts are made, and how sure the gate must be.
+OPERATED: Final = frozenset(
+    {
+        "train.sessions.min_new_events",
+        "train.warm_start.steps",
+        "train.contrastive.steps",
+        "train.rlso.rounds",
+        "train.rlso.vllm_url",
+        "train.gate.margin",
+        "train.gate.anchor_margin",
+        "train.gate.users",
+        "train.gate.min_users",
+    }
+)
+
+OPERATOR_HEAD: Final = """# Configuration
+
+The settings of whoever runs Palate, with their environment variables and defaults. Those of
+learning and evaluation that only research changes are on
+[a page of their own](configuration-research.md). Sources, strongest first: the
 environment, then the short form `KAFKA_BOOTSTRAP`, then `palate.toml` in the working directory
 (or the file that `PALATE_CONFIG` names), then the defaults. In the file the groups are tables:
 
@@ -35,34 +51,63 @@ partitions = 12
 used, with a warning. A wrong setting, and a variable `PALATE_…` that is none, stops a command with
 its name and exit code 2.
 
-This page is made by `python -m deploy.configuration > docs/configuration.md`.
+This page is made by `make docs`.
 """
 
+RESEARCH_HEAD: Final = """# Configuration for research
 
-def page() -> str:
-    """The whole page as Markdown."""
-    return "\n".join([HEAD, *_group(Settings)]) + "\n"
+How `palate train` learns and how `palate evaluate` compares. Nobody needs these to run Palate, and
+a change calls for a comparison of its own: what was tried so far is under [results](results). They
+are set as [all others](configuration.md).
+
+This page is made by `make docs`."""
 
 
-def _group(group: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[str]:
-    """The table of a group's own settings, then the groups in it, each under its heading."""
+def operator_page() -> str:
+    """docs/configuration.md, as Markdown."""
+    return _page(OPERATOR_HEAD, lambda parts: not is_research(parts))
+
+
+def research_page() -> str:
+    """docs/configuration-research.md, as Markdown."""
+    return _page(RESEARCH_HEAD, is_research)
+
+
+def is_research(parts: SettingName) -> bool:
+    """Whether a setting is for research: it is in a group within `train`, and not in OPERATED."""
+    return parts[0] == "train" and len(parts) > 2 and ".".join(parts) not in OPERATED
+
+
+def _page(head: str, wanted: Callable[[SettingName], bool]) -> str:
+    return "\n".join([head, *_group(Settings, (), wanted)]) + "\n"
+
+
+def _group(
+    group: type[BaseModel], parts: SettingName, wanted: Callable[[SettingName], bool]
+) -> Iterator[str]:
+    """The table of a group's own settings, if there are any, then the groups in it."""
     fields = group.model_fields
-    yield from _table(
-        {name: field for name, field in fields.items() if not _is_group(field)},
-        "PALATE_" + "".join(f"{part.upper()}__" for part in path),
-    )
+    own = {
+        (*parts, name): field
+        for name, field in fields.items()
+        if not _is_group(field) and wanted((*parts, name))
+    }
+    if own:
+        if parts:
+            yield f"\n## {'.'.join(parts)}\n\n{group.__doc__}\n"
+        yield from _table(own)
     for name, field in fields.items():
         if _is_group(field):
             inner: type[BaseModel] = field.annotation  # type: ignore[assignment]
-            yield f"\n## {'.'.join([*path, name])}\n\n{inner.__doc__}\n"
-            yield from _group(inner, (*path, name))
+            yield from _group(inner, (*parts, name), wanted)
 
 
-def _table(fields: dict[str, FieldInfo], prefix: str) -> Iterator[str]:
+def _table(fields: dict[SettingName, FieldInfo]) -> Iterator[str]:
     yield "| variable | type | default | meaning |"
     yield "|---|---|---|---|"
-    for name, field in fields.items():
-        cells = (prefix + name.upper(), _type(field.annotation), _default(field))
+    for parts, field in fields.items():
+        variable = "PALATE_" + "__".join(parts).upper()
+        cells = (variable, _type(field.annotation), _default(field))
         marked = " | ".join(f"`{cell}`" if cell else "" for cell in cells)
         yield f"| {marked} | {field.description} |"
 
@@ -95,7 +140,3 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return json.dumps(value) if isinstance(value, dict | bool | tuple) else str(value)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

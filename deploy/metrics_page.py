@@ -1,11 +1,7 @@
-"""docs/metrics.md, made from the declarations: `python -m deploy.metrics_page`.
-
-tests/streams/test_metrics.py holds the committed page to what this prints.
-"""
+"""docs/metrics.md, made from the declarations in streams/metrics.py."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
@@ -26,7 +22,7 @@ writes them to a file for the node exporter's textfile collector (`PALATE_TRAIN_
 Histograms have `_bucket`, `_sum` and `_count` as usual. Every role also has the client library's
 `process_…` metrics (memory, CPU, open files). Times are wall time unless event time is named.
 
-This page is made by `python -m deploy.metrics_page > docs/metrics.md`.
+This page is made by `make docs`.
 """
 
 
@@ -45,7 +41,3 @@ def _table(declared: list[Declared]) -> Iterator[str]:
     for metric in declared:
         labels = " ".join(f"`{label}`" for label in metric.labels)
         yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

@@ -114,9 +114,11 @@ install_checkout() {
 }
 
 setup_python() {
+    local size='about 200 pinned packages (7 GB)'
+    [ "$lock" != requirements-core.lock ] || size='about 70 pinned packages (0.6 GB)'
     make_environment
-    printf 'setup: %s; installing about 200 pinned packages (7 GB) of %s into %s …\n' \
-        "$("$venv/bin/python" -V)" "$lock" "$venv"
+    printf 'setup: %s; installing %s of %s into %s …\n' \
+        "$("$venv/bin/python" -V)" "$size" "$lock" "$venv"
     rm -f "$venv"/.installed*
     install_packages
     install_checkout

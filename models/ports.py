@@ -5,7 +5,7 @@ models/fakes.py ships a second implementation of each; tests/contracts runs one 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -151,48 +151,6 @@ class VectorIndex(Protocol):
 
     def verify(self, table: str) -> None:
         """Raise VectorIndexError if the table is there and damaged."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentInfo:
-    """One entry of a partition's manifest. Offsets are inclusive."""
-
-    file: str
-    first_offset: int
-    last_offset: int
-    rows: int
-    bytes: int
-
-
-class EventLog(Protocol):
-    """The archive: per topic and partition, segments listed in one manifest."""
-
-    def append(self, topic: str, partition: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows (ascending `offset`, all ≥ next_offset) as one durable segment."""
-        ...
-
-    def next_offset(self, topic: str, partition: int) -> int:
-        """Offset after the last one logged; 0 for an empty log."""
-        ...
-
-    def partitions(self, topic: str) -> list[int]:
-        """Partitions that have a manifest, ascending."""
-        ...
-
-    def segments(self, topic: str, partition: int) -> list[SegmentInfo]:
-        """By first offset; never overlapping."""
-        ...
-
-    def rows(
-        self,
-        topic: str,
-        partition: int,
-        first: int = 0,
-        last: int | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """Stream rows with offsets first..last (inclusive; None: to the end as of now)."""
         ...
 
 

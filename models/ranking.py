@@ -16,7 +16,7 @@ score are reordered by maximal marginal relevance. All of it is deterministic, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,20 @@ from models.schemas import RecommendedItem
 from models.settings import RankingSettings
 
 _GROUP: Final = 16  # items looked at together when the best are sought
+
+
+class ScoreParts(NamedTuple):
+    """The weighted parts of a batch's scores; those of the texts are one matrix product."""
+
+    text: Scores  # [users, items], profile and recent; -inf where an item is no candidate
+    cooccurrence: Scores  # [users, items]
+    popularity: Scores  # [items]
+
+    def total(self) -> Scores:
+        """[users, items]: the scores."""
+        scores = self.text + self.cooccurrence
+        scores += self.popularity
+        return scores
 
 
 def rank_batch(
@@ -47,16 +61,14 @@ def rank_batch(
         return [() for _ in queries]
     shares = [shares_of(query.recent, settings) for query in queries]
     taste = tastes_of(catalogue, queries, shares, settings)
-    text = _text_scores(catalogue, taste, shares, candidates, settings)
-    together = _together(len(catalogue), neighbours, shares, settings)
-    scores = text + together
-    scores += settings.popularity * neighbours.popularity
+    parts = _score_parts(catalogue, neighbours, taste, shares, candidates, settings)
+    scores = parts.total()
     scores[:, np.flatnonzero(~catalogue.available)] = -np.inf
     lists = []
     for user, query in enumerate(queries):
         pool = _pool(_without(scores[user], left_out(catalogue, query, settings)), settings)
         picked = _diversify(scores[user, pool], catalogue.matrix[pool], settings)
-        chosen = _parts(catalogue, neighbours, taste, pool[picked], text, together, user, settings)
+        chosen = _chosen(catalogue, taste, parts, user, pool[picked])
         known = Known(taste.profile[user], query.sentences, shares[user])
         lists.append(explain(catalogue, neighbours, known, chosen))
     return lists
@@ -71,10 +83,22 @@ def score_batch(
     """[queries, items]: the scores that `rank_batch` ranks by, before anything is left out."""
     shares = [shares_of(query.recent, settings) for query in queries]
     taste = tastes_of(catalogue, queries, shares, settings)
-    scores = _text_scores(catalogue, taste, shares, None, settings)
-    scores += _together(len(catalogue), neighbours, shares, settings)
-    scores += settings.popularity * neighbours.popularity
-    return scores
+    return _score_parts(catalogue, neighbours, taste, shares, None, settings).total()
+
+
+def _score_parts(
+    catalogue: Catalogue,
+    neighbours: Neighbours,
+    taste: Tastes,
+    shares: Sequence[Sequence[Share]],
+    candidates: Sequence[Rows] | None,
+    settings: RankingSettings,
+) -> ScoreParts:
+    return ScoreParts(
+        text=_text_scores(catalogue, taste, shares, candidates, settings),
+        cooccurrence=_together(len(catalogue), neighbours, shares, settings),
+        popularity=settings.popularity * neighbours.popularity,
+    )
 
 
 def _text_scores(
@@ -176,21 +200,15 @@ def _diversify(scores: Scores, vectors: Vectors, settings: RankingSettings) -> R
     return np.array(picked)
 
 
-def _parts(
-    catalogue: Catalogue,
-    neighbours: Neighbours,
-    taste: Tastes,
-    rows: Rows,
-    text: Scores,
-    together: Scores,
-    user: int,
-    settings: RankingSettings,
+def _chosen(
+    catalogue: Catalogue, taste: Tastes, parts: ScoreParts, user: int, rows: Rows
 ) -> Chosen:
+    """One user's picked rows with what each part gives them."""
     profile = (catalogue.matrix[rows] @ taste.profile[user]).astype(np.float64) * taste.scale
     return Chosen(
         rows=rows,
         profile=profile,
-        recent=text[user, rows] - profile,
-        cooccurrence=together[user, rows],
-        popularity=settings.popularity * neighbours.popularity[rows],
+        recent=parts.text[user, rows] - profile,
+        cooccurrence=parts.cooccurrence[user, rows],
+        popularity=parts.popularity[rows],
     )

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from filelock import FileLock, Timeout
@@ -26,11 +26,6 @@ log = logging.getLogger(__name__)
 
 BASE_RELEASE: Final = "base-0"  # made at first start: the models as they come
 PUBLISH_WITHIN_S: Final = 120.0  # copying an adapter and an embedder takes a second or two
-# Fields that manifests of earlier versions do not have: left out of the hash while unused, so
-# that those manifests still bear theirs.
-_LATER_FIELDS: Final = frozenset(
-    {"files", "data_range", "base_model_hash", "canary", "parent", "kind"}
-)
 
 
 def items_table(release_id: str) -> str:
@@ -101,14 +96,9 @@ def _files_in(release: Release, folder: str) -> dict[str, str]:
 
 def sealed(release: Release) -> Release:
     """The release with the hash of everything else in it."""
-    content = {name: value for name, value in asdict(release).items() if _is_told(name, value)}
+    content = asdict(release)
     content.pop("manifest_sha256")
     return replace(release, manifest_sha256=digest(content, chars=64))
-
-
-def _is_told(name: str, value: Any) -> bool:
-    unused = value == "base" if name == "kind" else not value
-    return not (name in _LATER_FIELDS and unused)
 
 
 def manifest(release: Release) -> bytes:

@@ -51,7 +51,7 @@ class WarmStartSettings(Group):
     learning_rate: float = Field(1e-3, gt=0, description="Of AdamW.")
     batch: int = Field(8, ge=1, description="Sessions per optimiser step.")
     micro_batch: int = Field(4, ge=1, description="Sessions per forward pass.")
-    steps: int = Field(300, ge=0, description="Optimiser steps.")
+    steps: int = Field(300, ge=0, description="Optimiser steps; 0 leaves the stage out.")
     decay: int = Field(
         300, ge=1, description="Steps in which the learning rate falls to a tenth, by a cosine."
     )
@@ -68,7 +68,7 @@ class RlsoSettings(Group):
     epochs: int = Field(1, ge=1, description="Passes over each round of rollouts.")
     batch: int = Field(8, ge=1, description="Prompts per optimiser step.")
     micro_batch: int = Field(1, ge=1, description="Prompts per forward pass.")
-    rounds: int = Field(30, ge=0, description="Rounds of rollouts.")
+    rounds: int = Field(30, ge=0, description="Rounds of rollouts; 0 leaves the stage out.")
     learning_rate: float = Field(3e-4, gt=0, description="Of AdamW.")
     eta: float = Field(
         10.0, gt=0, description="REBEL's η: log-ratios follow reward differences times this."
@@ -100,7 +100,7 @@ class ContrastiveSettings(Group):
 
     learning_rate: float = Field(5e-5, gt=0, description="Of AdamW.")
     batch: int = Field(64, ge=2, description="Pairs per optimiser step; the others are negatives.")
-    steps: int = Field(120, ge=0, description="Optimiser steps.")
+    steps: int = Field(120, ge=0, description="Optimiser steps; 0 leaves the stage out.")
     users: int = Field(
         500, ge=2, description="Most users whose profiles are written to learn from."
     )

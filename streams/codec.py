@@ -37,17 +37,6 @@ SMALLEST_LIMIT: Final = 2**20  # bytes that every cluster takes; what Palate sen
 FORWARDED_HEADER: Final = "palate-forwarded"
 HEADERS_LEFT_OUT: Final = "palate-headers-left-out"  # how many were too long to be sent on
 
-REASONS: Final = {
-    "empty": "no value where one is needed",
-    "too_large": f"value over {MAX_VALUE_BYTES} bytes",
-    "not_json": "value is not a UTF-8 JSON object",
-    "invalid": "a field is missing or has the wrong type or an absurd value",
-    "future": "event time too far after the record's own Kafka time",
-    "no_time": "the record has no Kafka time to measure lateness, or a wish to be forgotten, by",
-    "wrong_key": "key or partition is not the id's, for an interaction after it was sent on",
-    "failed": "valid, but the role failed with it: a defect, with its traceback in the role's log",
-}
-
 _OF_JSON: Final = {  # kind of error → words for producers; pydantic's are about Python's types
     "tuple_type": "Input should be a valid array",
     "model_type": "Input should be an object",
@@ -79,7 +68,17 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Why a record cannot be used: a key of REASONS and one line of detail."""
+    """Why a record cannot be used: one of these reasons, and one line of detail.
+
+    empty      no value where one is needed
+    too_large  the value has more than MAX_VALUE_BYTES
+    not_json   the value is not a UTF-8 JSON object
+    invalid    a field is missing, or has the wrong type or an absurd value
+    future     the event time is too far after the record's own Kafka time
+    no_time    the record has no Kafka time to measure lateness, or a wish to be forgotten, by
+    wrong_key  key or partition is not that of the id (an interaction: after it was sent on)
+    failed     valid, but the role failed with it: a defect, with a traceback in the role's log
+    """
 
     reason: str
     detail: str

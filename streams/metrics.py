@@ -1,7 +1,7 @@
 """Every metric of every role, declared here and nowhere else.
 
 A class per role takes the registry that the role's HealthServer serves. docs/metrics.md is the
-table of all of them: `python -m deploy.metrics_page > docs/metrics.md` writes it anew.
+table of all of them: `make docs` writes it anew.
 """
 
 from __future__ import annotations

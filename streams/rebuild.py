@@ -172,8 +172,7 @@ def _mark_recommended(log: SegmentLog, rebuilt: RebuiltPartition) -> None:
         if row["status"] == OK:
             head = rebuilt.user(row["user_id"]).head
             head.recommended = row["applied_offset"]
-            edits = row.get("edits_offset")  # absent from older lists
-            head.recommended_edits = NEVER if edits is None else edits
+            head.recommended_edits = row["edits_offset"]
             head.recommended_profile = row["profile_id"] or ""
             head.recommended_release = row["release"]
 

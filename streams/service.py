@@ -19,7 +19,7 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from models.errors import PalateError, SettingsError
-from models.machine import remedy, told
+from models.machine import lacking, remedy, told
 from models.settings import LivenessSettings, Settings
 from streams.health import Watch
 
@@ -70,6 +70,10 @@ def _live(name: str, main: Main, watch: Watch, limits: LivenessSettings) -> int:
         return 1
     except OSError as error:
         log.error("%s stops: %s", name, told(error), exc_info=remedy(error) is None)
+        return 1
+    except ModuleNotFoundError as error:
+        advice = lacking(error)
+        log.error("%s stops: %s", name, advice or error, exc_info=advice is None)
         return 1
     except Exception:
         log.exception("%s stops because of a defect", name)

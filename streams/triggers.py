@@ -21,7 +21,6 @@ from typing import Final, NamedTuple
 from models.settings import TriggerSettings, WindowSettings
 from streams.windows import DAY_MS, HOUR_MS
 
-RULES: Final = ("edit", "first", "hard", "evidence", "silent")
 NEVER: Final = -1
 
 

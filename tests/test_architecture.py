@@ -6,10 +6,14 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+from models.machine import MODEL_LIBRARIES
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("models", "streams", "trainer", "deploy")
@@ -116,6 +120,43 @@ def test_a_role_starts_without_the_libraries_of_others(role: str, absent: set[st
 
     assert done.returncode == 0, done.stderr
     assert absent & set(done.stdout.split()) == set()
+
+
+def model_libraries() -> set[str]:
+    """What the packages of the extra `models` are imported as."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = {re.split(r"[<>=;]", one)[0] for one in project["optional-dependencies"]["models"]}
+    return {
+        module
+        for module, packages in packages_distributions().items()
+        if extra & {package.lower() for package in packages}
+    }
+
+
+WITHOUT_MODELS = """
+import sys
+from importlib import import_module
+from pkgutil import iter_modules, walk_packages
+sys.modules.update(dict.fromkeys({libraries}))  # importing one raises ModuleNotFoundError
+import deploy.commands, streams
+for module in walk_packages(streams.__path__, "streams."):
+    import_module(module.name)
+for module in iter_modules(deploy.commands.__path__, "deploy.commands."):
+    import_module(module.name)
+"""
+
+
+def test_streams_and_commands_load_where_no_models_are_installed() -> None:
+    """Roles and commands that need models import them when they need them."""
+    code = WITHOUT_MODELS.format(libraries=sorted(model_libraries()))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_of_the_extra_models_is_missed_with_what_to_install() -> None:
+    assert {name for name in HOMES if name in model_libraries()} <= MODEL_LIBRARIES
+    assert model_libraries() >= MODEL_LIBRARIES
 
 
 INDEX_HOSTS = re.compile(

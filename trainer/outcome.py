@@ -61,7 +61,6 @@ class Memory:
     last_run_ms: int = 0
     anchor: str = ""  # the gate's second comparison
     above: str = ""  # the newest release that surely ranks above it: the next anchor, if it serves
-    skipped_as: str = ""  # why the last run was skipped, if it was
     gate_passed: dict[str, bool] = field(default_factory=dict)  # by rule: the last verdict
     gate_found: dict[str, float | None] = field(default_factory=dict)  # None: the bound of no users
     endings: dict[str, int] = field(default_factory=dict)
@@ -78,7 +77,6 @@ class Memory:
             above=self._above_after(outcome, anchor),
             last_run_ms=at_ms,
             last_success_ms=at_ms if good else self.last_success_ms,
-            skipped_as=outcome.said if outcome.ending == "skipped" else "",
             endings={
                 **self.endings,
                 outcome.ending: self.endings.get(outcome.ending, 0) + 1,

@@ -212,18 +212,13 @@ def _read(path: Path, made_of: Callable[[Any], T]) -> T | None:
 
 
 def _ended(folder: Path) -> dict[str, Ended]:
-    """By parent, in order of their ends. An earlier Palate kept the last one alone."""
+    """By parent, in order of their ends."""
 
     def made_of(found: Any) -> dict[str, Ended]:
-        ended = [_ended_of(one) for one in ([found] if isinstance(found, dict) else found)]
+        ended = [Ended(_plan(one["plan"]), Fate(**one["fate"])) for one in found]
         return {one.plan.parent: one for one in ended}
 
     return _read(folder / _ENDED, made_of) or {}
-
-
-def _ended_of(found: dict[str, Any]) -> Ended:
-    fate = found["fate"]
-    return Ended(_plan(found["plan"]), Fate(fate) if isinstance(fate, str) else Fate(**fate))
 
 
 def _plan(found: dict[str, Any]) -> Plan:

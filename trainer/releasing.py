@@ -134,8 +134,8 @@ def _interval(values: PerUser, settings: GateSettings) -> dict[str, float] | Non
 
 
 def judged_by(release: Release) -> str:
-    """By which settings the gate judged it, as `metrics_of` has written; "?" by an earlier one."""
-    return str(release.metrics["gate"].get("judged_by", "?"))
+    """By which settings the gate judged it, as `metrics_of` has written."""
+    return str(release.metrics["gate"]["judged_by"])
 
 
 def verdict_of(release: Release) -> Verdict:

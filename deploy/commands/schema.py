@@ -1,9 +1,8 @@
-"""`palate schema`, and the JSON Schema files under docs/schemas/."""
+"""`palate schema`; docs/schemas/ holds the same documents."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -37,18 +36,3 @@ def schema_text(topic: str) -> str:
     model = TOPIC_SCHEMAS[topic]
     document: dict[str, Any] = {"$schema": DIALECT, **model.model_json_schema()}
     return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n"
-
-
-def write_schemas(folder: Path) -> list[Path]:
-    """Write every topic's schema to `folder`; maintainers call it when a schema changes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for topic in TOPIC_SCHEMAS:
-        path = folder / f"{topic}.json"
-        path.write_text(schema_text(topic))
-        written.append(path)
-    return written
-
-
-if __name__ == "__main__":
-    write_schemas(Path("docs/schemas"))

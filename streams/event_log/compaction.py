@@ -18,10 +18,9 @@ from typing import Final
 import pyarrow as pa
 
 from models.errors import EventLogError
-from models.ports import SegmentInfo
 from streams.event_log.columns import SCHEMAS
 from streams.event_log.disk import exclusive
-from streams.event_log.manifest import Manifest, load_manifest, save_manifest
+from streams.event_log.manifest import Manifest, SegmentInfo, load_manifest, save_manifest
 from streams.event_log.repair import repair, sweep
 from streams.event_log.segment_file import (
     conformed,
@@ -131,7 +130,7 @@ def _merge(folder: Path, run: Sequence[SegmentInfo]) -> bool:
 def _merged(folder: Path, run: Sequence[SegmentInfo]) -> SegmentInfo:
     schema = SCHEMAS[folder.parent.name]
     with opened_segment(folder, run[0].file) as opened:
-        of = origin_of(opened, folder)
+        of = origin_of(opened)
     of = replace(of, topic_id=load_manifest(folder).topic_id)
     span = run[0].first_offset, run[-1].last_offset
     return write_segment(folder, _row_groups(folder, run, schema), schema, span, of)

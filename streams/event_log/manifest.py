@@ -15,11 +15,21 @@ from typing import Any, Final
 import orjson
 
 from models.errors import EventLogError, ManifestLost, OverlappingSegments
-from models.ports import SegmentInfo
 from streams.event_log.disk import replacing
 
 FILE_NAME: Final = "manifest.json"
 VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """One entry of a partition's manifest. Offsets are inclusive."""
+
+    file: str
+    first_offset: int
+    last_offset: int
+    rows: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)

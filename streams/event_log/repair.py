@@ -21,13 +21,13 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from models.errors import ManifestLost, SegmentDamaged
-from models.ports import SegmentInfo
 from streams.event_log.columns import SCHEMAS
 from streams.event_log.disk import exclusive, not_written
 from streams.event_log.manifest import (
     FILE_NAME,
     Manifest,
     Missing,
+    SegmentInfo,
     load_manifest,
     save_manifest,
 )

@@ -15,10 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import EventLogError, SegmentDamaged
-from models.ports import SegmentInfo
-from streams.event_log.columns import SCHEMAS
 from streams.event_log.disk import replacing
-from streams.event_log.manifest import file_name
+from streams.event_log.manifest import SegmentInfo, file_name
 
 BATCH_ROWS: Final = 2_048  # rows decoded at once when streaming
 # Values are nearly all different: a dictionary of them would be built and thrown away.
@@ -34,7 +32,7 @@ class Origin:
 
     topic: str  # without prefix
     partition: int
-    start: int | None  # the segment is complete from this offset on; None: it does not say
+    start: int  # the segment is complete from this offset on
     topic_id: str | None  # Kafka's id of the topic
 
     def metadata(self) -> dict[str, str]:
@@ -126,7 +124,7 @@ def verify(folder: Path, file: str, *, deep: bool = True) -> tuple[SegmentInfo, 
     """
     topic, partition = folder.parent.name, int(folder.name)
     with opened_segment(folder, file) as opened:
-        origin = origin_of(opened, folder)
+        origin = origin_of(opened)
         if (origin.topic, origin.partition) != (topic, partition):
             raise damaged(folder, file, f"it is of {origin.topic} partition {origin.partition}")
         offsets = _offsets_in(opened, None if deep else ["offset", "partition"], partition)
@@ -139,27 +137,22 @@ def verify(folder: Path, file: str, *, deep: bool = True) -> tuple[SegmentInfo, 
     return SegmentInfo(file, *span, len(offsets), size), origin
 
 
-def origin_of(opened: pq.ParquetFile, folder: Path) -> Origin:
-    """What the file says; of segments from before they said it, what their columns say."""
-    topic, partition = folder.parent.name, int(folder.name)
+def origin_of(opened: pq.ParquetFile) -> Origin:
+    """What the file says of itself. Raises ValueError if it does not."""
     said = {
         name.decode(): value.decode()
         for name, value in (opened.schema_arrow.metadata or {}).items()
         if name.startswith(b"palate.")
     }
-    start = said.get("palate.start")
-    return Origin(
-        said.get("palate.topic") or _topic_by_columns(opened.schema_arrow.names, topic),
-        int(said.get("palate.partition", partition)),
-        None if start is None else int(start),
-        said.get("palate.topic_id"),
-    )
-
-
-def _topic_by_columns(names: Sequence[str], likely: str) -> str:
-    """The topic that has most of these columns; schemas change, so `likely` if it has as many."""
-    topics = (likely, *SCHEMAS)
-    return max(topics, key=lambda topic: len(set(names) & set(SCHEMAS[topic].names)))
+    try:
+        return Origin(
+            said["palate.topic"],
+            int(said["palate.partition"]),
+            int(said["palate.start"]),
+            said.get("palate.topic_id"),
+        )
+    except KeyError as error:
+        raise ValueError("it does not say of which records it is") from error
 
 
 def _offsets_in(

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from models.errors import EventLogError, ManifestLost, SegmentDamaged
-from models.ports import SegmentInfo
 from models.settings import Settings
 from streams.event_log.columns import SCHEMAS
 from streams.event_log.disk import exclusive
@@ -25,6 +24,7 @@ from streams.event_log.manifest import (
     FILE_NAME,
     Manifest,
     Missing,
+    SegmentInfo,
     load_manifest,
     save_manifest,
 )
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class SegmentLog:
-    """EventLog in a folder. Many processes may read; appends are serialised per partition.
+    """The event log in a folder. Many processes may read; appends are serialised per partition.
 
     What cannot be read, because a segment is damaged or missing, is refused where it is asked
     for; with `skip_damaged` it is passed over, with a warning.

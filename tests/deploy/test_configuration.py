@@ -1,36 +1,51 @@
-"""docs/configuration.md says what the Settings model says."""
+"""Which setting is on which page, and how it is told there."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from deploy.configuration import page
+from deploy.configuration import OPERATED, operator_page, research_page
 from models.settings import Settings
 
-PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+def names(group: type[BaseModel], *parts: str) -> Iterator[tuple[str, ...]]:
+    for name, field in group.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from names(inner, *parts, name)
+        else:
+            yield (*parts, name)
 
 
-def test_the_committed_page_is_the_one_made_from_the_settings() -> None:
-    assert PAGE.read_text() == page(), "run: python -m deploy.configuration > docs/configuration.md"
-
-
-def test_every_setting_has_a_row_with_a_meaning() -> None:
-    rows = re.findall(r"^\| `(PALATE_\w+)` \|.*\| (.+) \|$", page(), re.MULTILINE)
-    assert len(rows) == number_of_settings(Settings)
+def variables(page: str) -> set[str]:
+    rows = re.findall(r"^\| `(PALATE_\w+)` \|.*\| (.+) \|$", page, re.MULTILINE)
     assert all(meaning != "None" for _, meaning in rows)
+    assert len(dict(rows)) == len(rows)
+    return set(dict(rows))
 
 
-def number_of_settings(group: type[BaseModel]) -> int:
-    inner = [field.annotation for field in group.model_fields.values()]
-    return sum(
-        number_of_settings(one) if isinstance(one, type) and issubclass(one, BaseModel) else 1
-        for one in inner
-    )
+def variable(parts: tuple[str, ...]) -> str:
+    return "PALATE_" + "__".join(parts).upper()
+
+
+def test_every_setting_is_on_one_page_with_a_meaning() -> None:
+    run, studied = variables(operator_page()), variables(research_page())
+    assert run | studied == {variable(parts) for parts in names(Settings)}
+    assert run & studied == set()
+
+
+def test_research_settings_are_those_in_the_groups_of_train_but_a_named_few() -> None:
+    inner = {parts for parts in names(Settings) if parts[0] == "train" and len(parts) > 2}
+    operated = {parts for parts in inner if ".".join(parts) in OPERATED}
+    assert {".".join(parts) for parts in operated} == OPERATED
+    assert variables(research_page()) == {variable(parts) for parts in inner - operated}
 
 
 def test_no_default_reveals_a_secret_or_a_path_of_this_machine() -> None:
-    assert str(Path.home()) not in page()
-    assert "SecretStr" not in page()
+    for page in (operator_page(), research_page()):
+        assert str(Path.home()) not in page
+        assert "SecretStr" not in page

@@ -6,15 +6,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from typer import Typer
 from typer.testing import CliRunner, Result
 
-from deploy.commands import check
-from deploy.commands.history import history
-from deploy.commands.outcomes import outcomes
-from deploy.commands.rebuild import rebuild
-from deploy.commands.recommend import recommend
-from deploy.commands.sql import sql
+from deploy import cli
 from models.errors import EventLogError
 from models.settings import Settings
 from streams.event_log import SegmentLog
@@ -23,11 +17,6 @@ from tests.streams.event_log.rows import invalid_row, row
 from tests.streams.logged import record, record_of
 from tests.streams.test_parity import EVENTS, profile, request
 
-COMMANDS = {one.__name__: one for one in (sql, rebuild, history, recommend, outcomes)}
-SINGLE = {name: Typer() for name in COMMANDS}
-for name, command in COMMANDS.items():
-    SINGLE[name].command()(command)
-
 
 @pytest.fixture
 def settings(make_settings) -> Settings:
@@ -35,8 +24,8 @@ def settings(make_settings) -> Settings:
 
 
 def palate(settings: Settings, command: str, *arguments: str) -> Result:
-    app = check.app if command == "check" else SINGLE[command]
-    return CliRunner().invoke(app, arguments, env=role_environment(settings))
+    environment = role_environment(settings)
+    return CliRunner().invoke(cli.app, [command, *arguments], env=environment)
 
 
 def test_sql_prints_a_table_with_text_as_it_is(settings):

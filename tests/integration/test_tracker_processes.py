@@ -19,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from deploy.observe import Sample, scrape, total
 from models.fakes import HashEmbedder
 from models.lance_index import LanceIndex
+from models.machine import MODEL_LIBRARIES
 from models.ports import VectorRow
 from models.schemas import (
     Interaction,
@@ -46,6 +47,13 @@ import asyncio
 from aiokafka import AIOKafkaProducer
 from streams.tracker import __main__
 AIOKafkaProducer.commit_transaction = lambda self: asyncio.Event().wait()
+__main__.main()
+"""
+
+WITHOUT_MODELS = f"""
+import sys
+sys.modules.update(dict.fromkeys({sorted(MODEL_LIBRARIES)}))
+from streams.tracker import __main__
 __main__.main()
 """
 
@@ -185,6 +193,13 @@ def test_what_was_not_committed_when_the_worker_died_is_done_once(settings: Sett
         until(lambda: event_ids(settings) == {"ada": ["ada-0"]}, "the event is applied again")
         until(lambda: lists(settings).keys() == {"ada"}, "and a list is sent")
         assert count(settings, 0, "applied") == 1
+
+
+def test_a_worker_serves_where_no_models_are_installed(settings: Settings) -> None:
+    with worker(settings, 0, ("-c", WITHOUT_MODELS)):
+        until(lambda: ready(settings, 0), "ready")
+        buy(settings, 0, USERS)
+        until(lambda: lists(settings).keys() == set(USERS), "all users served")
 
 
 class Flow:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from models.catalogue import Catalogue
 from models.cooccurrence import Cooccurrence
 from models.errors import VectorIndexError
-from models.explanation import sentence_weights
+from models.explanation import PARTS, sentence_weights
 from models.fakes import MemoryIndex
 from models.neighbours import Neighbours, align
 from models.ports import VectorRow, Vectors
@@ -126,7 +127,7 @@ def test_every_list_is_well_formed(seed: int, query: Query, settings: RankingSet
     assert not left_out.intersection(names)
     assert [item.rank for item in items] == list(range(1, len(items) + 1))
     for item in items:
-        assert set(item.parts) == {"profile", "recent", "cooccurrence", "popularity"}
+        assert tuple(item.parts) == PARTS
         assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-9)
         assert item.parts[item.reason.kind.value] == max(item.parts.values())
         assert item.reason.text
@@ -164,6 +165,18 @@ def naive_scores(
             score += settings.cooccurrence * weight / total * float(values[columns == row].sum())
         scores[name] = score
     return scores
+
+
+def test_every_part_has_a_weight_and_a_reason_of_its_name() -> None:
+    assert set(PARTS) == {kind.value for kind in ReasonKind}
+    assert set(PARTS) <= set(RankingSettings.model_fields)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_is_on_the_page_with_its_weight_and_its_reason(part: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ranking.md").read_text()
+    assert f"| `{part}` | `ranking.{part}` (" in page
+    assert page.count(f"\n| `{part}` |") == 2
 
 
 def ids(items: tuple[RecommendedItem, ...]) -> list[str]:

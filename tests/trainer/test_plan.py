@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,13 +165,6 @@ def test_of_the_runs_from_one_release_the_last_is_remembered_and_of_all_the_newe
 
     assert plan.ended_from(tmp_path, "r-0") is None
     assert all(plan.ended_from(tmp_path, name) for name in ("r-1", "r-15", "again"))
-
-
-def test_an_earlier_palates_memory_of_one_ended_run_is_read(tmp_path: Path) -> None:
-    made = plan.begin(tmp_path, "base-0", UNTIL, NOW_MS)
-    kept.write(tmp_path / "ended.json", {"plan": asdict(made), "fate": "was not promoted"})
-
-    assert plan.ended_from(tmp_path, "base-0") == plan.Ended(made, plan.Fate("was not promoted"))
 
 
 def test_a_memory_of_ended_runs_in_another_layout_is_left_out(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from models.catalogue import Catalogue
 from models.cooccurrence_build import Evidence, build
+from models.explanation import PARTS
 from models.neighbours import Neighbours, align
 from models.ports import VectorRow, Vectors
 from models.queries import Query
@@ -27,7 +28,7 @@ from trainer.corpus import Corpus
 from trainer.evaluation.systems import Scores
 from trainer.sessions import Session
 
-_NOTHING: Final = {"profile": 0.0, "recent": 0.0, "cooccurrence": 0.0, "popularity": 0.0}
+_NOTHING: Final = dict.fromkeys(PARTS, 0.0)
 
 
 class RankingSystem:

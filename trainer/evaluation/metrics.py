@@ -88,15 +88,14 @@ def mrr(ranks: Ranks) -> float:
     return float(1 / ranks.min())
 
 
+_AT: Final = {"recall": recall_at, "ndcg": ndcg_at}  # kind → its value at a cut-off
+
+
 def session_metrics(ranks: Sequence[Ranks], ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
-    """Metric → [sessions]."""
-    by_name: dict[str, list[float]] = {name: [] for name in metric_names(ks)}
-    for found in ranks:
-        for k in ks:
-            by_name[f"recall@{k}"].append(recall_at(found, k))
-            by_name[f"ndcg@{k}"].append(ndcg_at(found, k))
-        by_name["mrr"].append(mrr(found))
-    return {name: np.array(values, np.float64) for name, values in by_name.items()}
+    """Metric → [sessions]; the names are those of `metric_names`."""
+    by_name = {f"{kind}@{k}": [at(r, k) for r in ranks] for kind, at in _AT.items() for k in ks}
+    by_name["mrr"] = [mrr(found) for found in ranks]
+    return {name: np.array(by_name[name], np.float64) for name in metric_names(ks)}
 
 
 class Exposure(NamedTuple):

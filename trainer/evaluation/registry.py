@@ -18,7 +18,6 @@ class Entry(NamedTuple):
     name: str
     module: str
     function: str
-    about: str
     default: bool = True  # in the table unless systems are named
 
 
@@ -27,35 +26,23 @@ _LEARNED: Final = "trainer.learning.builders"
 _PROFILES: Final = "trainer.learning.profile_builders"
 _PROFILE: Final = re.compile(r"profile(:[^+]+)?(\+shuffled|\+sasrec)?")
 ENTRIES: Final = (
-    Entry("random", _BASELINES, "random_order", "A seeded random order."),
-    Entry("popularity", _BASELINES, "popularity", "Items that most users had."),
-    Entry("recent-popularity", _BASELINES, "recent_popularity", "The same, older users less."),
-    Entry("had-before", _BASELINES, "had_before", "The user's own items again."),
-    Entry("last-item-text", _BASELINES, "last_item_text", "Text of the last item."),
-    Entry("history-text", _BASELINES, "history_text", "Texts of the history, weights 0.7^age."),
-    Entry("cooccurrence", _BASELINES, "cooccurrence", "What went together with the history."),
-    Entry("star", _BASELINES, "star", "Text / 3 + co-occurrence, training-free."),
-    Entry("star-had-before", _BASELINES, "star_had_before", "Both, in equal parts."),
-    Entry("noprofile", _LEARNED, "noprofile", "The history as one raw text.", False),
-    Entry("noprofile-shuffled", _LEARNED, "noprofile_shuffled", "Another user's.", False),
-    Entry("noprofile-cl", _LEARNED, "noprofile_cl", "The same, embedder trained on it.", False),
-    Entry("extractive-profile", _LEARNED, "extractive_profile", "Without a model.", False),
-    Entry(
-        "extractive-profile-shuffled",
-        _LEARNED,
-        "extractive_profile_shuffled",
-        "Another user's.",
-        False,
-    ),
-    Entry("sasrec", _LEARNED, "sasrec", "Sequence model, full softmax.", False),
-    Entry("star-sasrec", _LEARNED, "star_sasrec", "Both, weights from validation sessions.", False),
-    Entry(
-        "noprofile-cl-sasrec",
-        _LEARNED,
-        "noprofile_cl_sasrec",
-        "Both, weights from validation sessions.",
-        False,
-    ),
+    Entry("random", _BASELINES, "random_order"),
+    Entry("popularity", _BASELINES, "popularity"),
+    Entry("recent-popularity", _BASELINES, "recent_popularity"),
+    Entry("had-before", _BASELINES, "had_before"),
+    Entry("last-item-text", _BASELINES, "last_item_text"),
+    Entry("history-text", _BASELINES, "history_text"),
+    Entry("cooccurrence", _BASELINES, "cooccurrence"),
+    Entry("star", _BASELINES, "star"),
+    Entry("star-had-before", _BASELINES, "star_had_before"),
+    Entry("noprofile", _LEARNED, "noprofile", False),
+    Entry("noprofile-shuffled", _LEARNED, "noprofile_shuffled", False),
+    Entry("noprofile-cl", _LEARNED, "noprofile_cl", False),
+    Entry("extractive-profile", _LEARNED, "extractive_profile", False),
+    Entry("extractive-profile-shuffled", _LEARNED, "extractive_profile_shuffled", False),
+    Entry("sasrec", _LEARNED, "sasrec", False),
+    Entry("star-sasrec", _LEARNED, "star_sasrec", False),
+    Entry("noprofile-cl-sasrec", _LEARNED, "noprofile_cl_sasrec", False),
 )
 
 

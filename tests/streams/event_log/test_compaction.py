@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import EventLogError
-from models.ports import SegmentInfo
 from streams.event_log import SegmentLog, compact
 from streams.event_log.compaction import FAN_IN, FULL_ROWS, due
-from streams.event_log.manifest import Manifest, Replaced
+from streams.event_log.manifest import Manifest, Replaced, SegmentInfo
 from tests.streams.event_log.rows import rows
 
 TOPIC = "interactions"

@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import EventLogError, ManifestLost, SegmentDamaged
-from models.ports import SegmentInfo
 from streams.event_log import SegmentLog, compact
 from streams.event_log.columns import SCHEMAS
-from streams.event_log.manifest import FILE_NAME, Missing, load_manifest
+from streams.event_log.manifest import FILE_NAME, Missing, SegmentInfo, load_manifest
 from streams.event_log.repair import Found, apart, inspected, pieces, repair, set_apart, sweep
 from streams.event_log.segment_file import Origin
 from tests.streams.event_log.rows import rows
@@ -147,13 +146,14 @@ def test_segments_of_another_topic_or_partition_are_not_taken_for_its_own(
     assert offsets(skipping) == list(range(50))
 
 
-def test_segments_from_before_they_said_whose_they_are_count(log: SegmentLog) -> None:
-    for path in folder_of(log).glob("*.parquet"):
-        old = pq.read_table(path)
-        pq.write_table(old.replace_schema_metadata(None), path)
+def test_a_segment_that_does_not_say_whose_it_is_is_missing(log: SegmentLog) -> None:
+    unnamed = segment(log, 1)
+    pq.write_table(pq.read_table(unnamed).replace_schema_metadata(None), unnamed)
     (folder_of(log) / FILE_NAME).unlink()
-    repair(folder_of(log))
-    assert offsets(log) == list(range(50))
+    (missing,) = repair(folder_of(log)).missing
+    assert (missing.first_offset, missing.last_offset) == (10, 19)
+    skipping = SegmentLog(log.folder, skip_damaged=True)
+    assert offsets(skipping) == [*range(10), *range(20, 50)]
 
 
 def test_overlapping_segments_give_each_offset_once(log: SegmentLog, tmp_path: Path) -> None:

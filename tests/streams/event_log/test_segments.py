@@ -37,8 +37,19 @@ def test_rows_come_back_as_they_were_written(log: SegmentLog) -> None:
     assert (second["value"], second["reason"], second["user_id"]) == (b"\x00\xff", "not_json", None)
 
 
+def test_an_empty_log_begins_at_offset_0(log: SegmentLog) -> None:
+    assert (log.next_offset(TOPIC, 0), log.partitions(TOPIC), log.segments(TOPIC, 0)) == (0, [], [])
+    assert offsets(log) == []
+
+
+def test_each_append_is_one_segment_and_an_empty_one_is_none(log: SegmentLog) -> None:
+    for appended in ([0, 1, 5], [], [9]):
+        log.append(TOPIC, 0, rows(appended))
+    found = [(part.first_offset, part.last_offset, part.rows) for part in log.segments(TOPIC, 0)]
+    assert found == [(0, 5, 3), (9, 9, 1)]
+
+
 def test_next_offset_follows_the_last_row(log: SegmentLog) -> None:
-    assert log.next_offset(TOPIC, 0) == 0
     log.append(TOPIC, 0, rows([3, 4, 9]))
     assert log.next_offset(TOPIC, 0) == 10
 
@@ -93,9 +104,10 @@ def test_writers_at_once_log_each_offset_once(log: SegmentLog) -> None:
 def test_partitions_are_those_with_a_manifest(log: SegmentLog) -> None:
     log.append(TOPIC, 2, [row(0, partition=2)])
     log.append(TOPIC, 10, [row(0, partition=10)])
+    log.append("profiles", 4, [{"offset": 0, "partition": 4, "status": "tombstone"}])
     log.partition_folder(TOPIC, 5).mkdir()
     assert log.partitions(TOPIC) == [2, 10]
-    assert log.partitions("profiles") == []
+    assert log.partitions("profiles") == [4]
 
 
 @given(

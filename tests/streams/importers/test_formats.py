@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,55 +17,28 @@ from models.errors import ImportFailed
 from models.schemas import Interaction, Item, to_epoch_ms, to_rfc3339
 from streams.importers.cells import Reading
 from streams.importers.dates import DateOrder
-from streams.importers.layouts import FORMATS, layout_of
+from streams.importers.layouts import FORMATS
 from streams.importers.report import Report
-from streams.importers.rows import Adapted, Kind, Table, Unusable
+from streams.importers.rows import Kind, Unusable
 from streams.importers.survey import survey
-
-ITEMS, INTERACTIONS = Kind.ITEMS, Kind.INTERACTIONS
-
-
-def adapted(kind: Kind, format_name: str, *rows: dict[str, Any]) -> list[Adapted]:
-    """All rows through one adapter, as those of one file."""
-    table = Table(Path("f.csv"), tuple(rows[0]), iter(()), lambda: 0.0)
-    adapt = layout_of(table, kind, format_name).start(Reading(dates=DateOrder.MONTH_FIRST))
-    return [adapt(row) for row in rows]
-
-
-def interaction(format_name: str, row: dict[str, Any]) -> Interaction:
-    (message,) = adapted(INTERACTIONS, format_name, row)
-    assert isinstance(message, Interaction), message
-    return message
-
-
-def item(format_name: str, row: dict[str, Any]) -> Item:
-    (message,) = adapted(ITEMS, format_name, row)
-    assert isinstance(message, Item), message
-    return message
-
-
-def refusal(kind: Kind, format_name: str, row: dict[str, Any]) -> Unusable:
-    (message,) = adapted(kind, format_name, row)
-    assert isinstance(message, Unusable), message
-    return message
-
+from tests.streams.importers.formats import (
+    EVENT,
+    FIRST_SPELLING,
+    INTERACTIONS,
+    ITEMS,
+    PREPARED,
+    PRODUCT,
+    READING,
+    REVIEW,
+    ROWS,
+    SECOND_SPELLING,
+    adapted,
+    interaction,
+    item,
+    refusal,
+)
 
 # --- online-retail ---------------------------------------------------------------------------
-
-SECOND_SPELLING = {
-    "Invoice": "489434", "StockCode": "85048", "Description": " GLASS BALL ", "Quantity": "12",
-    "InvoiceDate": "2009-12-01 07:45:00", "Price": "6.95", "Customer ID": "13085.0",
-    "Country": "United Kingdom",
-}  # fmt: skip
-FIRST_SPELLING = {
-    "InvoiceNo": "489434", "StockCode": "85048", "Description": "GLASS BALL", "Quantity": "12",
-    "InvoiceDate": "12/1/2009 7:45", "UnitPrice": "6.95", "CustomerID": "13085",
-    "Country": "United Kingdom",
-}  # fmt: skip
-PREPARED = {
-    "user_id": "13085", "item_id": "85048", "timestamp": 1259653500, "event_type": "purchase",
-    "quantity": 12, "price": 6.95, "basket_id": "489434",
-}  # fmt: skip
 
 
 def test_all_spellings_of_an_invoice_line_are_one_event() -> None:
@@ -145,18 +117,6 @@ def test_a_prepared_catalogue_is_read() -> None:
 
 
 # --- amazon-2023 -----------------------------------------------------------------------------
-
-REVIEW = {
-    "rating": 4.0, "title": "Nice", "text": "Smells good.<br />Lasts &amp; lasts", "images": [],
-    "asin": "B00YQ6X8EO", "parent_asin": "B00PARENT1", "user_id": "AGKHLEW", "helpful_vote": 0,
-    "timestamp": 1588687728923, "verified_purchase": True,
-}  # fmt: skip
-PRODUCT = {
-    "main_category": "All Beauty", "title": "Howard LC0008 Conditioner", "average_rating": 4.8,
-    "features": [], "description": ["Keeps leather", "soft."], "price": "$1,014.99",
-    "store": "Howard Products", "categories": ["Beauty", "Care"], "parent_asin": "B01CUPMQZE",
-    "details": {"UPC": "617390882781"},
-}  # fmt: skip
 
 
 def test_an_amazon_review_is_a_rating_of_the_parent_product() -> None:
@@ -359,8 +319,6 @@ def test_movielens_dat_files_have_no_header_and_latin_1_text(tmp_path: Path) -> 
 
 # --- generic ---------------------------------------------------------------------------------
 
-EVENT = {"user_id": "u", "item_id": "i", "type": "view", "timestamp": "2020-01-02T03:04:05Z"}
-
 
 def test_generic_ids_may_be_numbers_and_event_ids_left_out() -> None:
     numbered = interaction("generic", EVENT | {"user_id": 7, "item_id": 8.0})
@@ -407,22 +365,6 @@ def test_generic_categories_that_are_no_list_are_left_out() -> None:
     assert refusal(ITEMS, "generic", row).reason == "invalid value"
 
 
-ROWS = {
-    ("generic", INTERACTIONS): EVENT,
-    ("generic", ITEMS): {"item_id": "i", "title": "t"},
-    ("amazon-2023", INTERACTIONS): REVIEW,
-    ("amazon-2023", ITEMS): PRODUCT,
-    ("movielens", INTERACTIONS): {
-        "userId": "1", "movieId": "296", "rating": "4.5", "timestamp": "1147880044",
-    },
-    ("movielens", ITEMS): {"movieId": 1, "title": "Toy Story (1995)", "genres": "Adventure"},
-    ("online-retail", INTERACTIONS): SECOND_SPELLING,
-}  # fmt: skip
-LAYOUTS_OF_ROWS = ROWS | {("online-retail", INTERACTIONS): PREPARED}
-ID_KEYS = ("user_id", "item_id", "userId", "movieId", "parent_asin", "asin", "Customer ID")
-NOON = datetime(2020, 1, 2, 12, tzinfo=UTC)
-
-
 # --- ids -------------------------------------------------------------------------------------
 
 
@@ -435,29 +377,6 @@ NOON = datetime(2020, 1, 2, 12, tzinfo=UTC)
 )  # fmt: skip
 def test_ids_are_text_or_whole_numbers(written: Any, named: str) -> None:
     assert interaction("generic", EVENT | {"user_id": written}).user_id == named
-
-
-ID_COLUMNS = [
-    ("generic", INTERACTIONS, "user_id"), ("generic", INTERACTIONS, "event_id"),
-    ("generic", INTERACTIONS, "session_id"), ("generic", ITEMS, "item_id"),
-    ("amazon-2023", INTERACTIONS, "user_id"), ("amazon-2023", INTERACTIONS, "asin"),
-    ("amazon-2023", ITEMS, "parent_asin"), ("movielens", INTERACTIONS, "userId"),
-    ("movielens", ITEMS, "movieId"), ("online-retail", INTERACTIONS, "Customer ID"),
-    ("online-retail", INTERACTIONS, "StockCode"), ("online-retail", INTERACTIONS, "Invoice"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "kind", "column"), ID_COLUMNS)
-@pytest.mark.parametrize(
-    "written",
-    [b"u1", 1.5, True, ["u"], {"u": 1}, 2.0**53, 1e23, float("inf"), Decimal("1.5"), NOON],
-    ids=str,
-)
-def test_all_other_ids_are_unusable(name: str, kind: Kind, column: str, written: Any) -> None:
-    row = ROWS[name, kind] | {column: written}
-
-    assert refusal(kind, name, row).reason == "unusable id"
-    assert column in refusal(kind, name, row).detail
 
 
 @pytest.mark.parametrize(
@@ -562,29 +481,6 @@ def test_the_words_for_nobody_are_a_setting() -> None:
 
 
 # --- times -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("written", [float("inf"), float("nan"), 1e300, True, b"1", [1], "0001"])
-def test_times_that_are_none_are_refused_in_every_format(written: Any) -> None:
-    for name in ("generic", "amazon-2023", "movielens"):
-        refused = refusal(INTERACTIONS, name, ROWS[name, INTERACTIONS] | {"timestamp": written})
-        assert refused.reason in ("invalid value", "missing value")
-        assert "timestamp" in refused.detail
-
-
-@pytest.mark.parametrize("written", ["1.29E+09", "1.29119E+09", "1.29e9", "129e7"])
-def test_a_shortened_time_is_refused_in_every_format(written: str) -> None:
-    for name in ("generic", "amazon-2023", "movielens"):
-        row = ROWS[name, INTERACTIONS] | {"timestamp": written}
-        assert "timestamp" in refusal(INTERACTIONS, name, row).detail
-    refused = refusal(INTERACTIONS, "online-retail", PREPARED | {"timestamp": written})
-    assert "shortened" in refused.detail
-
-
-def test_a_datetime_is_a_time_in_every_format() -> None:
-    for name in ("generic", "amazon-2023", "movielens"):
-        row = ROWS[name, INTERACTIONS] | {"timestamp": NOON}
-        assert interaction(name, row).timestamp == to_epoch_ms("2020-01-02T12:00:00Z")
 
 
 @pytest.mark.parametrize("written", ["20101201", "2010-W48-3", "2010-12-01x08:26", "2010-12-01"])
@@ -697,7 +593,7 @@ def test_columns_that_are_not_there_are_said_of_the_header_s_line(tmp_path: Path
 
 
 def test_an_unknown_format_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ImportFailed, match="generic, amazon-2023, movielens, online-retail"):
+    with pytest.raises(ImportFailed, match=", ".join(FORMATS)):
         survey(tmp_path, ITEMS, "spotify")
 
 
@@ -827,24 +723,13 @@ def test_an_id_with_blanks_around_it_is_doubted(tmp_path: Path, said: str) -> No
 
 def parquet_of(folder: Path, name: str, kind: Kind, column: str, cells: pyarrow.Array) -> Report:
     path = folder / "a.parquet"
-    table = pyarrow.Table.from_pylist([ROWS[name, kind]] * len(cells))
+    row = next(good.row for good in ROWS if (good.format, good.kind) == (name, kind))
+    table = pyarrow.Table.from_pylist([row] * len(cells))
     others = [other for other in table.column_names if other != column]
     pyarrow.parquet.write_table(table.select(others).append_column(column, cells), path)
-    opened = survey(path, kind, name, reading=Reading(dates=DateOrder.MONTH_FIRST))
+    opened = survey(path, kind, name, reading=READING)
     list(opened.messages)
     return opened.report
-
-
-@pytest.mark.parametrize(("name", "kind", "column"), ID_COLUMNS)
-@pytest.mark.parametrize("type_", [pyarrow.float16(), pyarrow.float32()], ids=str)
-def test_ids_of_short_floats_are_unusable_for_two_may_be_one(
-    tmp_path: Path, name: str, kind: Kind, column: str, type_: pyarrow.DataType
-) -> None:
-    report = parquet_of(tmp_path, name, kind, column, pyarrow.array([8504.0, 3.0]).cast(type_))
-
-    assert (report.accepted.count, report.rejected["unusable id"].count) == (0, 2)
-    assert f"{column}: " in report.rejected["unusable id"].first[0][1]
-    assert "16 or 32 bits" in report.rejected["unusable id"].first[0][1]
 
 
 @pytest.mark.parametrize("name", ["generic", "amazon-2023", "movielens"])
@@ -868,44 +753,6 @@ def test_ratings_and_prices_of_short_floats_are_read(tmp_path: Path) -> None:
     assert parquet_of(tmp_path, "movielens", INTERACTIONS, "rating", stars).accepted.count == 1
     report = parquet_of(tmp_path, "amazon-2023", ITEMS, "price", prices)
     assert (report.accepted.count, report.left_out) == (1, {})
-
-
-@pytest.mark.parametrize(("name", "kind"), [*LAYOUTS_OF_ROWS])
-def test_a_json_row_that_lacks_any_column_is_accounted_for(
-    tmp_path: Path, name: str, kind: Kind
-) -> None:
-    row = LAYOUTS_OF_ROWS[name, kind]
-    path = tmp_path / "a.jsonl"
-    rows = [row, *({key: row[key] for key in row if key != lacking} for lacking in row)]
-    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
-
-    opened = survey(path, kind, name)
-
-    assert len(list(opened.messages)) + opened.report.rejected_rows == len(rows)
-
-
-@pytest.mark.parametrize(("name", "kind"), [*LAYOUTS_OF_ROWS])
-@pytest.mark.parametrize("bad", ["{", "[", "a byte", "a column", "a list"])
-def test_no_row_at_the_head_of_a_jsonl_ends_an_import(
-    tmp_path: Path, name: str, kind: Kind, bad: str
-) -> None:
-    row = LAYOUTS_OF_ROWS[name, kind]
-    needed = next(iter(FORMATS[name].layouts[kind][-1].required))
-    lacking = {key: cell for key, cell in row.items() if key not in (needed, *ID_KEYS)}
-    head = {
-        "{": b"{",
-        "[": b"[",
-        "a byte": b'{"x": "\xff"}',
-        "a column": orjson.dumps(lacking),
-        "a list": b"[1]",
-    }[bad]
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(b"\n".join([head] * 300 + [orjson.dumps(row)]))
-
-    opened = survey(path, kind, name)
-
-    assert len(list(opened.messages)) == 1
-    assert (opened.report.rows, opened.report.rejected_rows) == (301, 300)
 
 
 @pytest.mark.parametrize("lacking", ["Price", "Description"])

@@ -12,6 +12,7 @@ from streams.event_log import SegmentLog
 from streams.indexer.evidence import read_evidence
 from streams.indexer.snapshots import Snapshots
 from streams.metrics import IndexerMetrics
+from tests.models.test_cooccurrence import near
 
 DAY_MS = 86_400_000
 NOW = 1_300_000_000_000
@@ -110,7 +111,7 @@ def test_a_snapshot_follows_the_log_and_is_left_alone_without_news(tmp_path: Pat
     snapshots.refresh()
     first = load_current(settings.cooccurrence_dir)
     assert first is not None
-    assert [item for item, _ in first.nearest("a")] == ["b"]
+    assert [item for item, _ in near(first, "a")] == ["b"]
     pointer = settings.cooccurrence_dir / "current"
     written = pointer.stat().st_mtime_ns
     snapshots.refresh()
@@ -119,4 +120,4 @@ def test_a_snapshot_follows_the_log_and_is_left_alone_without_news(tmp_path: Pat
     snapshots.refresh()
     second = load_current(settings.cooccurrence_dir)
     assert second is not None
-    assert {item for item, _ in second.nearest("a")} == {"b", "c"}
+    assert {item for item, _ in near(second, "a")} == {"b", "c"}

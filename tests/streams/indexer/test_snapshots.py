@@ -20,6 +20,7 @@ from models.settings import Settings
 from streams.indexer.snapshots import Snapshots
 from streams.metrics import IndexerMetrics, TrackerMetrics
 from streams.tracker.derived import Derived
+from tests.models.test_cooccurrence import near
 from tests.streams.indexer.test_evidence import event, logged
 
 Damage = Callable[[Path], None]
@@ -98,7 +99,7 @@ def test_the_indexer_makes_a_damaged_snapshot_anew(
     made = load_current(settings.cooccurrence_dir)
     assert made is not None
     assert whole is not None
-    assert (made.id, made.nearest("a")) == (whole.id, whole.nearest("a"))
+    assert (made.id, near(made, "a")) == (whole.id, near(whole, "a"))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

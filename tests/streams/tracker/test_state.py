@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from models.errors import TopicError
 from models.schemas import Interaction, ProfileEdit
 from models.settings import WindowSettings
-from streams.partition_clock import PartitionClock, Visit
 from streams.tracker.applying import Arrival, apply_edit, apply_interactions
 from streams.tracker.state import (
     CHUNK_LIMIT,
-    CLOCK_VERSION,
     KNOWN_EDITS,
     TAIL,
+    VERSION,
     Head,
     User,
     decode_clock,
@@ -25,7 +24,7 @@ from streams.tracker.state import (
     load,
     store,
 )
-from streams.windows import EMPTY, HistoryEntry, advance, entry_of
+from streams.windows import EMPTY, advance, entry_of
 
 START = 1_300_000_000_000
 SPEC = WindowSettings()
@@ -185,16 +184,6 @@ def test_as_many_edits_are_known_as_a_head_has_room_for():
     assert apply_edit(user, edit("allow", text="0"), 1_001)
 
 
-def test_a_head_of_before_knows_no_edits_and_is_read():
-    user = User("u")
-    apply_edit(user, edit("pin", text="Likes tea."), 0)
-    fields = msgspec.msgpack.decode(dict(store(user, []))[head_key("u")])
-    place = Head.__struct_fields__.index("known_edits")
-    assert fields[place] == list(user.head.known_edits)
-    old = decode_head(msgspec.msgpack.encode(fields[:place]))
-    assert (old.pinned, old.edits, old.known_edits) == (("Likes tea.",), 0, ())
-
-
 def test_a_forgotten_user_keeps_nothing_and_old_events_do_not_come_back():
     table: dict[bytes, bytes] = {}
     for n in range(100):
@@ -209,33 +198,21 @@ def test_a_forgotten_user_keeps_nothing_and_old_events_do_not_come_back():
     assert len(later.history) == 1
 
 
-def test_a_clock_of_version_1_is_read_and_shows_what_it_showed():
-    old = msgspec.msgpack.encode((START, START + 500, 12, 3))
-    clock, *offsets = decode_clock(old)
-    assert offsets == [12, 3]
-    assert clock.counted(START + 600) == START + 100
-
-
-def test_a_clock_of_version_2_is_read_and_has_reached_what_it_counts():
-    old = msgspec.msgpack.encode((2, 12, 3, START, 700, 500, 9, 8, 3))
-    clock, *offsets = decode_clock(old)
-    assert offsets == [12, 3]
-    assert clock == PartitionClock(START, 700, 500, (Visit(9, 8, True, True),), furthest=200)
-
-
-def test_a_user_of_a_state_without_leads_is_at_their_own_newest_event():
-    user = User("u", Head(applied=4, applied_time=START + 500), (entry_of_a(START),))
-    assert user.now(PartitionClock(), START + 500) == START
-    assert user.now(PartitionClock(), START + 800) == START + 300
-
-
-def test_a_clock_of_a_later_version_is_refused_with_what_to_do():
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])
+def test_a_clock_of_another_version_is_refused_with_what_to_do(version: int) -> None:
     with pytest.raises(TopicError, match="palate rebuild"):
-        decode_clock(msgspec.msgpack.encode((CLOCK_VERSION + 1, 0, 0, 0, 0, 0)))
+        decode_clock(msgspec.msgpack.encode((version, 0, 0, 0, 0, 0, 0)))
 
 
-def entry_of_a(at: int) -> HistoryEntry:
-    return entry_of(arrival(0, 4, time=(at - START) // 1000).interaction, 4)
+def test_a_clock_of_before_versions_is_refused() -> None:
+    with pytest.raises(TopicError, match="palate rebuild"):
+        decode_clock(msgspec.msgpack.encode((START, START + 500, 12, 3)))
+
+
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])
+def test_a_head_of_another_version_is_refused_with_what_to_do(version: int) -> None:
+    with pytest.raises(TopicError, match="palate rebuild"):
+        decode_head(msgspec.msgpack.encode(Head(version=version)))
 
 
 def test_a_head_fits_into_one_record_whatever_the_user_pins_and_forbids() -> None:
