@@ -8,8 +8,8 @@ from pathlib import Path
 from deploy import configuration, metrics_page
 from deploy.bench import report
 from deploy.commands.schema import schema_text
+from models.release.starter import read_starter
 from models.schemas import TOPIC_SCHEMAS
-from models.starter_release import read_starter
 from trainer.starter.card import model_card
 
 

@@ -12,9 +12,9 @@ from models.schemas import Item
 from models.settings import Settings
 from models.text import item_text
 from streams.codec import Rejected, Removal, decode_keyed
-from streams.kafka import consumer
-from streams.reach import answers_within, check_reachable
-from streams.topic_follower import TopicFollower
+from streams.kafka.clients import consumer
+from streams.kafka.connectivity import answers_within, check_reachable
+from streams.kafka.topic_follower import TopicFollower
 
 
 @asynccontextmanager

@@ -140,8 +140,8 @@ async def kafka_state(settings: Settings) -> KafkaState:
     """
     from aiokafka.admin import AIOKafkaAdminClient
 
-    from streams.kafka import client_options, consumer
-    from streams.reach import answers_within, check_reachable
+    from streams.kafka.clients import client_options, consumer
+    from streams.kafka.connectivity import answers_within, check_reachable
 
     await check_reachable(settings, settings.kafka.answer_within_s)
     async with answers_within(settings, settings.kafka.answer_within_s):
@@ -184,9 +184,9 @@ def our_groups(settings: Settings, releases: Iterable[ReleaseAnnouncement]) -> s
     By their whole names: another deployment's prefix may begin like ours. The recorder's place is
     in its log, and the indexer's group of a release whose tables are gone says nothing any more.
     """
-    from streams.indexer.keeping import readers_group
-    from streams.kafka import group_id
-    from streams.serving_release import ServingRelease
+    from streams.indexer.table_sync import readers_group
+    from streams.kafka.clients import group_id
+    from streams.releases.serving import ServingRelease
 
     known = ServingRelease()
     for step in releases:
@@ -228,7 +228,7 @@ async def _without_markers(
     behind: Mapping[Any, int], committed: Mapping[Any, int], reader: Any
 ) -> dict[Any, int]:
     """The ends of partitions where nothing but a transaction's markers is left to be read."""
-    from streams.kafka import Stretch, records_in
+    from streams.kafka.clients import Stretch, records_in
 
     near = {
         part: Stretch(committed[part], end)
@@ -243,7 +243,7 @@ async def _partitions(settings: Settings, admin: Any) -> Parts:
     """Our topics that exist, by their names without the prefix."""
     from aiokafka import TopicPartition
 
-    from streams.topics import TOPICS
+    from streams.kafka.topics import TOPICS
 
     described = await admin.describe_topics([settings.topic(name) for name in TOPICS])
     numbers = {t["topic"]: [p["partition"] for p in t["partitions"]] for t in described}
@@ -258,7 +258,7 @@ async def _partitions(settings: Settings, admin: Any) -> Parts:
 
 async def _size(parts: list[Any], reader: Any) -> int:
     """How many records there are; of a large topic how many offsets, which is a few more."""
-    from streams.kafka import Stretch, records_in
+    from streams.kafka.clients import Stretch, records_in
 
     ends = await reader.end_offsets(parts) if parts else {}
     starts = await reader.beginning_offsets(parts) if parts else {}

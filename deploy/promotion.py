@@ -19,14 +19,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from models.errors import ReleaseError, ReleaseNotReady, StackError
 from models.ports import Release, ReleaseStore
-from models.release_fit import cannot_load, unfit
+from models.release.compatibility import cannot_load, unfit
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
-from streams.kafka import client_options, group_id, producer, start_client, until_answered
+from streams.kafka.clients import client_options, group_id, producer, start_client, until_answered
+from streams.kafka.topic_follower import TopicFollower
 from streams.profiler.replica import replica_of
-from streams.release_steps import announce
-from streams.serving_release import ServingRelease
-from streams.topic_follower import TopicFollower
+from streams.releases.announcements import announce
+from streams.releases.serving import ServingRelease
 
 log = logging.getLogger(__name__)
 
@@ -127,8 +127,8 @@ async def promote(
 ) -> Release:
     """Make a published release the one in force; returns once its `serving` record is written.
 
-    `model_hash` as in models.release_fit; `instead_of`: the release that must serve until then,
-    for a candidate that was compared with no other. Raises ReleaseError, with the old release
+    `model_hash` as in models.release.compatibility; `instead_of`: the release that must serve until
+    then, for a candidate that was compared with no other. Raises ReleaseError, with the old release
     serving on, if the release is unknown or damaged, does not fit the settings or is refused by a
     role; ReleaseNotReady if it is not taken up within `within_s` seconds.
     """

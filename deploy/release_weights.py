@@ -10,10 +10,10 @@ from filelock import FileLock
 from deploy.console import run
 from deploy.promotion import releases_topic, serving_of
 from models.durable import making
+from models.engines.model_files import language_model
 from models.errors import ReleaseError, StackError
-from models.model_files import language_model
 from models.ports import Release
-from models.releases import FolderReleaseStore, adapter_folder
+from models.release.store import FolderReleaseStore, adapter_folder
 from models.settings import Settings
 
 LOOK_WITHIN_S: Final = 5.0
@@ -58,7 +58,7 @@ def merged_weights(settings: Settings, release: Release) -> Path:
 
 
 def _merge(settings: Settings, adapter: Path, target: Path) -> None:
-    from models.encoders.merging import write_merged  # torch and peft
+    from models.engines.merging import write_merged  # torch and peft
 
     try:
         with making(target) as unfinished:

@@ -108,7 +108,7 @@ class Stack:
         return started
 
     def _ensure_topics(self) -> None:
-        from streams.topics import ensure_topics_within
+        from streams.kafka.topics import ensure_topics_within
 
         run(ensure_topics_within(self.settings, self.settings.kafka.answer_within_s))
 

@@ -16,8 +16,8 @@ import orjson
 
 from deploy.broker import listens
 from deploy.processes import Background
+from models.engines.model_files import ModelSource, is_local
 from models.errors import StackError
-from models.model_files import ModelSource, is_local
 from models.settings import Settings
 
 READY_WITHIN_S: Final = 900.0  # 90 s on two idle cores; a busy machine needs several times that
@@ -185,7 +185,7 @@ def environment(options: VllmOptions) -> dict[str, str]:
         variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "true"
     if not options.gpu:
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_KV_CACHE_GIB)
-        variables["OMP_WAIT_POLICY"] = "PASSIVE"  # why: models/threads.py
+        variables["OMP_WAIT_POLICY"] = "PASSIVE"  # why: models/engines/threads.py
     return variables
 
 

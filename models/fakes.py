@@ -19,8 +19,8 @@ from models.errors import (
     VectorIndexError,
 )
 from models.ports import Adapter, Completion, Release, VectorRow, Vectors
-from models.release_files import changed, sources
-from models.releases import with_files
+from models.release.files import changed, sources
+from models.release.store import with_files
 
 Answer = str | EngineError
 

@@ -156,7 +156,7 @@ class VectorIndex(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CanaryLine:
-    """A fixed text by which an engine shows that an adapter is on (models/canary.py).
+    """A fixed text by which an engine shows that an adapter is on (models/release/canary.py).
 
     Natural logarithms, summed over the tokens of `text` after `prompt`, without an end of turn.
     """
@@ -169,7 +169,7 @@ class CanaryLine:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One release as its manifest states it (models/releases.py reads and writes it).
+    """One release as its manifest states it (models/release/store.py reads and writes it).
 
     `adapter` is a path inside the release's folder; so is `embedder` where such a folder is
     there, otherwise it is a bundled name, a folder or a hub id, as in the settings.
@@ -187,7 +187,7 @@ class Release:
     hashes: Mapping[str, str] = field(default_factory=dict)  # sha256 of base models, by file name
     files: Mapping[str, str] = field(default_factory=dict)  # sha256 of its own, by relative path
     data_range: Mapping[str, Any] = field(default_factory=dict)  # what it was trained on
-    base_model_hash: str = ""  # models.model_files.base_model_hash; empty: not known
+    base_model_hash: str = ""  # models.engines.model_files.base_model_hash; empty: not known
     canary: tuple[CanaryLine, ...] = ()
     parent: str | None = None  # the release that training went on from
     kind: str = "base"  # base, starter, trained

@@ -219,7 +219,7 @@ class IndexSettings(Group):
 
 
 class RankingSettings(Group):
-    """Weights and filters of the recommendation (parts are in models/ranking.py)."""
+    """Weights and filters of the recommendation (parts are in models/ranking/scoring.py)."""
 
     top_k: int = Field(10, ge=1, le=200, description="Items per recommendation.")
     profile: float = Field(0.25, ge=0, description="Weight of profile similarity.")

@@ -20,7 +20,9 @@ import snowballstemmer
 
 from models.schemas import Item
 
-NEGATED: Final = "~"  # before a word under a negation (models.negation); `clean` takes it out
+NEGATED: Final = (
+    "~"  # before a word under a negation (models.profile.negation); `clean` takes it out
+)
 TITLE_CHARS: Final = 120  # of an item's short text in requests, prompts and reasons
 MAX_WORD_CHARS: Final = 40  # longer "words" are cut before stemming and caching
 GRAM: Final = 3  # neighbouring characters: by two, "cat's umbrella" follows from "dog's umbrella"

@@ -17,10 +17,16 @@ from aiokafka.admin import AIOKafkaAdminClient
 from models.errors import TopicError
 from models.settings import Settings
 from streams.event_log import SegmentLog
-from streams.kafka import client_options, consumer, group_id, partition_producer, start_client
-from streams.reach import start_within
+from streams.kafka.clients import (
+    client_options,
+    consumer,
+    group_id,
+    partition_producer,
+    start_client,
+)
+from streams.kafka.connectivity import start_within
+from streams.kafka.topics import changelog_topic
 from streams.rebuild import RebuiltPartition
-from streams.topics import changelog_topic
 
 READ: Final = ("interactions", "profile-edits", "profiles")  # what the tracker reads in its group
 _IDLE: Final = ("Empty", "Dead")

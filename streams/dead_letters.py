@@ -22,9 +22,9 @@ from models.settings import Settings
 from streams.codec import Rejected, Removal, decode, key_of, removal
 from streams.event_log import LOGGED_TOPICS, SegmentLog
 from streams.event_log.columns import INVALID
-from streams.kafka import consumer, deliver
-from streams.reach import start_within
-from streams.topics import existing_partitions
+from streams.kafka.clients import consumer, deliver
+from streams.kafka.connectivity import start_within
+from streams.kafka.topics import existing_partitions
 
 PREFIX: Final = "palate-"
 REPLAYED_HEADER: Final = "palate-replayed"  # names the record that a replayed one stands for

@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import Final, NamedTuple
 
 from models.identity import text_hash
-from models.prompts import PROMPT_VERSION, render
+from models.profile.prompts import PROMPT_VERSION, render
 from models.schemas import ProfileRequest, Windows
 from models.settings import Settings
 from streams.event_log import SegmentLog

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from models.queries import Query, Recent
+from models.ranking.queries import Query, Recent
 from models.settings import WindowSettings
 from streams.windows import History, split_by_liking
 

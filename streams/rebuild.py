@@ -19,7 +19,7 @@ from streams.event_log import SegmentLog
 from streams.event_log.columns import OK, TOMBSTONE
 from streams.partition_clock import PartitionClock
 from streams.replay import LoggedInteraction, interactions, messages
-from streams.tracker.applying import (
+from streams.tracker.reducer import (
     Arrival,
     apply_edit,
     apply_interactions,

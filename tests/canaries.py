@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.canary import measure
 from models.ports import CanaryLine, ProfileEncoder
+from models.release.canary import measure
 
 
 async def canary_of(

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from deploy.broker import Broker
+from models.engines.threads import wait_without_spinning
 from models.settings import Settings, load_settings
-from models.threads import wait_without_spinning
 from tests.patience import HANG_S, machine_clock
 from tests.ports import free_port, free_ports, neighbouring_ports
 

@@ -7,8 +7,8 @@ import asyncio
 from aiokafka import ConsumerRecord, TopicPartition
 
 from models.settings import Settings
-from streams.kafka import consumer
-from streams.topics import TOPICS
+from streams.kafka.clients import consumer
+from streams.kafka.topics import TOPICS
 
 
 def records(settings: Settings, topic: str) -> list[ConsumerRecord]:

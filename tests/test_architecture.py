@@ -21,19 +21,19 @@ PACKAGES = ("models", "streams", "trainer", "deploy")
 # Where each heavy library may be imported: a module, or a package with all that is in it.
 HOMES = {
     "torch": {
-        "models.encoders",
+        "models.engines",
         "deploy.vllm_server",
         "deploy.bench.contestants",
         "trainer.learning",
     },
-    "transformers": {"models.encoders", "deploy.bench.contestants", "trainer.learning"},
-    "peft": {"models.encoders", "deploy.bench.contestants", "trainer.learning"},
+    "transformers": {"models.engines", "deploy.bench.contestants", "trainer.learning"},
+    "peft": {"models.engines", "deploy.bench.contestants", "trainer.learning"},
     "trl": {"deploy.bench.contestants"},
-    "gguf": {"models.encoders"},
-    "openai": {"models.encoders"},
-    "sentence_transformers": {"models.embedder", "trainer.learning"},
-    "lancedb": {"models.lance_index"},
-    "scipy": {"models.cooccurrence_build"},
+    "gguf": {"models.engines"},
+    "openai": {"models.engines"},
+    "sentence_transformers": {"models.engines.embedder", "trainer.learning"},
+    "lancedb": {"models.ranking.lance_index"},
+    "scipy": {"models.ranking.cooccurrence_build"},
     "matplotlib": {"trainer.evaluation.plots"},
     "faust": {"streams.tracker", "deploy.bench.contestants"},
     "rocksdict": {"streams.tracker"},
@@ -43,11 +43,11 @@ HOMES = {
 }
 
 ADAPTERS = {
-    "models.encoders.transformers_encoder": "TransformersEncoder",
-    "models.encoders.openai_encoder": "OpenAIEncoder",
-    "models.embedder": "SentenceEmbedder",
-    "models.lance_index": "LanceIndex",
-    "models.releases": "FolderReleaseStore",
+    "models.engines.transformers_encoder": "TransformersEncoder",
+    "models.engines.openai_encoder": "OpenAIEncoder",
+    "models.engines.embedder": "SentenceEmbedder",
+    "models.ranking.lance_index": "LanceIndex",
+    "models.release.store": "FolderReleaseStore",
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.vllm_server import VllmServer, has_gpu, options_of
-from models.model_files import language_model
+from models.engines.model_files import language_model
 from models.settings import Settings, load_settings
 from tests.ports import free_port
 

@@ -14,14 +14,14 @@ from typing import Final
 import numpy as np
 import pyarrow.parquet as pq
 
-from models.cooccurrence import save_snapshot
-from models.cooccurrence_build import Evidence, build
 from models.fakes import HashEmbedder
-from models.lance_index import LanceIndex
 from models.ports import VectorRow
+from models.ranking.cooccurrence import save_snapshot
+from models.ranking.cooccurrence_build import Evidence, build
+from models.ranking.lance_index import LanceIndex
 from models.schemas import Item, ReleaseAnnouncement
 from models.settings import Settings
-from streams.kafka import producer
+from streams.kafka.clients import producer
 
 SAMPLE: Final = Path(__file__).resolve().parents[2] / "data" / "sample"
 DIMENSION: Final = 384

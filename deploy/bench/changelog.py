@@ -13,7 +13,7 @@ from deploy.bench.live import Live, live_tracker, people
 from deploy.bench.rows import Row, below
 from models.errors import StackError
 from models.settings import Settings
-from streams.kafka import consumer
+from streams.kafka.clients import consumer
 
 AIM_BYTES: Final = 2_000
 USERS: Final = 100

@@ -21,8 +21,8 @@ from deploy.broker import Broker, free_port
 from deploy.processes import Background
 from models.errors import StackError
 from models.settings import Settings, load_settings
-from streams.kafka import client_options, start_client
-from streams.topics import ensure_topics
+from streams.kafka.clients import client_options, start_client
+from streams.kafka.topics import ensure_topics
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 COUNTS: Final = "counts"  # where contestants send their one message

@@ -18,7 +18,7 @@ from deploy.bench.catalogue import sample_items
 from deploy.bench.ground import Ground
 from deploy.bench.live import Live, Sent, live_tracker, people
 from deploy.bench.rows import Row, below, median_row
-from streams.kafka import consumer
+from streams.kafka.clients import consumer
 
 PER_SECOND: Final = 200.0
 USERS: Final = 1_000

@@ -19,7 +19,7 @@ from deploy.bench.race import Contestant, Workers, start
 from deploy.stack import Role, readiness
 from models.errors import StackError
 from models.settings import Settings
-from streams.kafka import producer
+from streams.kafka.clients import producer
 
 TRACKER: Final = Contestant("tracker", "deploy.bench.contestants.tracker")
 READY_WITHIN_S: Final = 120.0

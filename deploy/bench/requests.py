@@ -13,7 +13,7 @@ from models.schemas import Interaction, ProfileRequest
 from models.settings import Settings
 from models.text import item_text
 from streams.codec import partition_for
-from streams.tracker.asking import build_request
+from streams.tracker.profile_requests import build_request
 from streams.tracker.state import Head, User
 from streams.triggers import Due
 from streams.windows import EMPTY, advance, entry_of

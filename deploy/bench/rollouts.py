@@ -16,8 +16,8 @@ from deploy.bench.requests import requests
 from deploy.bench.rows import Row, at_least, median_row
 from deploy.broker import free_port
 from deploy.vllm_server import VllmServer, has_gpu, options_of
-from models.model_files import language_model
-from models.prompts import render
+from models.engines.model_files import language_model
+from models.profile.prompts import render
 
 AIM: Final = 0.9
 NAME: Final = "raw"

@@ -18,13 +18,13 @@ from deploy.bench.latency import PER_SECOND, latencies, percentile
 from deploy.bench.live import Live, live_tracker, people
 from deploy.bench.rows import Row, median_row
 from models.errors import StackError
-from models.lance_index import LanceIndex
 from models.ports import VectorRow, Vectors
-from models.releases import items_table, profiles_table
+from models.ranking.lance_index import LanceIndex
+from models.release.store import items_table, profiles_table
 from models.schemas import Profile, Sections
 from models.settings import Settings
-from streams.kafka import consumer, producer
-from streams.release_steps import announce
+from streams.kafka.clients import consumer, producer
+from streams.releases.announcements import announce
 
 NEXT: Final = "next"
 USERS: Final = 5_000

@@ -20,8 +20,8 @@ from deploy.bench.contestants.rollout_work import (
 from deploy.bench.ground import Ground
 from deploy.bench.requests import requests
 from deploy.bench.rows import Row, at_least, below, median_row
-from models.model_files import language_model
-from models.prompts import render
+from models.engines.model_files import language_model
+from models.profile.prompts import render
 from models.settings import Settings
 
 WITHIN_S: Final = 1_800.0

@@ -137,8 +137,8 @@ def _corrections(
 
 async def _replay(settings: Settings, found: Iterable[Correction | Outcome]) -> list[Outcome]:
     from streams import dead_letters as letters
-    from streams.kafka import producer
-    from streams.reach import start_within
+    from streams.kafka.clients import producer
+    from streams.kafka.connectivity import start_within
 
     sender = await start_within(
         settings, lambda: producer(settings), settings.kafka.answer_within_s

@@ -16,11 +16,11 @@ from deploy.console import JsonOption, print_json, terminal
 
 if TYPE_CHECKING:
     from models.settings import Settings
-    from trainer.corpus import Corpus
+    from trainer.data.corpus import Corpus
+    from trainer.data.sessions import Session
     from trainer.evaluation.context import Context
     from trainer.evaluation.evaluate import Report
     from trainer.evaluation.systems import System
-    from trainer.sessions import Session
 
 _NOT_READ: Final = ("kafka", "trigger", "metrics", "log_level", "log_format", "workers")
 
@@ -92,8 +92,8 @@ def evaluate(
 
     Example: palate evaluate --data data/sample
     """
+    from models.engines.threads import wait_without_spinning
     from models.settings import load_settings
-    from models.threads import wait_without_spinning
     from trainer.evaluation import plots, registry, report
     from trainer.evaluation.ageing import by_age
 
@@ -133,7 +133,7 @@ def _with_masking(settings: Settings, mask_seen: bool | None) -> Settings:
 def _read(data: Path | None, settings: Settings, protocol: Protocol, split: Part) -> Corpus:
     """The data; for the validation, without what the validation itself holds."""
     from streams.event_log import SegmentLog
-    from trainer.corpus import Corpus
+    from trainer.data.corpus import Corpus
 
     if data is not None:
         corpus = Corpus.from_folder(data, settings, protocol.value)
@@ -146,7 +146,7 @@ def _sessions(
     corpus: Corpus, split: Part, users: int | None, named: Sequence[str], settings: Settings
 ) -> Sequence[Session]:
     """Those of the split, or of so many users: writing profiles takes long."""
-    from trainer.corpus import sample_users
+    from trainer.data.corpus import sample_users
     from trainer.evaluation.registry import writes_profiles
 
     chosen, sessions = settings.train.evaluation, corpus.sessions.of(split.value)
@@ -155,11 +155,11 @@ def _sessions(
 
 
 def _context(corpus: Corpus, settings: Settings, sessions: Sequence[Session]) -> Context:
-    from models.model_files import embedder_model, files_hash
+    from models.engines.model_files import embedder_model, files_hash
     from trainer.evaluation.context import Context
 
     def embedder() -> Any:
-        from models.embedder import SentenceEmbedder  # torch takes seconds to import
+        from models.engines.embedder import SentenceEmbedder  # torch takes seconds to import
 
         return SentenceEmbedder(embedder_model(settings), settings.embedder)
 
@@ -194,8 +194,8 @@ def _measure(
 def _texts(
     systems: Sequence[System], sessions: Sequence[Session], settings: Settings, folder: Path
 ) -> list[Path]:
-    from models.encoders.tokens import token_counter
-    from models.model_files import language_model
+    from models.engines.model_files import language_model
+    from models.engines.tokens import token_counter
     from trainer.evaluation import texts
 
     told = [system for system in systems if not system.name.endswith("shuffled")]  # others' texts

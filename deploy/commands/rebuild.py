@@ -110,7 +110,7 @@ async def _compare(log: SegmentLog, settings: Settings) -> dict[str, Any]:
 
 async def _write(log: SegmentLog, settings: Settings) -> dict[str, Any]:
     from streams import changelog
-    from streams.topics import ensure_changelog
+    from streams.kafka.topics import ensure_changelog
 
     admin = await changelog.admin_client(settings, settings.kafka.answer_within_s)
     try:

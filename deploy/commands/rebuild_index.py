@@ -41,7 +41,7 @@ def _count() -> dict[str, object]:
 
 
 def _everything() -> dict[str, object]:
-    from models.releases import FolderReleaseStore
+    from models.release.store import FolderReleaseStore
     from streams.indexer.__main__ import folder_loader, load_embedder, writer
     from streams.indexer.rebuild import rebuild_index as rebuild
 

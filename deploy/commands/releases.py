@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from deploy.promotion import Progress
     from models.ports import Release
-    from models.releases import FolderReleaseStore
+    from models.release.store import FolderReleaseStore
 
 ReleaseId = Annotated[str, typer.Argument(help="Release id, as palate releases lists it.")]
 
@@ -56,8 +56,8 @@ def show(release_id: ReleaseId, as_json: JsonOption = False) -> None:
 
     Example: palate releases show base-0
     """
-    from models.model_files import base_model_hash
-    from models.release_fit import held_back, unfit
+    from models.engines.model_files import base_model_hash
+    from models.release.compatibility import held_back, unfit
 
     settings = load_settings()
     store = _store(settings)
@@ -141,7 +141,7 @@ async def _promote(
 ) -> None:
     from deploy.promotion import promote as make_serve
     from deploy.promotion import releases_topic
-    from models.model_files import base_model_hash
+    from models.engines.model_files import base_model_hash
 
     async with releases_topic(settings) as topic:
         await make_serve(
@@ -164,7 +164,7 @@ async def _rollback(settings: Settings, to: str | None) -> Release:
 
 
 def _require_gate(release: Release, force: bool) -> None:
-    from models.release_fit import held_back
+    from models.release.compatibility import held_back
 
     reason = held_back(release)
     if reason and not force:
@@ -174,7 +174,7 @@ def _require_gate(release: Release, force: bool) -> None:
 
 
 def _store(settings: Settings) -> FolderReleaseStore:
-    from models.releases import FolderReleaseStore
+    from models.release.store import FolderReleaseStore
 
     return FolderReleaseStore(settings.releases_dir)
 

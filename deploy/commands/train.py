@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from models.ports import Release
-    from trainer.outcome import Outcome
-    from trainer.under_way import Tools
+    from trainer.pipeline.outcome import Outcome
+    from trainer.pipeline.training import Tools
 
 REFUSED = 4  # exit code: a release was made, and the gate held it back
 
@@ -43,7 +43,7 @@ def train(
     if every is None:
         outcome = _once(settings, promotes, as_json)
         raise typer.Exit(REFUSED if outcome.ending == "refused" else 0)
-    from trainer.schedule import repeat, seconds_of
+    from trainer.pipeline.schedule import repeat, seconds_of
 
     interval = seconds_of(every)
     repeat(lambda: _once(settings, promotes, as_json), interval, _until_terminated())
@@ -71,10 +71,10 @@ def _once(settings: Settings, promotes: bool, as_json: bool) -> Outcome:
 
 
 def _trained(settings: Settings, promotes: bool, quiet: bool) -> Outcome:
-    from models.threads import wait_without_spinning
+    from models.engines.threads import wait_without_spinning
 
     wait_without_spinning()
-    from trainer.run import run as train_once
+    from trainer.pipeline.run import run as train_once
 
     with _progress(quiet) as progress:
 
@@ -95,17 +95,17 @@ def _put_into_service(settings: Settings, release: Release, quiet: bool) -> None
 
 async def _serving(settings: Settings) -> str:
     from deploy.promotion import releases_topic, serving_of
-    from models.releases import FolderReleaseStore
+    from models.release.store import FolderReleaseStore
 
     async with releases_topic(settings) as topic:
         return serving_of(topic.releases, FolderReleaseStore(settings.releases_dir))
 
 
 def _tools(settings: Settings, bars: _Bars, promote: Callable[[Release], None] | None) -> Tools:
-    from models.embedder import SentenceEmbedder
-    from models.model_files import embedder_model, language_model
-    from models.releases import FolderReleaseStore
-    from trainer.under_way import Tools
+    from models.engines.embedder import SentenceEmbedder
+    from models.engines.model_files import embedder_model, language_model
+    from models.release.store import FolderReleaseStore
+    from trainer.pipeline.training import Tools
 
     return Tools(
         releases=FolderReleaseStore(settings.releases_dir),

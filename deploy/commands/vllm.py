@@ -18,8 +18,8 @@ from deploy.vllm_server import (
     has_gpu,
     options_of,
 )
+from models.engines.model_files import language_model
 from models.errors import ReleaseError, SettingsError, StackError
-from models.model_files import language_model
 from models.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _options(
 
 def _release(settings: Settings, release_id: str | None) -> Release | None:
     from deploy.release_weights import serving_release
-    from models.releases import FolderReleaseStore
+    from models.release.store import FolderReleaseStore
 
     if release_id is not None:
         return FolderReleaseStore(settings.releases_dir).verify(release_id)

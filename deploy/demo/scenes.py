@@ -36,7 +36,7 @@ from models.errors import PalateError, StackError
 from models.schemas import Profile, Recommendation
 from streams.importers.survey import Ready
 from streams.windows import History
-from trainer.held_out import held_out
+from trainer.data.held_out import held_out
 
 CANDIDATES: Final = """
 WITH newest AS (

@@ -14,7 +14,7 @@ from models.settings import Settings
 
 # In a process of its own, because it loads torch and should give the memory back.
 CONVERT = (
-    "from models.model_files import language_model\n"
+    "from models.engines.model_files import language_model\n"
     "from models.settings import load_settings\n"
     "language_model(load_settings())"
 )

@@ -42,7 +42,7 @@ async def send(
 
     While somebody is `behind`, nothing is sent: event time stands still.
     """
-    from streams.kafka import producer
+    from streams.kafka.clients import producer
 
     sender = producer(settings, linger_ms=5)
     await sender.start()
@@ -79,7 +79,7 @@ async def _held_back(behind: Callable[[], bool]) -> float:
 
 async def send_bad(settings: Settings, messages: Iterable[Bad]) -> None:
     """Send messages that no producer should send."""
-    from streams.kafka import producer
+    from streams.kafka.clients import producer
 
     sender = producer(settings)
     await sender.start()

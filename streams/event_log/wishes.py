@@ -7,7 +7,7 @@ counts for nothing there. So what is sent again, and what comes late, stays forg
 the user does afterwards counts: of a wish that is sent again the first is meant. A wish's event
 time is no later than Kafka's, if that is a time at all: of wishes that are refused today
 (`no_time`) old logs may hold some.
-`streams/tracker/applying.py` holds the same rule for live state.
+`streams/tracker/reducer.py` holds the same rule for live state.
 """
 
 from __future__ import annotations

@@ -25,15 +25,15 @@ from streams.importers.position import PositionFile
 from streams.importers.report import Report
 from streams.importers.rows import Kind
 from streams.importers.survey import Ready, Survey, survey
-from streams.kafka import (
+from streams.kafka.clients import (
     client_options,
     producer,
     start_client,
     until_answered,
     worth_another_try,
 )
-from streams.reach import answers_within
-from streams.topics import ensure_topics_within
+from streams.kafka.connectivity import answers_within
+from streams.kafka.topics import ensure_topics_within
 
 log = logging.getLogger(__name__)
 

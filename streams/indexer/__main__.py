@@ -9,18 +9,18 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from models.lance_index import LanceIndex
-from models.model_files import embedder_model
+from models.engines.model_files import embedder_model
+from models.engines.threads import wait_without_spinning
 from models.ports import TextEmbedder
-from models.releases import FolderReleaseStore
+from models.ranking.lance_index import LanceIndex
+from models.release.store import FolderReleaseStore
 from models.settings import Settings, load_settings
-from models.threads import wait_without_spinning
 from streams.health import HealthServer
 from streams.indexer.embedders import Load
 from streams.indexer.role import Indexer
+from streams.kafka.topics import ensure_topics
 from streams.metrics import IndexerMetrics
 from streams.service import run_role, until_stopped
-from streams.topics import ensure_topics
 
 log = logging.getLogger("streams.indexer")  # not __main__
 
@@ -54,7 +54,7 @@ async def index(settings: Settings, stop: asyncio.Event) -> None:
 def load_embedder(settings: Settings) -> TextEmbedder:
     """The configured embedder; torch is imported only behind the lock, 10 s on a busy machine."""
     log.info("loading the embedder")
-    from models.embedder import SentenceEmbedder
+    from models.engines.embedder import SentenceEmbedder
 
     return SentenceEmbedder(embedder_model(settings), settings.embedder)
 
@@ -63,7 +63,7 @@ def folder_loader(settings: Settings) -> Load:
     """Loads the embedder of a release that brings one along."""
 
     def load(folder: Path) -> TextEmbedder:
-        from models.embedder import SentenceEmbedder
+        from models.engines.embedder import SentenceEmbedder
 
         return SentenceEmbedder(folder, settings.embedder)
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from models.canary import check_embedder
 from models.errors import ReleaseError
 from models.ports import Release, ReleaseStore, TextEmbedder
-from models.release_fit import other_embedder
-from models.releases import embedder_folder, embedder_hash
+from models.release.canary import check_embedder
+from models.release.compatibility import other_embedder
+from models.release.store import embedder_folder, embedder_hash
 from models.settings import Settings
 
 Load = Callable[[Path], TextEmbedder]  # of an embedder's folder; takes seconds

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from models.cooccurrence_build import Evidence, on_disk
+from models.ranking.cooccurrence_build import Evidence, on_disk
 from models.schemas import Interaction, InteractionType
 from models.settings import WindowSettings
 from streams.event_log import SegmentLog, answered, connect_views

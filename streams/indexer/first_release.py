@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer
 
+from models.engines.model_files import weight_files
 from models.errors import ReleaseError
-from models.model_files import weight_files
 from models.ports import Release, ReleaseStore
-from models.release_fit import other_embedder
-from models.releases import BASE_RELEASE, base_release
+from models.release.compatibility import other_embedder
+from models.release.starter import fitting_starter
+from models.release.store import BASE_RELEASE, base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
-from models.starter_release import fitting_starter
-from streams.release_steps import announce
+from streams.releases.announcements import announce
 
 STEPS = ("published", "items-ready", "serving")
 

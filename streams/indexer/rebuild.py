@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from models.ports import ReleaseStore, TextEmbedder, VectorIndex
-from models.releases import items_table, profiles_table
+from models.release.store import items_table, profiles_table
 from models.settings import Settings
 from streams.indexer.embedders import Load
 from streams.indexer.role import Indexer

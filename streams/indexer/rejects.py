@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from models.settings import Settings
 from streams.codec import Record, Rejected
-from streams.kafka import dead_letter_send
+from streams.kafka.clients import dead_letter_send
 from streams.metrics import IndexerMetrics
 
 

@@ -18,23 +18,23 @@ from aiokafka import AIOKafkaProducer
 
 from models.errors import EmbedderError, PalateError, ReleaseError
 from models.ports import Release, ReleaseStore, TextEmbedder, VectorIndex
-from models.releases import items_table, profiles_table
+from models.release.store import items_table, profiles_table
 from models.settings import Settings
 from streams.codec import Record
-from streams.continuity import TopicWatch
 from streams.indexer.embedders import Embedders, Load
 from streams.indexer.first_release import announce_first, first_release
-from streams.indexer.keeping import TOPICS, Keeper, Shared
 from streams.indexer.rejects import Rejects
 from streams.indexer.snapshots import Snapshots
+from streams.indexer.table_sync import TOPICS, Keeper, Shared
 from streams.indexer.tables import Table
-from streams.kafka import producer, start_client
+from streams.kafka.clients import producer, start_client
+from streams.kafka.consumption import Positions, Reading
+from streams.kafka.continuity import TopicWatch
+from streams.kafka.topic_follower import TopicFollower
 from streams.metrics import IndexerMetrics
-from streams.reading import Positions, Reading
-from streams.release_steps import announce
+from streams.releases.announcements import announce
+from streams.releases.serving import AGAIN_S, ServingRelease, unavailable
 from streams.service import cancelled, until_stopped, working
-from streams.serving_release import AGAIN_S, ServingRelease, unavailable
-from streams.topic_follower import TopicFollower
 
 log = logging.getLogger(__name__)
 

@@ -7,15 +7,15 @@ import logging
 import time
 from typing import Final
 
-from models.cooccurrence import (
+from models.errors import PalateError, SnapshotDamaged
+from models.ranking.cooccurrence import (
     Cooccurrence,
     Fingerprint,
     fingerprint,
     load_current,
     save_snapshot,
 )
-from models.cooccurrence_build import build
-from models.errors import PalateError, SnapshotDamaged
+from models.ranking.cooccurrence_build import build
 from models.settings import Settings
 from streams.indexer.evidence import Until, logged_until, read_evidence
 from streams.metrics import IndexerMetrics

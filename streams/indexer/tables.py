@@ -11,9 +11,9 @@ from itertools import chain
 
 import numpy as np
 
-from models.canary import check_embedder
 from models.errors import VectorIndexError
 from models.ports import TextEmbedder, VectorIndex, VectorRow
+from models.release.canary import check_embedder
 from models.settings import IndexSettings
 from streams.indexer.changes import Change, plan, row_of
 from streams.metrics import IndexerMetrics

@@ -7,16 +7,16 @@ import logging
 
 from prometheus_client import CollectorRegistry
 
-from models.model_files import ModelSource, base_model_hash, embedder_model, language_model
+from models.engines.model_files import ModelSource, base_model_hash, embedder_model, language_model
+from models.engines.threads import wait_without_spinning
 from models.ports import ProfileEncoder
-from models.releases import FolderReleaseStore
+from models.release.store import FolderReleaseStore
 from models.settings import Settings, load_settings
-from models.threads import wait_without_spinning
-from streams.profiler.kits import Sources
+from streams.kafka.topics import ensure_topics
+from streams.profiler.release_runtime import Sources
 from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps
 from streams.service import run_role, until_stopped
-from streams.topics import ensure_topics
 
 log = logging.getLogger("streams.profiler")  # not __main__
 
@@ -37,8 +37,8 @@ def main() -> None:
 
 def load_deps(settings: Settings) -> Deps:
     """The models that the settings name; takes seconds, and longer at the very first start."""
-    from models.embedder import SentenceEmbedder
-    from models.encoders.tokens import token_counter
+    from models.engines.embedder import SentenceEmbedder
+    from models.engines.tokens import token_counter
 
     source = language_model(settings)
     log.info("loading the language model and the embedder")
@@ -57,11 +57,11 @@ def load_deps(settings: Settings) -> Deps:
 
 def _encoder(settings: Settings, source: ModelSource) -> ProfileEncoder | None:
     if settings.profile.engine == "transformers":
-        from models.encoders.transformers_encoder import TransformersEncoder
+        from models.engines.transformers_encoder import TransformersEncoder
 
         return TransformersEncoder(source, settings.profile)
     if settings.profile.engine == "openai":
-        from models.encoders.openai_encoder import OpenAIEncoder
+        from models.engines.openai_encoder import OpenAIEncoder
 
         return OpenAIEncoder(settings.profile, source)
     return None

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from streams.codec import Record
-from streams.profiler.marks import Marks, Position
+from streams.profiler.version import Marks, Position
 
 
 @dataclass(frozen=True, slots=True)

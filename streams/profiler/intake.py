@@ -13,7 +13,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from models.settings import Settings
 from streams.codec import Record
-from streams.kafka import (
+from streams.kafka.clients import (
     consumer,
     group_id,
     partition_lags,
@@ -21,10 +21,10 @@ from streams.kafka import (
     start_client,
     worth_another_try,
 )
-from streams.low_watermark import LowWatermark
+from streams.kafka.consumption import positions_of
 from streams.metrics import ProfilerMetrics
+from streams.profiler.low_watermark import LowWatermark
 from streams.profiler.replica import Replica
-from streams.reading import positions_of
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from models.errors import TopicError
 from models.settings import Settings
-from streams.profiler.marks import Position
-from streams.rereader import Rereader
+from streams.kafka.read_at import Rereader
+from streams.profiler.version import Position
 
 READ_WITHIN_S: Final = 20.0
 

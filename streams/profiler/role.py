@@ -11,21 +11,21 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from models.settings import Settings
-from streams.continuity import TopicWatch
 from streams.health import HealthServer
-from streams.kafka import producer, start_client
+from streams.kafka.clients import producer, start_client
+from streams.kafka.consumption import Positions, Reading
+from streams.kafka.continuity import TopicWatch
+from streams.kafka.topic_follower import TopicFollower
 from streams.metrics import ProfilerMetrics
-from streams.profiler.answering import Answering
-from streams.profiler.kits import Kits
-from streams.profiler.proving import Proving, ServingKit
-from streams.profiler.repaying import Repaying
+from streams.profiler.fallback_retry import Repaying
+from streams.profiler.readiness import Proving, ServingKit
+from streams.profiler.release_runtime import Kits
 from streams.profiler.replica import Replica
 from streams.profiler.stored import StoredProfiles
+from streams.profiler.worker import Answering
 from streams.profiler.writing import Deps, Writer
-from streams.reading import Positions, Reading
+from streams.releases.serving import ServingRelease
 from streams.service import spare_the_collector, until_stopped, working
-from streams.serving_release import ServingRelease
-from streams.topic_follower import TopicFollower
 
 MOST_WAITING: Final = 2_000  # users; a request may be 100 KB
 TURN_S: Final = 5.0  # a turn of the loop may take so long to end

@@ -9,7 +9,7 @@ from typing import Final
 
 from models.schemas import Profile
 from streams.codec import Record, Rejected, Removal, decode_keyed
-from streams.profiler.marks import Marks, Position
+from streams.profiler.version import Marks, Position
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from typing import Any, Final, NamedTuple
 
 from models.identity import fallback_profile_id, profile_id, text_hash
 from models.ports import Completion, ProfileEncoder, TextEmbedder
-from models.profiles import compose
-from models.prompts import PROMPT_VERSION, render
+from models.profile.assembly import compose
+from models.profile.prompts import PROMPT_VERSION, render
 from models.schemas import Profile, ProfileRequest, TokenCounts
 from models.settings import Settings
 from streams.metrics import ProfilerMetrics
 from streams.profiler.engine import Engine
-from streams.profiler.kits import Kit, Sources
-from streams.profiler.marks import Position
+from streams.profiler.release_runtime import Kit, Sources
+from streams.profiler.version import Position
 
 EXTRACTIVE: Final = "extractive"
 VECTOR_DIGITS: Final = 7  # what a 32-bit float holds; written out in full it is twice as long

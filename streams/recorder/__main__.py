@@ -8,11 +8,11 @@ from prometheus_client import CollectorRegistry
 
 from models.settings import load_settings
 from streams.health import HealthServer
+from streams.kafka.topics import ensure_topics
 from streams.metrics import RecorderMetrics
 from streams.recorder.parity_watch import watch_parity
 from streams.recorder.role import Recorder
 from streams.service import cancelled, run_role, until_stopped
-from streams.topics import ensure_topics
 
 
 def main() -> None:

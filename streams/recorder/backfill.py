@@ -13,11 +13,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from models.settings import Settings
 from streams.event_log import SegmentLog
 from streams.event_log.manifest import Missing
-from streams.kafka import until_answered
+from streams.kafka.clients import until_answered
+from streams.kafka.read_at import Rereader
+from streams.kafka.topics import TOPICS
 from streams.metrics import RecorderMetrics
 from streams.recorder.rows import Buffer, Judge
-from streams.rereader import Rereader
-from streams.topics import TOPICS
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,20 @@ from aiokafka.errors import KafkaError
 
 from models.errors import ManifestLost, SegmentDamaged
 from models.settings import Settings
-from streams.continuity import WATCH_S, Kept, Present, TopicWatch, check_continuity, made_again
 from streams.event_log import LOGGED_TOPICS, SegmentLog, compact
 from streams.event_log.manifest import Manifest
 from streams.event_log.repair import apart, repair, set_apart
-from streams.kafka import consumer, group_id, readable_end, start_client, until_answered
+from streams.kafka.clients import consumer, group_id, readable_end, start_client, until_answered
+from streams.kafka.consumption import Positions, Reading, positions_of
+from streams.kafka.continuity import (
+    WATCH_S,
+    Kept,
+    Present,
+    TopicWatch,
+    check_continuity,
+    made_again,
+)
 from streams.metrics import RecorderMetrics
-from streams.reading import Positions, Reading, positions_of
 from streams.recorder.backfill import Backfill
 from streams.recorder.rows import Buffer, Judge
 from streams.service import until_stopped, working

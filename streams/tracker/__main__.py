@@ -6,7 +6,7 @@ import os
 
 from prometheus_client import CollectorRegistry
 
-from models.lance_index import LanceIndex
+from models.ranking.lance_index import LanceIndex
 from models.settings import load_settings
 from streams.metrics import TrackerMetrics
 from streams.service import run_role

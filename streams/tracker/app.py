@@ -17,7 +17,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, StreamT
 
 from models.settings import Settings
-from streams.kafka import client_options, readable_end
+from streams.kafka.clients import client_options, readable_end
 
 BATCH: Final = 2_000  # records taken from a channel at once
 BEHIND: Final = 500  # records of a partition, from which on batches are let fill up

@@ -9,7 +9,7 @@ from typing import Final
 
 from models.schemas import to_rfc3339
 from streams.metrics import TrackerMetrics
-from streams.tracker.applying import Arrival
+from streams.tracker.reducer import Arrival
 
 log = logging.getLogger(__name__)
 

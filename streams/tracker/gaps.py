@@ -18,7 +18,7 @@ from operator import attrgetter
 from aiokafka import ConsumerRecord, TopicPartition
 
 from models.settings import Settings
-from streams.rereader import Rereader
+from streams.kafka.read_at import Rereader
 from streams.tracker.app import Row
 
 log = logging.getLogger(__name__)

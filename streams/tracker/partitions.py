@@ -23,11 +23,11 @@ from filelock import FileLock, Timeout
 
 from models.errors import PartitionLost, StackError, StoreDamaged, TopicError
 from models.settings import Settings
-from streams.kafka import RETRY_S, partition_producer, start_client, until_answered
+from streams.kafka.clients import RETRY_S, partition_producer, start_client, until_answered
+from streams.kafka.read_at import Rereader
+from streams.kafka.topics import changelog_topic
 from streams.metrics import TrackerMetrics
-from streams.rereader import Rereader
 from streams.service import until_stopped
-from streams.topics import changelog_topic
 from streams.tracker.local_store import LocalStore, refused_by_machine, remove
 from streams.tracker.transactions import (
     Output,

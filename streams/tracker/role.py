@@ -51,16 +51,16 @@ from streams.codec import (
     decode_keyed,
     forwarded_headers,
 )
-from streams.continuity import Kept, Present, TopicWatch, check_continuity
 from streams.health import HealthServer
-from streams.kafka import RETRY_S, group_id, has_committed
+from streams.kafka.clients import RETRY_S, group_id, has_committed
+from streams.kafka.consumption import Positions, Reading
+from streams.kafka.continuity import Kept, Present, TopicWatch, check_continuity
+from streams.kafka.topic_follower import TopicFollower
+from streams.kafka.topics import CHANGELOG, ensure_changelog, ensure_topics
 from streams.last_resort import attempted, failure
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
-from streams.reading import Positions, Reading
 from streams.service import spare_the_collector, until_stopped, working
-from streams.topic_follower import TopicFollower
-from streams.topics import CHANGELOG, ensure_changelog, ensure_topics
 from streams.tracker.app import (
     Row,
     acknowledge,
@@ -74,7 +74,12 @@ from streams.tracker.app import (
     read_again_from_commits,
     row_of,
 )
-from streams.tracker.applying import (
+from streams.tracker.far_ahead import FarAhead
+from streams.tracker.gaps import GapReader
+from streams.tracker.partitions import Partitions
+from streams.tracker.profile_requests import Asker
+from streams.tracker.recommendations import Server
+from streams.tracker.reducer import (
     Arrival,
     apply_edit,
     apply_interactions,
@@ -82,14 +87,9 @@ from streams.tracker.applying import (
     pass_time,
     whole_or_not,
 )
-from streams.tracker.asking import Asker
-from streams.tracker.derived import Derived
-from streams.tracker.far_ahead import FarAhead
-from streams.tracker.gaps import GapReader
-from streams.tracker.moving import TICK_S, Moving
-from streams.tracker.owed import DueUsers, WaitingUsers
-from streams.tracker.partitions import Partitions
-from streams.tracker.serving import Server
+from streams.tracker.release_migration import TICK_S, Moving
+from streams.tracker.scheduling import DueUsers, WaitingUsers
+from streams.tracker.serving_views import Derived
 from streams.tracker.state import (
     CLOCK_KEY,
     ProfileRecord,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from models.canary import adapter_shows
 from models.errors import EngineError, EngineUnavailable
 from models.ports import Adapter, ProfileEncoder
+from models.release.canary import adapter_shows
 from tests.canaries import canary_of
 from tests.conftest import MakeSettings
 from tests.contracts.test_profile_encoder import (

@@ -28,8 +28,8 @@ async def fake() -> AsyncIterator[ProfileEncoder]:
 async def http_client(
     make_settings: MakeSettings, base_url: str, served_model: str | None = None
 ) -> AsyncIterator[ProfileEncoder]:
-    from models.encoders.openai_encoder import OpenAIEncoder
-    from models.model_files import language_model
+    from models.engines.model_files import language_model
+    from models.engines.openai_encoder import OpenAIEncoder
 
     settings = make_settings(profile={"base_url": base_url, "served_model": served_model})
     encoder = OpenAIEncoder(settings.profile, language_model(settings))
@@ -48,8 +48,8 @@ async def scripted_server(make_settings: MakeSettings) -> AsyncIterator[ProfileE
 
 @asynccontextmanager
 async def transformers_model(make_settings: MakeSettings) -> AsyncIterator[ProfileEncoder]:
-    from models.encoders.transformers_encoder import TransformersEncoder
-    from models.model_files import language_model
+    from models.engines.model_files import language_model
+    from models.engines.transformers_encoder import TransformersEncoder
 
     settings = make_settings()
     encoder = TransformersEncoder(language_model(settings), settings.profile)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from models.engines.model_files import weight_files
 from models.errors import ReleaseError
 from models.fakes import MemoryReleaseStore
-from models.model_files import weight_files
 from models.ports import CanaryLine, Release, ReleaseStore
-from models.releases import (
+from models.release.store import (
     FolderReleaseStore,
     adapter_folder,
     base_release,

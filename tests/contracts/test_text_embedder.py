@@ -19,8 +19,8 @@ from models.settings import load_settings
 def embedder(request: pytest.FixtureRequest) -> TextEmbedder:
     if request.param == "hash":
         return HashEmbedder()
-    from models.embedder import SentenceEmbedder
-    from models.model_files import embedder_model
+    from models.engines.embedder import SentenceEmbedder
+    from models.engines.model_files import embedder_model
 
     settings = load_settings()
     return SentenceEmbedder(embedder_model(settings), settings.embedder)

@@ -9,8 +9,8 @@ import pytest
 
 from models.errors import VectorIndexError
 from models.fakes import MemoryIndex
-from models.lance_index import LanceIndex
 from models.ports import VectorIndex, VectorRow, Vectors
+from models.ranking.lance_index import LanceIndex
 
 TABLE = "items@base-0"
 Pair = tuple[VectorIndex, VectorIndex]  # (the writer's view, a reader's view)

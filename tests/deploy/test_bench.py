@@ -22,10 +22,10 @@ from deploy.bench.requests import requests
 from deploy.bench.rows import Row, at_least, below, median_row
 from deploy.commands.bench import NAMES, _chosen
 from models.errors import SettingsError
-from models.prompts import render
+from models.profile.prompts import render
 from models.schemas import Interaction
 from streams.codec import partition_for
-from streams.kafka import consumer
+from streams.kafka.clients import consumer
 from tests.records import records
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from deploy import broker as module
 from deploy.broker import Broker, free_port, require_free
 from deploy.kafka_jars import find_java, jars, java_version
 from models.errors import StackError
-from streams.kafka import producer, start_client
-from streams.topics import ensure_topics
+from streams.kafka.clients import producer, start_client
+from streams.kafka.topics import ensure_topics
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def held_for(looks: int) -> Iterator[bool]:
 
 def test_nothing_is_sent_while_the_stream_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     sender, answers, sent = Sender(), held_for(3), []
-    monkeypatch.setattr("streams.kafka.producer", lambda *_a, **_k: sender)
+    monkeypatch.setattr("streams.kafka.clients.producer", lambda *_a, **_k: sender)
     monkeypatch.setattr(traffic, "HOLD_S", 0.001)
 
     def behind() -> bool:

@@ -21,7 +21,7 @@ from models.settings import load_settings
 from tests.trainer.learning.tiny_embedder import tiny_embedder
 from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.baselines.counted import PopularitySystem, users_per_item
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
 from trainer.evaluation import registry
 from trainer.evaluation.context import Context
 from trainer.evaluation.evaluate import evaluate

@@ -22,8 +22,8 @@ from deploy.stack import Stack, roles
 from models.errors import StackError
 from models.schemas import ReleaseAnnouncement
 from models.settings import load_settings
-from streams.kafka import producer
-from streams.topics import ensure_topics
+from streams.kafka.clients import producer
+from streams.kafka.topics import ensure_topics
 from tests.conftest import MakeSettings
 
 SAMPLES = [

@@ -13,10 +13,10 @@ import pytest
 from deploy.promotion import promote, releases_topic, rollback, serving_of
 from models.errors import ReleaseError, ReleaseNotReady, StackError
 from models.ports import Release
-from models.releases import FolderReleaseStore, base_release
+from models.release.store import FolderReleaseStore, base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
-from streams.serving_release import ServingRelease
+from streams.releases.serving import ServingRelease
 
 AT = 1_300_000_000_000
 

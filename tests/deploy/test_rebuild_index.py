@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from deploy.commands.rebuild_index import rebuild_index
-from models.cooccurrence import current_id
 from models.errors import VectorIndexError
-from models.lance_index import LanceIndex
+from models.ranking.cooccurrence import current_id
+from models.ranking.lance_index import LanceIndex
 
 
 @pytest.fixture(autouse=True)

@@ -19,23 +19,23 @@ from typer.testing import CliRunner, Result
 
 from deploy import cli
 from deploy.commands.train import _serving as as_it_is
+from models.engines.model_files import base_model_hash, embedder_model
 from models.errors import ReleaseError, ReleaseNotReady
-from models.model_files import base_model_hash, embedder_model
-from models.releases import BASE_RELEASE, FolderReleaseStore, base_release
+from models.release.store import BASE_RELEASE, FolderReleaseStore, base_release
 from models.settings import Settings
 from streams.event_log import SegmentLog
-from streams.serving_release import ServingRelease
+from streams.releases.serving import ServingRelease
 from tests.conftest import MakeSettings, role_environment
 from tests.patience import Deadline
 from tests.ports import free_port
 from tests.trainer.learning.tiny_models import tiny_llama
 from tests.trainer.run.running import metrics
 from tests.trainer.small_run import fill
-from trainer import plan
-from trainer.gate import Check, Verdict
-from trainer.log_source import logged_until
-from trainer.outcome import Memory, load_memory, save_memory
-from trainer.run_key import judging_key, learning_key
+from trainer.data.log_source import logged_until
+from trainer.gate.decision import Check, Verdict
+from trainer.pipeline import plan
+from trainer.pipeline.outcome import Memory, load_memory, save_memory
+from trainer.pipeline.run_key import judging_key, learning_key
 
 AT = 1_300_000_000_000
 

@@ -12,7 +12,7 @@ from deploy import release_weights
 from deploy.commands import vllm as module
 from models.errors import ReleaseError, SettingsError, StackError
 from models.ports import Release
-from models.releases import FolderReleaseStore, base_release
+from models.release.store import FolderReleaseStore, base_release
 from models.settings import load_settings
 
 
@@ -90,7 +90,7 @@ def test_merged_weights_are_served_under_the_releases_id_and_take_no_adapters(
         (folder / "model.safetensors").write_text("merged")
 
     fake = SimpleNamespace(write_merged=merge)
-    monkeypatch.setitem(sys.modules, "models.encoders.merging", fake)
+    monkeypatch.setitem(sys.modules, "models.engines.merging", fake)
     monkeypatch.setattr(release_weights, "language_model", lambda _: Path("the/model"))
     for _ in range(2):
         module.vllm(merge=True, print_=True)

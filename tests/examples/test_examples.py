@@ -14,8 +14,8 @@ from deploy.kafka_jars import jars
 from models.schemas import Interaction, Item, Reason, ReasonKind, Recommendation, RecommendedItem
 from models.settings import Settings
 from streams.codec import decode_interaction
-from streams.kafka import producer
-from streams.topics import ensure_topics
+from streams.kafka.clients import producer
+from streams.kafka.topics import ensure_topics
 from tests.conftest import MakeSettings
 from tests.records import records
 

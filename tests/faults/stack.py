@@ -12,7 +12,7 @@ from deploy.broker import Broker
 from deploy.processes import Background
 from deploy.stack import Role, Stack
 from models.settings import Settings, load_settings
-from streams.topics import TOPICS, changelog_topic
+from streams.kafka.topics import TOPICS, changelog_topic
 from tests.conftest import models_dir
 from tests.faults.mirror import CHANGELOG
 from tests.ports import neighbouring_ports

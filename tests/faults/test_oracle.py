@@ -7,7 +7,7 @@ from collections import Counter
 
 from models.schemas import Interaction
 from models.settings import WindowSettings
-from streams.tracker.applying import Arrival, apply_interactions
+from streams.tracker.reducer import Arrival, apply_interactions
 from streams.tracker.state import User
 from tests.faults.oracle import CAP, Expected, Oracle
 from tests.faults.traffic import Traffic

@@ -27,7 +27,7 @@ import orjson
 from models.schemas import TOPIC_SCHEMAS
 from models.settings import load_settings
 from streams.codec import Rejected, decode, key_of, partition_for
-from streams.topics import TOPICS
+from streams.kafka.topics import TOPICS
 from tests.fuzz.mutation import KEYS, NOW, TIMES, Corpus, headers
 from tests.fuzz.roles import Roles
 from tests.streams.logged import ARecord

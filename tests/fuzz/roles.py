@@ -18,15 +18,15 @@ from prometheus_client import CollectorRegistry
 
 from deploy.commands.dead_letters import as_line
 from deploy.promotion import serving_of
-from models.catalogue import Catalogue
 from models.errors import ReleaseError
 from models.fakes import HashEmbedder, MemoryIndex
-from models.neighbours import align
 from models.ports import VectorRow
-from models.profiles import compose
-from models.prompts import render
-from models.ranking import rank_batch
-from models.releases import FolderReleaseStore, base_release, items_table
+from models.profile.assembly import compose
+from models.profile.prompts import render
+from models.ranking.catalogue import Catalogue
+from models.ranking.neighbours import align
+from models.ranking.scoring import rank_batch
+from models.release.store import FolderReleaseStore, base_release, items_table
 from models.schemas import (
     TOPIC_SCHEMAS,
     Interaction,
@@ -56,16 +56,16 @@ from streams.indexer.tables import Table
 from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.profiler.backlog import Backlog, Waiting
-from streams.profiler.kits import Kits, Sources
-from streams.profiler.marks import Marks
-from streams.profiler.proving import ServingKit
+from streams.profiler.readiness import ServingKit
+from streams.profiler.release_runtime import Kits, Sources
 from streams.profiler.stored import StoredProfiles
+from streams.profiler.version import Marks
 from streams.recorder.rows import Buffer, Judge
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions, pass_time
-from streams.tracker.asking import build_request
-from streams.tracker.derived import Derived, ItemTexts, Shelf
-from streams.tracker.owed import DueUsers, recommendation_trigger
-from streams.tracker.serving import order_query
+from streams.tracker.profile_requests import build_request
+from streams.tracker.recommendations import order_query
+from streams.tracker.reducer import Arrival, apply_edit, apply_interactions, pass_time
+from streams.tracker.scheduling import DueUsers, recommendation_trigger
+from streams.tracker.serving_views import Derived, ItemTexts, Shelf
 from streams.tracker.state import ProfileRecord, User, encode_profile, load, profile_key, store
 from streams.triggers import Due
 from tests.fuzz.seeds import NOW

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from models.settings import load_settings
-from streams.topics import TOPICS
+from streams.kafka.topics import TOPICS
 from tests.fuzz.__main__ import CRASHES, fuzz, unpacked
 from tests.fuzz.roles import Roles
 

@@ -17,10 +17,10 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from prometheus_client import CollectorRegistry
 
 from models.fakes import HashEmbedder
-from models.lance_index import LanceIndex
 from models.ports import Release, Vectors
-from models.prompts import PROMPT_VERSION
-from models.releases import FolderReleaseStore
+from models.profile.prompts import PROMPT_VERSION
+from models.ranking.lance_index import LanceIndex
+from models.release.store import FolderReleaseStore
 from models.schemas import (
     Interaction,
     Item,
@@ -33,11 +33,11 @@ from models.schemas import (
 )
 from models.settings import Settings
 from streams.indexer.role import Indexer
-from streams.kafka import consumer, deliver, producer
+from streams.kafka.clients import consumer, deliver, producer
+from streams.kafka.topics import ensure_topics
 from streams.metrics import IndexerMetrics, TrackerMetrics
-from streams.release_steps import announce
-from streams.serving_release import ServingRelease
-from streams.topics import ensure_topics
+from streams.releases.announcements import announce
+from streams.releases.serving import ServingRelease
 from streams.tracker.role import TrackerRole
 from tests.patience import Deadline
 

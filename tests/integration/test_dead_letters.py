@@ -14,9 +14,9 @@ from deploy.commands.dead_letters import app
 from models.schemas import Interaction
 from models.settings import Settings
 from streams.codec import FORWARDED_HEADER, Rejected
-from streams.kafka import consumer, dead_letter_send, producer
+from streams.kafka.clients import consumer, dead_letter_send, producer
+from streams.kafka.topics import ensure_topics
 from streams.metrics import RoleMetrics
-from streams.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
 from tests.streams.logged import NOW, ARecord
 

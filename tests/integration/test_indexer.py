@@ -18,17 +18,17 @@ from prometheus_client import CollectorRegistry
 
 from models.errors import VectorIndexError
 from models.fakes import HashEmbedder
-from models.lance_index import LanceIndex
 from models.ports import VectorRow
-from models.releases import FolderReleaseStore
+from models.ranking.lance_index import LanceIndex
+from models.release.store import FolderReleaseStore
 from models.schemas import Item, ReleaseAnnouncement
 from models.settings import Settings
 from streams.codec import decode
 from streams.indexer.rebuild import Rebuilt, rebuild_index
 from streams.indexer.role import Indexer
-from streams.kafka import deliver, producer
+from streams.kafka.clients import deliver, producer
+from streams.kafka.topics import ensure_topics
 from streams.metrics import IndexerMetrics
-from streams.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
 from tests.patience import Deadline
 from tests.records import records

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.canary import PLAIN
 from models.errors import EmbedderError
-from models.lance_index import LanceIndex
-from models.releases import FolderReleaseStore
+from models.ranking.lance_index import LanceIndex
+from models.release.canary import PLAIN
+from models.release.store import FolderReleaseStore
 from models.settings import Settings
 from tests.conftest import MakeSettings
 from tests.integration.releasing import (

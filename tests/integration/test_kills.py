@@ -15,10 +15,10 @@ from aiokafka import AIOKafkaProducer
 from models.schemas import Interaction, Item, Profile, ProfileRequest, Recommendation
 from models.settings import Settings
 from streams.event_log import LOGGED_TOPICS, SegmentLog
-from streams.kafka import deliver, producer
+from streams.kafka.clients import deliver, producer
+from streams.kafka.topics import TOPICS
 from streams.parity import check_parity
 from streams.replay import replay_histories
-from streams.topics import TOPICS
 from streams.tracker.state import User
 from streams.triggers import staleness
 from tests.conftest import MakeSettings

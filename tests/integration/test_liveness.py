@@ -21,8 +21,8 @@ from deploy.stack import Role, Stack, readiness, roles
 from models.schemas import Interaction
 from models.settings import Settings
 from streams.health import EXIT_HUNG
-from streams.kafka import deliver, producer
-from streams.topics import ensure_topics
+from streams.kafka.clients import deliver, producer
+from streams.kafka.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
 from tests.integration.live import tracker_state, until
 from tests.ports import free_ports
@@ -56,7 +56,7 @@ def broken(self, *args, **kwargs):
 setattr(owner, method, broken)
 if role == "profiler":
     from models.fakes import HashEmbedder, MemoryReleaseStore
-    from streams.profiler.kits import Sources
+    from streams.profiler.release_runtime import Sources
     from streams.profiler.writing import Deps
     main.load_deps = lambda settings: Deps(
         encoder=None, embedder=HashEmbedder(), count_tokens=len,
@@ -69,8 +69,8 @@ main.main()
 """
 BROKEN = {
     "tracker": ("streams.tracker.role", "TrackerRole", "_on_interactions"),
-    "profiler": ("streams.profiler.answering", "Answering", "dispatch"),
-    "indexer": ("streams.indexer.keeping", "Keeper", "_next_batch"),
+    "profiler": ("streams.profiler.worker", "Answering", "dispatch"),
+    "indexer": ("streams.indexer.table_sync", "Keeper", "_next_batch"),
     "recorder": ("streams.recorder.role", "Recorder", "_poll"),
 }
 

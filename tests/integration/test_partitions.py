@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 from models.errors import PartitionLost, StoreDamaged, TopicError
 from models.settings import Settings
 from streams.changelog import read_changelog
+from streams.kafka.read_at import Rereader
+from streams.kafka.topics import ensure_changelog, ensure_topics
 from streams.metrics import TrackerMetrics
-from streams.rereader import Rereader
-from streams.topics import ensure_changelog, ensure_topics
 from streams.tracker import transactions
 from streams.tracker.local_store import LocalStore
 from streams.tracker.partitions import Partitions

@@ -11,14 +11,14 @@ import pytest
 
 from deploy.observe import kafka_state, total
 from deploy.promotion import releases_topic, rollback
-from models.releases import FolderReleaseStore
+from models.release.store import FolderReleaseStore
 from models.schemas import TOPIC_SCHEMAS, Interaction, Item, ReleaseAnnouncement
 from models.settings import Settings
 from streams.codec import key_of
 from streams.event_log import LOGGED_TOPICS, SegmentLog
-from streams.kafka import producer
-from streams.serving_release import ServingRelease
-from streams.topics import TOPICS
+from streams.kafka.clients import producer
+from streams.kafka.topics import TOPICS
+from streams.releases.serving import ServingRelease
 from tests.conftest import MakeSettings
 from tests.fuzz.seeds import seeds
 from tests.integration.live import Live, live, until

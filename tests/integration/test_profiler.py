@@ -18,15 +18,15 @@ from prometheus_client import CollectorRegistry
 from models.fakes import FakeEncoder, HashEmbedder, MemoryReleaseStore
 from models.identity import text_hash
 from models.ports import ProfileEncoder, Vectors
-from models.prompts import render
-from models.releases import base_release
+from models.profile.prompts import render
+from models.release.store import base_release
 from models.schemas import Profile, ProfileRequest, ReleaseAnnouncement
 from models.settings import Settings
-from streams.kafka import client_options, consumer, group_id, producer, start_client
-from streams.profiler.kits import Sources
+from streams.kafka.clients import client_options, consumer, group_id, producer, start_client
+from streams.kafka.topics import ensure_topics
+from streams.profiler.release_runtime import Sources
 from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps
-from streams.topics import ensure_topics
 from tests.conftest import MakeSettings
 from tests.patience import HANG_S, Deadline
 from tests.streams.profiler.requests import AS_OF, request

@@ -21,8 +21,8 @@ from models.schemas import Interaction, ProfileEdit
 from models.settings import Settings
 from streams.changelog import read_changelog
 from streams.event_log import SegmentLog
-from streams.kafka import producer
-from streams.topics import ensure_topics
+from streams.kafka.clients import producer
+from streams.kafka.topics import ensure_topics
 from streams.tracker.state import CLOCK_KEY, decode_clock, load
 from tests.conftest import MakeSettings, role_environment
 from tests.patience import Deadline

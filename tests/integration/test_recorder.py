@@ -23,8 +23,8 @@ from models.schemas import Interaction, Item
 from models.settings import Settings
 from streams.event_log import SegmentLog, connect_views
 from streams.event_log.repair import apart
-from streams.kafka import client_options, consumer, deliver, producer
-from streams.topics import ensure_topics
+from streams.kafka.clients import client_options, consumer, deliver, producer
+from streams.kafka.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
 from tests.patience import Deadline
 from tests.streams.clients import make_again

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from deploy.promotion import Topic, promote, releases_topic
+from models.engines.model_files import language_model
 from models.fakes import HashEmbedder, MemoryReleaseStore
-from models.model_files import language_model
 from models.ports import CanaryLine, ProfileEncoder, Release
-from models.prompts import render
-from models.releases import base_release
+from models.profile.prompts import render
+from models.release.store import base_release
 from models.schemas import Profile
 from models.settings import Settings
-from streams.profiler.kits import Sources
-from streams.release_steps import announce
+from streams.profiler.release_runtime import Sources
+from streams.releases.announcements import announce
 from tests.conftest import MakeSettings
 from tests.integration.test_profiler import Wire, profiler
 from tests.patience import NEVER_S
@@ -42,11 +42,11 @@ def settings(request: pytest.FixtureRequest, kafka: str, make_settings: MakeSett
 @pytest.fixture
 def encoder(settings: Settings) -> Iterator[ProfileEncoder]:
     if settings.profile.engine == "openai":
-        from models.encoders.openai_encoder import OpenAIEncoder
+        from models.engines.openai_encoder import OpenAIEncoder
 
         yield OpenAIEncoder(settings.profile, language_model(settings))
     else:
-        from models.encoders.transformers_encoder import TransformersEncoder
+        from models.engines.transformers_encoder import TransformersEncoder
 
         yield TransformersEncoder(language_model(settings), settings.profile)
 

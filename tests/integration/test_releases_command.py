@@ -13,10 +13,10 @@ from typer.testing import CliRunner, Result
 from deploy import cli
 from deploy.promotion import releases_topic
 from models.errors import PalateError
-from models.releases import FolderReleaseStore, base_release
+from models.release.store import FolderReleaseStore, base_release
 from models.settings import Settings
-from streams.release_steps import announce as announce_step
-from streams.topics import ensure_topics
+from streams.kafka.topics import ensure_topics
+from streams.releases.announcements import announce as announce_step
 from tests.conftest import MakeSettings, role_environment
 
 pytestmark = pytest.mark.service

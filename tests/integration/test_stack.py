@@ -13,7 +13,7 @@ import pytest
 from models.identity import digest
 from models.schemas import Interaction, InteractionType, Item, Profile, Recommendation
 from models.settings import Settings
-from streams.kafka import deliver, producer
+from streams.kafka.clients import deliver, producer
 from tests.conftest import MakeSettings
 from tests.integration.live import Live, live, until
 from tests.records import records

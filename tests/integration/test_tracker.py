@@ -28,9 +28,9 @@ from models.schemas import (
 )
 from models.settings import Settings
 from streams.codec import KEY_BYTES, partition_for
-from streams.kafka import consumer, producer
+from streams.kafka.clients import consumer, producer
+from streams.kafka.topics import ensure_topics
 from streams.metrics import TrackerMetrics
-from streams.topics import ensure_topics
 from streams.tracker import role as role_module
 from streams.tracker.app import acknowledge
 from streams.tracker.role import TrackerRole

@@ -18,9 +18,9 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from deploy.observe import Sample, scrape, total
 from models.fakes import HashEmbedder
-from models.lance_index import LanceIndex
 from models.machine import MODEL_LIBRARIES
 from models.ports import VectorRow
+from models.ranking.lance_index import LanceIndex
 from models.schemas import (
     Interaction,
     Item,
@@ -30,8 +30,8 @@ from models.schemas import (
     ReleaseAnnouncement,
 )
 from models.settings import Settings
-from streams.kafka import client_options, consumer, deliver, producer, start_client
-from streams.topics import CHANGELOG, ensure_topics
+from streams.kafka.clients import client_options, consumer, deliver, producer, start_client
+from streams.kafka.topics import CHANGELOG, ensure_topics
 from tests.conftest import MakeSettings, role_environment
 from tests.integration.live import tracker_state, until
 from tests.records import records

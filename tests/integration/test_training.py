@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from models.embedder import SentenceEmbedder
-from models.model_files import embedder_model
-from models.releases import FolderReleaseStore, embedder_folder
+from models.engines.embedder import SentenceEmbedder
+from models.engines.model_files import embedder_model
+from models.release.store import FolderReleaseStore, embedder_folder
 from models.schemas import Interaction, Item, Profile, Recommendation
 from models.settings import Settings
 from models.text import embedding_text

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from models.encoders.openai_encoder import OpenAIEncoder
+from models.engines.model_files import embedder_model, language_model
+from models.engines.openai_encoder import OpenAIEncoder
 from models.errors import EngineError, EngineUnavailable
-from models.model_files import embedder_model, language_model
-from models.prompts import render
+from models.profile.prompts import render
 from models.schemas import Profile
 from models.settings import Settings
 from tests.conftest import MakeSettings
@@ -32,7 +32,7 @@ def encoder_of(settings: Settings) -> OpenAIEncoder:
 def test_many_requests_become_profiles_written_by_the_lora(
     kafka: str, make_settings: MakeSettings, vllm: Served
 ) -> None:
-    from models.embedder import SentenceEmbedder  # torch, only if wanted
+    from models.engines.embedder import SentenceEmbedder  # torch, only if wanted
 
     settings = settings_for(make_settings, vllm, vllm.lora)
     embedder = SentenceEmbedder(embedder_model(settings), settings.embedder)

@@ -14,17 +14,17 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from models.catalogue import Catalogue
-from models.cooccurrence_build import Evidence, build
-from models.model_files import embedder_model, files_hash
-from models.neighbours import Neighbours, align
+from models.engines.model_files import embedder_model, files_hash
 from models.ports import TextEmbedder, VectorRow, Vectors
-from models.queries import Query, Recent
-from models.ranking import rank_batch
+from models.ranking.catalogue import Catalogue
+from models.ranking.cooccurrence_build import Evidence, build
+from models.ranking.neighbours import Neighbours, align
+from models.ranking.queries import Query, Recent
+from models.ranking.scoring import rank_batch
 from models.schemas import Item
 from models.settings import IndexSettings, RankingSettings, Settings
 from models.text import embedding_text
-from trainer.vectors import cached_vectors
+from trainer.data.vector_cache import cached_vectors
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = REPOSITORY.parent / "shared" / "data" / "amazon14_beauty"
@@ -119,7 +119,7 @@ def vectors_of(texts: list[str]) -> Vectors:
     settings = Settings()
 
     def embedder() -> TextEmbedder:
-        from models.embedder import SentenceEmbedder  # torch takes seconds to import
+        from models.engines.embedder import SentenceEmbedder  # torch takes seconds to import
 
         return SentenceEmbedder(embedder_model(settings), settings.embedder)
 

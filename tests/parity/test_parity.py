@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from models.schemas import Interaction, Windows
 from models.settings import DAY_S, Settings
 from streams.replay import Replay
-from streams.tracker.applying import Arrival, apply_interactions
-from streams.tracker.asking import build_request
+from streams.tracker.profile_requests import build_request
+from streams.tracker.reducer import Arrival, apply_interactions
 from streams.tracker.state import load, store
 from streams.triggers import Due
 from streams.windows import to_windows, views, windows_hash

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.kafka import client_options, start_client
-from streams.topics import ensure_topics
+from streams.kafka.clients import client_options, start_client
+from streams.kafka.topics import ensure_topics
 from tests.patience import Deadline
 
 

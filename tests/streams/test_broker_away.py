@@ -11,19 +11,19 @@ from aiokafka.errors import CommitFailedError
 
 from deploy.broker import Broker
 from models.errors import StackError
-from streams import topics
-from streams.kafka import (
+from streams.kafka.clients import (
     client_options,
     consumer,
     deliver,
     group_id,
     producer,
     start_client,
+    topics,
     until_answered,
 )
-from streams.reach import check_reachable, start_within
-from streams.topic_follower import TopicFollower
-from streams.topics import ensure_topics, ensure_topics_within
+from streams.kafka.connectivity import check_reachable, start_within
+from streams.kafka.topic_follower import TopicFollower
+from streams.kafka.topics import ensure_topics, ensure_topics_within
 from tests.ports import free_port
 from tests.streams.clients import started, until
 
@@ -67,7 +67,7 @@ async def committed(reader, offsets):
 
 def test_clients_outlive_a_kill_of_the_broker_and_nothing_is_lost(own_broker, caplog):
     broker, settings = own_broker
-    caplog.set_level(logging.INFO, "streams.kafka")
+    caplog.set_level(logging.INFO, "streams.kafka.clients")
     interactions = settings.topic("interactions")
     expected = [b"%d" % n for n in range(SENT_BEFORE + SENT_MEANWHILE)]
     consumed, followed = [], []

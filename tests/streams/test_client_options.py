@@ -11,9 +11,9 @@ from pydantic import SecretStr
 
 from models.errors import SettingsError
 from models.settings import load_settings
-from streams.kafka import client_options, consumer, group_id
-from streams.topic_follower import TopicFollower
-from streams.topics import TOPICS
+from streams.kafka.clients import client_options, consumer, group_id
+from streams.kafka.topic_follower import TopicFollower
+from streams.kafka.topics import TOPICS
 
 
 @pytest.fixture(scope="module")

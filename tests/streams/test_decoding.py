@@ -33,7 +33,7 @@ from streams.codec import (
 from streams.importers.layouts import FORMATS
 from streams.importers.rows import Kind, Unusable
 from streams.replay import Replay
-from streams.tracker.applying import Arrival, apply_interactions, whole_or_not
+from streams.tracker.reducer import Arrival, apply_interactions, whole_or_not
 from streams.tracker.state import User, store
 from tests.fuzz.roles import Roles
 from tests.fuzz.seeds import NOW, seeds

@@ -20,12 +20,12 @@ from streams.event_log import SegmentLog, connect_views
 from streams.event_log.wishes import wish_views
 from streams.parity import check_parity
 from streams.rebuild import compare, rebuild_partition
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions
-from streams.tracker.asking import build_request
+from streams.tracker.profile_requests import build_request
+from streams.tracker.reducer import Arrival, apply_edit, apply_interactions
 from streams.tracker.state import User, load, store
 from streams.triggers import Due
 from tests.streams.logged import NOW, record, record_of
-from trainer.log_source import LogSource
+from trainer.data.log_source import LogSource
 
 SECOND = 1_000
 NO_TIMES = (-1, 0, NOW // 1000)  # none, and what producers' clocks give

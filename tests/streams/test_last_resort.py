@@ -16,15 +16,15 @@ from models.ports import Vectors
 from models.schemas import Interaction, Item, ProfileEdit
 from models.settings import Settings, load_settings
 from streams.codec import partition_for
-from streams.indexer.keeping import Keeper, Shared
 from streams.indexer.rejects import Rejects
+from streams.indexer.table_sync import Keeper, Shared
 from streams.indexer.tables import Table
 from streams.last_resort import attempted, failure
 from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
 from streams.partition_clock import PartitionClock
-from streams.profiler import answering as answering_module
-from streams.profiler.answering import Answering
+from streams.profiler import worker as answering_module
 from streams.profiler.stored import StoredProfiles
+from streams.profiler.worker import Answering
 from streams.recorder import rows as rows_module
 from streams.recorder.rows import Buffer, Judge
 from streams.tracker import role as tracker_module

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.identity import text_hash
-from models.prompts import PROMPT_VERSION, render
+from models.profile.prompts import PROMPT_VERSION, render
 from models.schemas import Interaction, Profile, ProfileRequest, Sections, Windows
 from models.settings import Settings
 from streams.event_log import SegmentLog

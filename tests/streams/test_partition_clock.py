@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.schemas import Interaction
 from models.settings import WindowSettings
 from streams.partition_clock import LATENESS_S, VISITORS, PartitionClock
-from streams.tracker.applying import Arrival, apply_interactions, pass_time
+from streams.tracker.reducer import Arrival, apply_interactions, pass_time
 from streams.tracker.state import User, decode_clock, encode_clock
 from streams.windows import DAY_MS, HOUR_MS, HistoryViews, views
 

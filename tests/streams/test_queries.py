@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.queries import Recent
+from models.ranking.queries import Recent
 from models.schemas import InteractionType
 from models.settings import WindowSettings
 from streams.queries import query_of

@@ -11,7 +11,7 @@ from streams.event_log import SegmentLog
 from streams.partition_clock import PartitionClock
 from streams.rebuild import RebuiltPartition, compare, rebuild_partition
 from streams.recorder.rows import Buffer, Judge
-from streams.tracker.applying import Arrival, apply_interactions, pass_time
+from streams.tracker.reducer import Arrival, apply_interactions, pass_time
 from streams.tracker.state import CLOCK_KEY, User, decode_clock, load, source_key
 from streams.windows import HOUR_MS, windows_hash
 from tests.streams.logged import NOW, ARecord, record, record_of

@@ -12,14 +12,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models.identity import text_hash
-from models.prompts import PROMPT_VERSION, render
+from models.profile.prompts import PROMPT_VERSION, render
 from models.schemas import Interaction, Profile, ProfileRequest, Sections
 from models.settings import Settings, load_settings
 from streams.event_log import SegmentLog
 from streams.parity import ParityReport, check_parity
 from streams.replay import replay_histories
-from streams.tracker.applying import Arrival, apply_interactions
-from streams.tracker.asking import build_request
+from streams.tracker.profile_requests import build_request
+from streams.tracker.reducer import Arrival, apply_interactions
 from streams.tracker.state import load, store
 from streams.triggers import Due
 from streams.windows import HistoryEntry, entry_of

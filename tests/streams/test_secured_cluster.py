@@ -10,9 +10,9 @@ import pytest
 
 from deploy.broker import Broker
 from models.errors import StackError
-from streams.kafka import consumer, deliver, producer
-from streams.reach import check_reachable
-from streams.topics import ensure_topics
+from streams.kafka.clients import consumer, deliver, producer
+from streams.kafka.connectivity import check_reachable
+from streams.kafka.topics import ensure_topics
 from tests.integration.test_tracker import index_of, interaction, tracking, wired
 from tests.ports import free_ports
 from tests.streams.clients import read, started

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from models.schemas import Interaction, Item
 from models.settings import Settings, load_settings
-from trainer.corpus import Corpus, read_corpus
-from trainer.sources import COLUMNS
-from trainer.splits import Protocol
+from trainer.data.corpus import Corpus, read_corpus
+from trainer.data.sources import COLUMNS
+from trainer.data.splits import Protocol
 
 DAY = 86_400_000
 START = 1_300_000_000_000

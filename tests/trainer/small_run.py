@@ -7,22 +7,22 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from models.embedder import SentenceEmbedder
-from models.model_files import embedder_model, language_model
+from models.engines.embedder import SentenceEmbedder
+from models.engines.model_files import embedder_model, language_model
+from models.engines.threads import wait_without_spinning
 from models.ports import Release
-from models.releases import BASE_RELEASE, FolderReleaseStore
+from models.release.store import BASE_RELEASE, FolderReleaseStore
 from models.schemas import Interaction, Item
 from models.settings import Settings, load_settings
-from models.threads import wait_without_spinning
 from streams.codec import partition_for
 from streams.event_log import SegmentLog
 from tests.streams.logged import record, record_items, record_of
 from tests.trainer.learning.tiny_embedder import tiny_embedder
 from tests.trainer.learning.tiny_models import tiny_llama
-from trainer.contenders import Advance
-from trainer.outcome import Outcome
-from trainer.run import run
-from trainer.under_way import Tools
+from trainer.gate.release_evaluator import Advance
+from trainer.pipeline.outcome import Outcome
+from trainer.pipeline.run import run
+from trainer.pipeline.training import Tools
 
 START_MS, DAY_MS = 1_300_000_000_000, 86_400_000
 THEMES = ("tea cup", "cat mug", "lace ribbon", "felt bird", "soap dish")
@@ -98,7 +98,7 @@ def run_once(
     promote: Callable[[Release], None] | None = None,
     serving: str = BASE_RELEASE,
 ) -> Outcome:
-    """`trainer.run.run` with the adapters that `palate train` gives it."""
+    """`trainer.pipeline.run.run` with the adapters that `palate train` gives it."""
     tools = Tools(
         releases=FolderReleaseStore(settings.releases_dir),
         model=language_model(settings),

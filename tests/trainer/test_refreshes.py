@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from models.training_settings import GateSettings
-from trainer.gate import Measured, Window, judge
-from trainer.hacking import WatchFigures
-from trainer.outcome import Memory, Outcome
+from trainer.gate.decision import Measured, Window, judge
+from trainer.pipeline.outcome import Memory, Outcome
+from trainer.reward.reward_hacking import WatchFigures
 
 USERS = 1_000
 SETTINGS = GateSettings(resamples=200)
@@ -28,7 +28,7 @@ FIRST = Measured(
 
 
 def passes(refreshes: Iterable[Measured]) -> list[bool]:
-    """Train again and again; what passes serves, as `trainer.run` does it."""
+    """Train again and again; what passes serves, as `trainer.pipeline.run` does it."""
     memory, made = Memory(), {FIRST.release: FIRST}
     serving, found = FIRST, []
     for candidate in refreshes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.schemas import InteractionType
 from streams.windows import History, HistoryEntry
-from trainer.sessions import Session
+from trainer.data.sessions import Session
 
 HOUR_MS = 3_600_000
 NOW_MS = 1_300_000_000_000

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.recency import reached, recency
+from models.ranking.recency import reached, recency
 from streams.windows import DAY_MS, split_by_liking
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
+from trainer.data.events import Events
+from trainer.data.sessions import Session
 from trainer.evaluation.systems import Scores
-from trainer.events import Events
-from trainer.sessions import Session
 
 
 class RandomSystem:

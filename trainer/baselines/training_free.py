@@ -14,25 +14,25 @@ from typing import Final
 
 import numpy as np
 
-from models.catalogue import Catalogue
-from models.cooccurrence_build import Evidence, build
-from models.explanation import PARTS
-from models.neighbours import Neighbours, align
 from models.ports import VectorRow, Vectors
-from models.queries import Query
-from models.ranking import score_batch
+from models.ranking.catalogue import Catalogue
+from models.ranking.cooccurrence_build import Evidence, build
+from models.ranking.explanation import PARTS
+from models.ranking.neighbours import Neighbours, align
+from models.ranking.queries import Query
+from models.ranking.scoring import score_batch
 from models.settings import IndexSettings, RankingSettings, WindowSettings
 from streams.queries import query_of
 from trainer.baselines.counted import newest_per_pair
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
+from trainer.data.sessions import Session
 from trainer.evaluation.systems import Scores
-from trainer.sessions import Session
 
 _NOTHING: Final = dict.fromkeys(PARTS, 0.0)
 
 
 class RankingSystem:
-    """`models.ranking` as a system, with some of its parts on."""
+    """`models.ranking.scoring` as a system, with some of its parts on."""
 
     def __init__(
         self,

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from models.training_settings import EvaluationSettings
 from streams.windows import DAY_MS
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
+from trainer.data.sessions import Session
 from trainer.evaluation.bootstrap import Interval
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.systems import System
-from trainer.sessions import Session
 
 AGES: Final = ((0, 1), (1, 30), (30, 90), (90, 180), (180, None))  # days
 

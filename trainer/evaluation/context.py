@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from models.catalogue import Catalogue
-from models.neighbours import Neighbours
 from models.ports import TextEmbedder, Vectors
+from models.ranking.catalogue import Catalogue
+from models.ranking.neighbours import Neighbours
 from models.settings import Settings
 from trainer.baselines.training_free import catalogue_of, neighbours_of
-from trainer.corpus import Corpus
-from trainer.sessions import Session
-from trainer.vectors import cached_vectors
+from trainer.data.corpus import Corpus
+from trainer.data.sessions import Session
+from trainer.data.vector_cache import cached_vectors
 
 
 @dataclass(frozen=True)

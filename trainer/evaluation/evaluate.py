@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from models.errors import TrainingError
 from models.training_settings import EvaluationSettings
 from trainer.baselines.counted import users_per_item
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
+from trainer.data.sessions import Session
+from trainer.data.splits import Protocol
 from trainer.evaluation.bootstrap import Interval, Values, interval, per_user
 from trainer.evaluation.metrics import (
     Exposure,
@@ -29,8 +31,6 @@ from trainer.evaluation.metrics import (
 )
 from trainer.evaluation.slices import Mask, cold_counts, slices_of
 from trainer.evaluation.systems import System
-from trainer.sessions import Session
-from trainer.splits import Protocol
 
 BATCH: Final = 256  # sessions scored together; 256 × 10⁵ items are 100 MB
 

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.corpus import Corpus
-from trainer.sessions import Session
+from trainer.data.corpus import Corpus
+from trainer.data.sessions import Session
 
 Mask = NDArray[np.bool_]  # [sessions]
 LENGTHS: Final = ((1, 5), (5, 10), (10, 20), (20, 50), (50, None))

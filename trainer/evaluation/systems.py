@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.sessions import Session
+from trainer.data.sessions import Session
 
 Scores = NDArray[np.float32]  # [sessions, items] in the order of Corpus.item_ids
 

@@ -11,10 +11,10 @@ from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 
-from models.profiles import Composed
+from models.profile.assembly import Composed
+from trainer.data.sessions import Session
 from trainer.evaluation.bootstrap import interval, per_user
-from trainer.rewards import grounding
-from trainer.sessions import Session
+from trainer.reward.rewards import grounding
 
 HEAD: Final = ("system", "tokens", "95 % have at most", "borne out", "by the model")
 

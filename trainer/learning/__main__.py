@@ -14,11 +14,11 @@ import shutil
 from pathlib import Path
 
 from models.durable import making
-from models.embedder import SentenceEmbedder
-from models.model_files import embedder_model, language_model
+from models.engines.embedder import SentenceEmbedder
+from models.engines.model_files import embedder_model, language_model
+from models.engines.threads import wait_without_spinning
 from models.settings import Settings, load_settings
-from models.threads import wait_without_spinning
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
 from trainer.learning.profile_builders import Learned as Found
 from trainer.learning.stages import Learned, Models, Stages
 

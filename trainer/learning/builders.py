@@ -19,15 +19,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoders.tokens import token_counter
+from models.engines.model_files import embedder_model, language_model
+from models.engines.tokens import token_counter
 from models.identity import digest
-from models.model_files import embedder_model, language_model
 from models.ports import TextEmbedder
-from models.profiles import Composed, compose
+from models.profile.assembly import Composed, compose
 from models.settings import Settings
 from models.training_settings import EvaluationSettings
 from trainer.baselines.builders import star
-from trainer.corpus import Corpus, sample_users
+from trainer.data.corpus import Corpus, sample_users
+from trainer.data.sessions import Session, request_of
+from trainer.data.vector_cache import cached_vectors
 from trainer.evaluation.context import Context
 from trainer.evaluation.evaluate import evaluate, masks_seen, rankable
 from trainer.evaluation.systems import System
@@ -45,8 +47,6 @@ from trainer.learning.profile_systems import (
 )
 from trainer.learning.sequence_system import SequenceSystem, fit_sasrec
 from trainer.learning.text_tower import TextTower
-from trainer.sessions import Session, request_of
-from trainer.vectors import cached_vectors
 
 ACTIVITIES: Final = (0, 10, 50)  # positives from which a hybrid's weight is another
 PACE: Final = {"patience", "validate_every", "checkpoint_every"}  # may change later

@@ -20,9 +20,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from models.engines.model_files import ModelSource
 from models.errors import TrainingError
 from models.identity import digest
-from models.model_files import ModelSource
 from models.ports import Vectors
 from models.training_settings import ContrastiveSettings
 from trainer.learning import checkpoints
@@ -30,7 +30,7 @@ from trainer.learning.hard_negatives import mine
 from trainer.learning.infonce import HardNegatives, contrastive_loss
 from trainer.learning.pairs import Draw, Pair, draws, negatives_of, shares
 from trainer.learning.text_tower import TextTower
-from trainer.run_log import RunLog
+from trainer.pipeline.run_log import RunLog
 
 EMBEDDER: Final = "embedder"  # the trained model's folder, in the run's folder
 LOG_FILE: Final = "contrastive.jsonl"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
+from trainer.data.sessions import Session
 from trainer.evaluation.evaluate import rankable
 from trainer.learning.infonce import Negatives, allowed_negatives, log_draw_probabilities
-from trainer.sessions import Session
 
 TextOf = Callable[[Session], str]
 

@@ -26,11 +26,11 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from models.encoders.attention import write_word_by_word
-from models.encoders.pretrained import pretrained
-from models.encoders.transformers_encoder import END_OF_TURN, stop_tokens
+from models.engines.attention import write_word_by_word
+from models.engines.model_files import ModelSource, refuse_pickles
+from models.engines.pretrained import pretrained
+from models.engines.transformers_encoder import END_OF_TURN, stop_tokens
 from models.errors import TrainingError
-from models.model_files import ModelSource, refuse_pickles
 from models.settings import Settings
 from models.training_settings import PolicySettings
 from trainer.learning.packing import Rollout, chosen_log_probs, pack

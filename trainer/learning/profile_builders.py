@@ -18,13 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from models.engines.model_files import language_model
 from models.errors import TrainingError
-from models.model_files import language_model
 from models.ports import TextEmbedder, Vectors
-from models.profiles import Composed
-from trainer.contenders import profiles_of
+from models.profile.assembly import Composed
+from trainer.data.sessions import Session
+from trainer.data.vector_cache import cached_vectors
 from trainer.evaluation.context import Context
 from trainer.evaluation.systems import System
+from trainer.gate.release_evaluator import profiles_of
 from trainer.learning.builders import another_users, extractive_profile_of, with_sasrec
 from trainer.learning.policy import Policy, policy_options
 from trainer.learning.profile_systems import (
@@ -36,8 +38,6 @@ from trainer.learning.profile_systems import (
 )
 from trainer.learning.text_tower import TextTower
 from trainer.learning.writing import answers_file, served_otherwise
-from trainer.sessions import Session
-from trainer.vectors import cached_vectors
 
 SHUFFLED: Final = "+shuffled"
 SASREC: Final = "+sasrec"

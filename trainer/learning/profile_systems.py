@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from models.errors import TrainingError
 from models.ports import TextEmbedder, Vectors
-from models.profiles import Composed
+from models.profile.assembly import Composed
+from trainer.data.sessions import Session
 from trainer.evaluation.systems import Scores, System
-from trainer.sessions import Session
 
 TextOf = Callable[[Session], str]
 TextsOf = Callable[[Sequence[Session]], Sequence[str]]  # models write for many at once

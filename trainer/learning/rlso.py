@@ -20,16 +20,16 @@ import torch
 
 from models.errors import TrainingError
 from models.training_settings import RlsoSettings
-from trainer.cases import Case, Prompted
-from trainer.judging import Answer, Judge, Judged
+from trainer.data.cases import Case, Prompted
 from trainer.learning import checkpoints
 from trainer.learning.objectives import varied
 from trainer.learning.policy import Policy, Rollout
 from trainer.learning.policy_steps import Group, Step, learn
 from trainer.learning.rollouts import RolloutSource
-from trainer.rewards import Rewards
+from trainer.pipeline.run_log import RunLog
+from trainer.reward.reward_model import Answer, Judge, Judged
+from trainer.reward.rewards import Rewards
 from trainer.rounds import cases_of_round, seed_of_round
-from trainer.run_log import RunLog
 
 LOG_FILE: Final = "rlso.jsonl"
 BEST: Final = "best"  # adapter with the best reward on held-out users

@@ -9,18 +9,18 @@ from typing import Final
 
 import httpx
 
+from models.engines.model_files import files_hash
 from models.identity import digest
-from models.model_files import files_hash
 from models.ports import TextEmbedder, Vectors
 from models.training_settings import TrainSettings
-from trainer.cases import Case, Prompted, cases, prompted
-from trainer.corpus import Corpus, newest_of_each, sample_users
-from trainer.judging import Judge, checked
+from trainer.data.cases import Case, Prompted, cases, prompted
+from trainer.data.corpus import Corpus, newest_of_each, sample_users
+from trainer.data.sessions import Session
 from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.rlso import Rlso, RlsoResult
 from trainer.learning.rollouts import LocalRollouts, RolloutSource
 from trainer.learning.rollouts_vllm import VllmRollouts
-from trainer.sessions import Session
+from trainer.reward.reward_model import Judge, checked
 
 # May change between a kill and the resumption: a run can be prolonged.
 FREE_TO_CHANGE: Final = {"rounds", "checkpoint_every", "vllm_url"}

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from models.errors import TrainingError
 from models.settings import Settings
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
+from trainer.data.events import Events
+from trainer.data.sessions import Session
 from trainer.evaluation.evaluate import masks_seen, rankable
 from trainer.evaluation.systems import Scores
-from trainer.events import Events
 from trainer.learning.sasrec import ItemNumbers, Sasrec
 from trainer.learning.sasrec_training import refit_sasrec, train_sasrec
 from trainer.learning.sasrec_validation import NextItems
-from trainer.sessions import Session
 
 REFIT: Final = "refit"
 

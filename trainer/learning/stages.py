@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from models.engines.model_files import ModelSource, files_hash
 from models.errors import TrainingError
-from models.model_files import ModelSource, files_hash
 from models.ports import TextEmbedder, Vectors
 from models.settings import Settings
 from models.training_settings import TrainSettings
-from trainer.choosing import steps_for
-from trainer.contenders import OpenEmbedder, profiles_of
-from trainer.corpus import Corpus, newest_of_each, sample_users
+from trainer.data.corpus import Corpus, newest_of_each, sample_users
+from trainer.data.replay_sampling import steps_for
+from trainer.data.sessions import Session
+from trainer.data.target_answers import WordWeights
+from trainer.data.vector_cache import cached_vectors
+from trainer.data.warm_start_examples import examples, requests
 from trainer.evaluation.evaluate import rankable
+from trainer.gate.release_evaluator import OpenEmbedder, profiles_of
 from trainer.learning.builders import ranking_validation
 from trainer.learning.contrastive import train_embedder
 from trainer.learning.pairs import pairs_of
@@ -28,11 +32,7 @@ from trainer.learning.policy import Policy, policy_options
 from trainer.learning.rlso_phase import run_rlso
 from trainer.learning.warm_start import train as warm_start
 from trainer.learning.writing import answers_file
-from trainer.outcome import Stage
-from trainer.sessions import Session
-from trainer.targets import WordWeights
-from trainer.vectors import cached_vectors
-from trainer.warm_examples import examples, requests
+from trainer.pipeline.outcome import Stage
 
 Advance = Callable[[str, int, int], None]  # stage, done, of
 

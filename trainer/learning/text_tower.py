@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.embedder import sentence_transformer
+from models.engines.embedder import sentence_transformer
+from models.engines.model_files import ModelSource
 from models.errors import TrainingError
-from models.model_files import ModelSource
 from models.ports import Vectors
 from models.training_settings import ContrastiveSettings
 

@@ -11,12 +11,12 @@ from typing import Final
 import orjson
 import torch
 
+from models.engines.model_files import ModelSource, files_hash
 from models.identity import digest
-from models.model_files import ModelSource, files_hash
 from models.ports import CanaryLine
 from models.settings import ProfileSettings
-from trainer.judging import Answer
 from trainer.learning.policy import Policy, Rollout
+from trainer.reward.reward_model import Answer
 
 AT_ONCE: Final = 64  # prompts between two lines of progress
 

@@ -14,19 +14,19 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from models.embedder import SentenceEmbedder
-from models.model_files import embedder_model, files_hash, language_model
+from models.engines.embedder import SentenceEmbedder
+from models.engines.model_files import embedder_model, files_hash, language_model
+from models.engines.threads import wait_without_spinning
 from models.ports import Vectors
 from models.settings import Settings, load_settings
-from models.threads import wait_without_spinning
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
+from trainer.data.vector_cache import cached_vectors
 from trainer.learning.policy import Policy, policy_options
 from trainer.learning.profile_builders import Learned
 from trainer.learning.rlso import LOG_FILE
 from trainer.learning.rlso_phase import run_rlso
 from trainer.rlso.diagnosis import diagnose
 from trainer.rlso.report import write_report
-from trainer.vectors import cached_vectors
 
 logger = logging.getLogger(__name__)
 

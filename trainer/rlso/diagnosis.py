@@ -13,15 +13,15 @@ import numpy as np
 
 from models.errors import TrainingError
 from models.ports import TextEmbedder, Vectors
-from models.profiles import compose
-from models.prompts import list_of
+from models.profile.assembly import compose
+from models.profile.prompts import list_of
 from models.training_settings import RlsoSettings
-from trainer.cases import Prompted, cases, prompted
-from trainer.corpus import Corpus, newest_of_each, sample_users
+from trainer.data.cases import Prompted, cases, prompted
+from trainer.data.corpus import Corpus, newest_of_each, sample_users
 from trainer.evaluation.bootstrap import interval
-from trainer.judging import Answer, Judge, checked
 from trainer.learning.policy import Policy
-from trainer.rewards import Target, log_lift, ndcg
+from trainer.reward.reward_model import Answer, Judge, checked
+from trainer.reward.rewards import Target, log_lift, ndcg
 from trainer.rlso.signal import Floats, Reward, signals, table_of
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.bootstrap import Interval, interval
-from trainer.rewards import Rows, Target, ndcg
+from trainer.reward.rewards import Rows, Target, ndcg
 
 Floats = NDArray[np.float64]
 Reward = Callable[[Floats, Target], float]  # scores [items], what is to be ranked

@@ -11,9 +11,9 @@ import argparse
 import logging
 from pathlib import Path
 
+from models.engines.threads import wait_without_spinning
+from models.release.starter import FOLDER
 from models.settings import load_settings
-from models.starter_release import FOLDER
-from models.threads import wait_without_spinning
 
 logger = logging.getLogger("trainer.starter")
 

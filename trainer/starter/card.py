@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.ports import Release
-from trainer.held_out import ONE_IN
+from trainer.data.held_out import ONE_IN
 from trainer.starter.material import SEED, TRAIN
 
 _CARD = """\
@@ -27,8 +27,8 @@ first start where the settings name the same models and windows.
   shows customers from among them.
 - **Training.** `python -m trainer.starter`, seed {seed}: {steps} optimiser steps of {batch}
   examples (AdamW, learning rate {rate:g}, cosine) out of {examples} examples of {users} customers.
-  The answers learned are not people's: `trainer/targets.py` cuts them from the titles, by how
-  rare words are.
+  The answers learned are not people's: `trainer/data/target_answers.py` cuts them from the
+  titles, by how rare words are.
 
 ## Figures
 

@@ -10,18 +10,18 @@ from typing import Any, Final
 
 import orjson
 
-from models.model_files import base_model_hash, language_model
+from models.engines.model_files import base_model_hash, language_model
 from models.ports import Release
-from models.prompts import PROMPT_VERSION, render
-from models.release_files import MANIFEST
-from models.releases import manifest, with_files
+from models.profile.prompts import PROMPT_VERSION, render
+from models.release.files import MANIFEST
+from models.release.starter import ADAPTER_FILES
+from models.release.store import manifest, with_files
 from models.schemas import to_rfc3339
-from models.starter_release import ADAPTER_FILES
-from trainer.grounded_share import Answered, GroundedShare, grounded_share, judged
-from trainer.judging import Answer
 from trainer.learning.policy import Policy, policy_options
 from trainer.learning.warm_start import WarmStart, train
 from trainer.learning.writing import canary_lines, write_answers
+from trainer.reward.grounded_share import Answered, GroundedShare, grounded_share, judged
+from trainer.reward.reward_model import Answer
 from trainer.starter.card import model_card
 from trainer.starter.material import SEED, Material
 
@@ -122,7 +122,7 @@ def _release(material: Material, adapter: Path, figures: dict[str, Any], canary:
         created_at=to_rfc3339(borders.end),
         metrics=figures,
         # `source`: the times are of these data, not of the log beside which it will serve
-        # (trainer.choosing.seen_by).
+        # (trainer.data.replay_sampling.seen_by).
         data_range={
             "source": "data/sample",
             "from": to_rfc3339(borders.first),

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from models.prompts import render
+from models.profile.prompts import render
 from models.schemas import ProfileRequest
 from models.settings import Settings
 from models.training_settings import SessionSettings, TrainSettings, WarmStartSettings
-from trainer.corpus import Corpus
-from trainer.held_out import held_out
-from trainer.sessions import Session
-from trainer.targets import WordWeights
-from trainer.warm_examples import Example, examples, requests
+from trainer.data.corpus import Corpus
+from trainer.data.held_out import held_out
+from trainer.data.sessions import Session
+from trainer.data.target_answers import WordWeights
+from trainer.data.warm_start_examples import Example, examples, requests
 
 T = TypeVar("T")
 

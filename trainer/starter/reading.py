@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import orjson
 
-from models.evidence import section_events
-from models.grounding import grounded
-from models.prompts import render
+from models.profile.evidence import section_events
+from models.profile.grounding import grounded
+from models.profile.prompts import render
 from models.schemas import ProfileRequest, Section
 from models.settings import load_settings
 from models.text import stems

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from deploy.bench.contestants import rollout_work as work
-from models.threads import wait_without_spinning
+from models.engines.threads import wait_without_spinning
 from models.training_settings import RlsoSettings
 from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.policy_steps import Group, learn

@@ -19,7 +19,7 @@ import pyarrow as pa
 from models.settings import Settings, load_settings
 from streams.event_log import SegmentLog
 from streams.replay import replay_histories
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
 
 
 def main() -> None:

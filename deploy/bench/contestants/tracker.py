@@ -32,7 +32,7 @@ class CountedTracker(TrackerRole):
 
 def main() -> None:
     """Run one worker until SIGTERM; the argument is the progress file."""
-    from models.lance_index import LanceIndex  # after streams.tracker, which prepares numpy
+    from models.ranking.lance_index import LanceIndex  # after streams.tracker, which prepares numpy
 
     settings = load_settings()
     role = CountedTracker(

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import RLOOConfig, RLOOTrainer
 
 from deploy.bench.contestants import rollout_work as work
-from models.threads import wait_without_spinning
+from models.engines.threads import wait_without_spinning
 
 
 class TimedTrainer(RLOOTrainer):

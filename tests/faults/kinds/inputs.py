@@ -9,7 +9,7 @@ from random import Random
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from streams.topics import TOPICS
+from streams.kafka.topics import TOPICS
 from tests.faults.registry import Faulty, fault
 from tests.faults.system import System
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from models.cooccurrence import load_current
+from models.ranking.cooccurrence import load_current
 from models.schemas import Interaction
 from models.settings import Settings, WindowSettings
 from streams.event_log import SegmentLog

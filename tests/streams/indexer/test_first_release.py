@@ -8,10 +8,10 @@ import pytest
 from models.errors import ReleaseError
 from models.fakes import MemoryReleaseStore
 from models.ports import Release
-from models.prompts import PROMPT_VERSION
-from models.releases import FolderReleaseStore, manifest, with_files
+from models.profile.prompts import PROMPT_VERSION
+from models.release.starter import ADAPTER_FILES, fitting_starter, read_starter
+from models.release.store import FolderReleaseStore, manifest, with_files
 from models.settings import EmbedderSettings, ProfileSettings, Settings
-from models.starter_release import ADAPTER_FILES, fitting_starter, read_starter
 from streams.indexer import first_release
 from streams.indexer.first_release import first_release as made_first
 

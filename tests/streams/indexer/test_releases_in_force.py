@@ -11,7 +11,7 @@ import pytest
 
 from models.errors import EmbedderError, ReleaseError
 from models.fakes import HashEmbedder
-from models.releases import FolderReleaseStore, base_release
+from models.release.store import FolderReleaseStore, base_release
 from tests.conftest import MakeSettings
 from tests.streams.indexer.arranging import AT, Arranging, step
 

@@ -13,13 +13,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from models.cooccurrence import current_id, load_current, load_newest_whole
 from models.errors import SnapshotDamaged
 from models.fakes import MemoryIndex
+from models.ranking.cooccurrence import current_id, load_current, load_newest_whole
 from models.settings import Settings
 from streams.indexer.snapshots import Snapshots
 from streams.metrics import IndexerMetrics, TrackerMetrics
-from streams.tracker.derived import Derived
+from streams.tracker.serving_views import Derived
 from tests.models.test_cooccurrence import near
 from tests.streams.indexer.test_evidence import event, logged
 

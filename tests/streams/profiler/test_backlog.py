@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.profiler.backlog import Backlog, Waiting
-from streams.profiler.marks import Marks
+from streams.profiler.version import Marks
 from tests.streams.profiler.requests import record
 
 

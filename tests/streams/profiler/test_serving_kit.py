@@ -12,14 +12,14 @@ from prometheus_client import CollectorRegistry
 
 from models.errors import EmbedderError
 from models.fakes import HashEmbedder, MemoryReleaseStore
-from models.releases import base_release
+from models.release.store import base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
 from streams.metrics import ProfilerMetrics
-from streams.profiler import proving
-from streams.profiler.kits import Kits, Sources
-from streams.profiler.proving import ServingKit
-from streams.serving_release import ServingRelease
+from streams.profiler import readiness as proving
+from streams.profiler.readiness import ServingKit
+from streams.profiler.release_runtime import Kits, Sources
+from streams.releases.serving import ServingRelease
 from tests.conftest import MakeSettings
 from tests.streams.clients import until
 

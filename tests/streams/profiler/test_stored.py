@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 from models.schemas import Profile, Sections
-from streams.profiler.marks import Marks, Position
 from streams.profiler.stored import StoredProfiles
+from streams.profiler.version import Marks, Position
 from tests.streams.profiler.requests import AS_OF, record
 
 RETRY_S = 30.0

@@ -8,12 +8,12 @@ from prometheus_client import CollectorRegistry
 from models.errors import EngineError
 from models.fakes import FakeEncoder, HashEmbedder, MemoryReleaseStore
 from models.identity import text_hash
-from models.prompts import PROMPT_VERSION, render
+from models.profile.prompts import PROMPT_VERSION, render
 from models.schemas import Origin, Profile, Section
 from models.settings import Settings, load_settings
 from streams.metrics import ProfilerMetrics
-from streams.profiler.kits import Kit, Sources
-from streams.profiler.marks import Position
+from streams.profiler.release_runtime import Kit, Sources
+from streams.profiler.version import Position
 from streams.profiler.writing import Deps, Writer, count_written
 from tests.streams.profiler.requests import request
 

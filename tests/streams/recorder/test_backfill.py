@@ -16,11 +16,11 @@ from models.settings import Settings
 from streams.event_log import SegmentLog
 from streams.event_log.manifest import Missing
 from streams.event_log.repair import repair
-from streams.kafka import deliver, producer
+from streams.kafka.clients import deliver, producer
+from streams.kafka.topics import ensure_topics
 from streams.metrics import RecorderMetrics
 from streams.recorder.backfill import Backfill, expired_before
 from streams.recorder.rows import Buffer, Judge
-from streams.topics import ensure_topics
 from tests.records import records
 from tests.streams.logged import record_of
 

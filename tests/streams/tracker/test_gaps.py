@@ -8,8 +8,8 @@ import random
 import pytest
 
 from models.settings import Settings
-from streams.kafka import producer
-from streams.topics import ensure_topics
+from streams.kafka.clients import producer
+from streams.kafka.topics import ensure_topics
 from streams.tracker.app import Row
 from streams.tracker.gaps import GapReader
 from tests.conftest import MakeSettings

@@ -10,16 +10,16 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from models.catalogue import Catalogue
-from models.explanation import Chosen, Known, explain
+from models.ranking.catalogue import Catalogue
+from models.ranking.explanation import Chosen, Known, explain
 from models.schemas import Interaction, ProfileEdit, ProfileRequest, Recommendation, Sentence
 from models.settings import Settings, load_settings
 from streams.codec import MAX_VALUE_BYTES, decode
 from streams.event_log import SegmentLog
 from streams.parity import check_parity
 from streams.partition_clock import PartitionClock
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions
-from streams.tracker.asking import build_request
+from streams.tracker.profile_requests import build_request
+from streams.tracker.reducer import Arrival, apply_edit, apply_interactions
 from streams.tracker.state import User, store
 from streams.triggers import Due
 from tests.streams.logged import NOW, record, record_of

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.errors import TopicError
 from models.schemas import Interaction, ProfileEdit
 from models.settings import WindowSettings
-from streams.tracker.applying import Arrival, apply_edit, apply_interactions
+from streams.tracker.reducer import Arrival, apply_edit, apply_interactions
 from streams.tracker.state import (
     CHUNK_LIMIT,
     KNOWN_EDITS,

@@ -11,7 +11,7 @@ from models.schemas import Interaction
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.tracker import users as users_module
-from streams.tracker.applying import Arrival, apply_interactions
+from streams.tracker.reducer import Arrival, apply_interactions
 from streams.tracker.users import Users
 from tests.streams.test_last_resort import Letters, MemoryPartitions
 

@@ -25,7 +25,7 @@ from trainer.baselines.training_free import (
     evidence_of,
     neighbours_of,
 )
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
 from trainer.evaluation.context import Context
 from trainer.evaluation.registry import build_systems, names
 

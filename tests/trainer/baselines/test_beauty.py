@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from models.model_files import embedder_model, files_hash
+from models.engines.model_files import embedder_model, files_hash
 from models.ports import TextEmbedder
 from models.settings import IndexSettings, Settings, load_settings
 from trainer.baselines.counted import PopularitySystem, users_per_item
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
 from trainer.evaluation.context import Context
 from trainer.evaluation.evaluate import Report, evaluate
 from trainer.evaluation.registry import build_systems
@@ -37,7 +37,7 @@ pytestmark = [
 
 
 def load_embedder(settings: Settings) -> TextEmbedder:
-    from models.embedder import SentenceEmbedder  # torch takes seconds to import
+    from models.engines.embedder import SentenceEmbedder  # torch takes seconds to import
 
     return SentenceEmbedder(embedder_model(settings), settings.embedder)
 

@@ -7,7 +7,7 @@ import pytest
 from models.training_settings import EvaluationSettings
 from tests.trainer.corpora import bought, corpus_of, items, settings_with
 from trainer.baselines.counted import HadBeforeSystem
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
 from trainer.evaluation.ageing import aged_sessions, by_age
 
 

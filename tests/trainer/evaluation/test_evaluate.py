@@ -13,12 +13,12 @@ import pytest
 from models.errors import TrainingError
 from models.training_settings import EvaluationSettings
 from tests.trainer.corpora import bought, corpus_of, items, settings_with
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
+from trainer.data.sessions import Session
 from trainer.evaluation.evaluate import Report, evaluate
 from trainer.evaluation.plots import learning_curves, metric_by_slice
 from trainer.evaluation.report import columns_of, rows_of, setting_of, short_table, write
 from trainer.evaluation.systems import Scores
-from trainer.sessions import Session
 
 SETTINGS = EvaluationSettings(ks=(1, 10), resamples=100)
 

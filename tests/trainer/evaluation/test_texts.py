@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.profiles import Composed
+from models.profile.assembly import Composed
 from models.schemas import Sections, SentenceCounts
 from tests.trainer.users import session
+from trainer.data.sessions import Session
 from trainer.evaluation.texts import to_markdown
-from trainer.sessions import Session
 
 SESSIONS = [session("u", ("bag",), ("tin",)), session("v", ("box",), ("lamp",))]
 

@@ -14,18 +14,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from models.ports import Vectors
-from models.profiles import Composed
+from models.profile.assembly import Composed
 from models.schemas import ProfileRequest, Sections, SentenceCounts
 from models.settings import WindowSettings
 from models.training_settings import RlsoSettings
 from tests.trainer.learning.tiny_models import random_llama
 from tests.trainer.users import session
-from trainer.cases import Case, Prompted, cases
-from trainer.judging import Judge
+from trainer.data.cases import Case, Prompted, cases
+from trainer.data.sessions import request_of
 from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.rlso import Rlso
 from trainer.learning.rollouts import LocalRollouts
-from trainer.sessions import request_of
+from trainer.reward.reward_model import Judge
 
 TASTES = ("tea", "cats", "lace", "tins", "felt", "soap")
 SPECIAL = ("<|endoftext|>", "<|im_end|>", "likes", "?")

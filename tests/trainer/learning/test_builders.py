@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.embedder import SentenceEmbedder
+from models.engines.embedder import SentenceEmbedder
 from models.schemas import Interaction
 from models.settings import EmbedderSettings, Settings, load_settings
 from streams.event_log import SegmentLog
 from tests.streams.logged import record, record_of
 from tests.trainer.corpora import bought, corpus_of, items
 from tests.trainer.learning.tiny_embedder import tiny_embedder
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
+from trainer.data.sessions import Session
 from trainer.evaluation.context import Context
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.registry import build_systems
 from trainer.learning.builders import learned_folder, ranking_validation, raw_history
 from trainer.learning.sequence_system import HistoryReader, next_items
-from trainer.sessions import Session
 
 GOODS = ("cup", "jam", "pot", "tea", "tin", "hat", "bag", "pin", "mat", "fan", "oil", "ink")
 LEARNED = ("noprofile", "noprofile-shuffled", "noprofile-cl", "sasrec", "star-sasrec")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.embedder import SentenceEmbedder
+from models.engines.embedder import SentenceEmbedder
 from models.errors import TrainingError
 from models.settings import EmbedderSettings
 from models.training_settings import ContrastiveSettings

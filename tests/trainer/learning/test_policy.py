@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from models.encoders.tokens import token_counter
+from models.engines.tokens import token_counter
 from models.errors import TrainingError
 from tests.models.pickled import as_pickle
 from tests.trainer.learning.tiny_models import tiny_llama

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.embedder import SentenceEmbedder
-from models.encoders.tokens import token_counter
+from models.engines.embedder import SentenceEmbedder
+from models.engines.tokens import token_counter
 from models.errors import TrainingError
 from models.settings import EmbedderSettings, load_settings
 from tests.trainer.corpora import bought, corpus_of, items

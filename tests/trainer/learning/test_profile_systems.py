@@ -14,6 +14,7 @@ from models.errors import TrainingError
 from models.fakes import HashEmbedder
 from models.ports import Vectors
 from tests.trainer.users import session
+from trainer.data.sessions import Session
 from trainer.evaluation.systems import Scores
 from trainer.learning.profile_systems import (
     EmbeddedTextSystem,
@@ -24,7 +25,6 @@ from trainer.learning.profile_systems import (
     shuffled,
     standardised,
 )
-from trainer.sessions import Session
 
 TEA, CAT = session("ann", ("tea",), ("tea",)), session("bob", ("cat",), ("cat",))
 EMBEDDER = HashEmbedder()

@@ -16,7 +16,7 @@ from tests.trainer.learning import planted
 from trainer.learning.policy import Rollout
 from trainer.learning.rlso import BEST, LAST, LOG_FILE, RlsoResult
 from trainer.learning.rollouts import RolloutSource
-from trainer.rewards import ndcg
+from trainer.reward.rewards import ndcg
 
 TRAINING, HELD_OUT = planted.users(0, 60), planted.users(60, 18)
 SAYS_NOTHING = ndcg(np.zeros(len(planted.ITEMS)), HELD_OUT[0].target)  # all items tie

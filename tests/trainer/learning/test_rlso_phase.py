@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from models.encoders.tokens import token_counter
+from models.engines.tokens import token_counter
 from models.errors import TrainingError
 from models.fakes import HashEmbedder
 from models.ports import Vectors
@@ -18,7 +18,7 @@ from models.settings import Settings
 from models.training_settings import RlsoSettings, SessionSettings, TrainSettings
 from tests.trainer.learning import planted
 from tests.trainer.learning.served import Server
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
 from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.rlso import LOG_FILE
 from trainer.learning.rlso_phase import identity_of, run_rlso

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import torch
 
-from models.model_files import language_model
-from models.prompts import render
+from models.engines.model_files import language_model
+from models.profile.prompts import render
 from models.settings import Settings
 from tests.conftest import MakeSettings
 from tests.patience import NEVER_S

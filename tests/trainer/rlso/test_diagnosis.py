@@ -13,9 +13,9 @@ from models.fakes import HashEmbedder
 from models.settings import Settings
 from models.training_settings import RlsoSettings
 from tests.trainer.learning import planted
-from trainer.corpus import Corpus
+from trainer.data.corpus import Corpus
 from trainer.learning.policy import Policy, PolicyOptions
-from trainer.rewards import Target, log_lift, ndcg
+from trainer.reward.rewards import Target, log_lift, ndcg
 from trainer.rlso.diagnosis import asked_of, diagnose, rewards_of, worth_of
 
 SAMPLE = Path(__file__).parents[3] / "data" / "sample"

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from trainer.rewards import Target, ndcg
+from trainer.reward.rewards import Target, ndcg
 from trainer.rlso.signal import signals, table_of
 
 ITEMS, ANSWERS, PROMPTS = 60, 8, 40

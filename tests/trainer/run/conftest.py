@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.releases import FolderReleaseStore, base_release
+from models.release.store import FolderReleaseStore, base_release
 from models.settings import Settings
 from models.training_settings import TrainSettings
 from tests.trainer.small_run import QUICK, SMALL, START_MS, tiny_pair

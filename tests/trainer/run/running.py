@@ -10,7 +10,7 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.ports import Release
-from models.releases import BASE_RELEASE
+from models.release.store import BASE_RELEASE
 from models.schemas import ProfileEdit
 from models.settings import Settings
 from streams.codec import partition_for
@@ -18,7 +18,7 @@ from streams.event_log import SegmentLog
 from tests.streams.logged import record, record_of
 from tests.trainer.small_run import DAY_MS, START_MS, run_once
 from trainer.learning import checkpoints
-from trainer.outcome import Outcome
+from trainer.pipeline.outcome import Outcome
 
 
 @dataclass

@@ -9,13 +9,13 @@ import pytest
 
 from models.errors import ReleaseError, TrainingError
 from models.ports import Release
-from models.release_fit import held_back
-from models.releases import BASE_RELEASE, base_release
+from models.release.compatibility import held_back
+from models.release.store import BASE_RELEASE, base_release
 from models.training_settings import TrainSettings
 from tests.trainer.learning.tiny_models import tiny_llama
 from tests.trainer.run.running import Calls, made, metrics, train
 from tests.trainer.small_run import DAY_MS, QUICK, SMALL, START_MS, fill
-from trainer.run_log import RunLog
+from trainer.pipeline.run_log import RunLog
 
 pytestmark = pytest.mark.model  # a minute of small training runs
 
@@ -126,7 +126,7 @@ def test_the_log_of_one_user_makes_nothing_that_may_serve(settings, store) -> No
 def test_a_full_disk_while_releasing_leaves_the_old_release_alone(
     settings, store, monkeypatch
 ) -> None:
-    import models.releases as releases
+    import models.release.store as releases
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from models.releases import BASE_RELEASE, FolderReleaseStore, base_release
+from models.release.store import BASE_RELEASE, FolderReleaseStore, base_release
 from models.schemas import Item
 from models.settings import Settings
 from models.training_settings import TrainSettings
@@ -28,8 +28,8 @@ from tests.trainer.run.running import (
     train,
 )
 from tests.trainer.small_run import QUICK, SMALL, START_MS, fill, run_once
-from trainer.outcome import load_memory
-from trainer.run_log import RunLog
+from trainer.pipeline.outcome import load_memory
+from trainer.pipeline.run_log import RunLog
 
 pytestmark = pytest.mark.model  # a minute of small training runs
 

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import ReleaseError, ReleaseNotReady
 from models.ports import Release
-from models.releases import BASE_RELEASE, base_release
+from models.release.store import BASE_RELEASE, base_release
 from models.settings import Settings
 from models.training_settings import TrainSettings
 from tests.trainer.run.running import (
@@ -23,7 +23,7 @@ from tests.trainer.run.running import (
     train,
 )
 from tests.trainer.small_run import QUICK, SMALL, START_MS, fill, run_once
-from trainer.outcome import Memory, load_memory, save_memory
+from trainer.pipeline.outcome import Memory, load_memory, save_memory
 
 pytestmark = pytest.mark.model  # a minute of small training runs
 

@@ -8,23 +8,23 @@ from typing import Any
 
 import pytest
 
-from models.embedder import SentenceEmbedder
-from models.encoders.tokens import token_counter
+from models.engines.embedder import SentenceEmbedder
+from models.engines.model_files import language_model
+from models.engines.tokens import token_counter
 from models.fakes import FakeEncoder, HashEmbedder
-from models.model_files import language_model
 from models.ports import Release
-from models.profiles import Composed, compose
-from models.release_fit import unfit
-from models.releases import BASE_RELEASE, adapter_folder, embedder_folder, embedder_hash
+from models.profile.assembly import Composed, compose
+from models.release.compatibility import unfit
+from models.release.store import BASE_RELEASE, adapter_folder, embedder_folder, embedder_hash
 from models.training_settings import TrainSettings
 from streams.event_log import SegmentLog
-from streams.profiler.kits import Kits, Sources
+from streams.profiler.release_runtime import Kits, Sources
 from tests.trainer.run.running import Stopped, made, metrics, train
 from tests.trainer.small_run import QUICK, SMALL, fill, run_once
-from trainer import judging
-from trainer.canary_prompts import canary_prompts
-from trainer.corpus import Corpus
+from trainer.data.canary_prompts import canary_prompts
+from trainer.data.corpus import Corpus
 from trainer.learning.policy import Policy
+from trainer.reward import reward_model as judging
 
 pytestmark = pytest.mark.model  # a minute of small training runs
 

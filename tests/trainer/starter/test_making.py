@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from models.release.starter import read_starter
 from models.settings import ProfileSettings, Settings
-from models.starter_release import read_starter
 from models.training_settings import PolicySettings, TrainSettings, WarmStartSettings
 from tests.trainer.learning.tiny_models import tiny_llama
-from trainer.held_out import held_out
+from trainer.data.held_out import held_out
 from trainer.learning.warm_start import LOG
-from trainer.run_log import RunLog
+from trainer.pipeline.run_log import RunLog
 from trainer.starter.making import ANSWERS, make_starter
 from trainer.starter.material import Material, read_material
 

@@ -7,10 +7,10 @@ import re
 import struct
 from pathlib import Path
 
-from models.release_files import changed
-from models.releases import sealed
+from models.release.files import changed
+from models.release.starter import FOLDER, fitting_starter, read_starter
+from models.release.store import sealed
 from models.settings import Settings
-from models.starter_release import FOLDER, fitting_starter, read_starter
 from trainer.starter.reading import STATEMENTS, agreement, read_labels
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"

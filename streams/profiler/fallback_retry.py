@@ -1,0 +1,93 @@
+"""Fallback profiles are debts: when the engine is back, their requests are answered again.
+
+A debt is a stored profile marked `fallback`; the profile says where its request lies. So nothing
+is owed in memory alone: a restarted profiler finds the same debts in the compacted topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from models.errors import TopicError
+from models.schemas import ProfileRequest
+from models.settings import Settings
+from streams.codec import decode
+from streams.last_resort import failure
+from streams.metrics import ProfilerMetrics
+from streams.profiler.engine import Engine
+from streams.profiler.rereading import RequestReader
+from streams.profiler.stored import Debt, StoredProfiles
+from streams.profiler.worker import Answering
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 0.5
+
+
+class Repaying:
+    """Answers debts of this profiler's partitions, in the room that new requests leave."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        stored: StoredProfiles,
+        answering: Answering,
+        metrics: ProfilerMetrics,
+    ) -> None:
+        self._engine, self._stored, self._answering = engine, stored, answering
+        self._metrics = metrics
+        self._reader = RequestReader(settings)
+
+    async def run(self) -> None:
+        """Look for debts that are due, for ever."""
+        try:
+            while True:
+                self._metrics.owed.set(self._stored.debts)
+                if self._engine.available and not self._answering.waiting:
+                    await self._repay_due()
+                await asyncio.sleep(LOOK_EVERY_S)
+        finally:
+            await self._reader.stop()
+
+    async def _repay_due(self) -> None:
+        partitions = self._answering.intake.partitions
+        for debt in self._stored.due_debts(_wall_ms(), partitions, self._answering.room):
+            request = await self._request_of(debt)
+            if request is not None:
+                self._answering.hold(debt.user_id, self._repay(debt, request))
+
+    async def _request_of(self, debt: Debt) -> ProfileRequest | None:
+        try:
+            record = await self._reader.read(debt.position)
+        except TopicError as error:
+            log.warning("%s", error)
+            self._stored.postpone(debt, _wall_ms())
+            return None
+        request = decode(record.value, ProfileRequest) if record else None
+        if isinstance(request, ProfileRequest) and request.request_id == debt.request_id:
+            return request
+        log.warning("the request of user %s has expired; the fallback stays", debt.user_id)
+        self._metrics.dropped.labels(reason="expired").inc()
+        self._stored.write_off(debt)
+        return None
+
+    async def _repay(self, debt: Debt, request: ProfileRequest) -> None:
+        try:
+            profile = await self._answering.written(request, debt.position)
+            if profile.fallback:
+                self._stored.postpone(debt, _wall_ms())
+            elif self._stored.still_owed(debt):
+                await self._answering.publish(profile, request)
+        except Exception as error:
+            failure(error)
+            log.exception("the request of user %s fails; the fallback stays", debt.user_id)
+            self._metrics.dropped.labels(reason="failed").inc()
+            self._stored.write_off(debt)
+
+
+def _wall_ms() -> float:
+    return time.time() * 1000

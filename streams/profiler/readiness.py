@@ -1,0 +1,173 @@
+"""Following releases: the one that serves writes, a candidate is proven and answered for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from aiokafka import AIOKafkaProducer
+
+from models.errors import PalateError
+from models.schemas import ReleaseAnnouncement
+from models.settings import Settings
+from streams.metrics import ProfilerMetrics
+from streams.profiler.release_runtime import Kit, Kits
+from streams.profiler.replica import Replica
+from streams.releases.announcements import announce
+from streams.releases.serving import AGAIN_S, ServingRelease, unavailable
+
+log = logging.getLogger(__name__)
+
+
+class ServingKit:
+    """The kit that profiles are written with now.
+
+    It changes once the kit of the serving release is loaded; work under way ends with the kit
+    that it began with. While the release in force cannot be loaded here, the newest one before it
+    that can is at work, and `problem` says why.
+    """
+
+    def __init__(self, kits: Kits, releases: ServingRelease, metrics: ProfilerMetrics) -> None:
+        self._kits, self._releases, self._metrics = kits, releases, metrics
+        self._kit: Kit | None = None
+        self._kept: tuple[str, ...] = ()
+        self.problem: str | None = None
+
+    async def begin(self) -> None:
+        """Load the kit of the release that serves; waits for one."""
+        await self._releases.known()
+        await self._take_up()
+        while self._kit is None:
+            await self._change()
+            await self._take_up()
+
+    def now(self) -> Kit:
+        """The kit to begin work with."""
+        assert self._kit is not None, "asked before begin"
+        return self._kit
+
+    async def follow(self) -> None:
+        """Take up each release that comes to serve, for ever."""
+        while True:
+            await self._take_up()
+            kept = (self.now().release, *self._releases.wanted)
+            if self._kept != kept:
+                self._kept = kept
+                await self._kits.keep(kept)
+                await self._look()
+                continue  # a record may have come meanwhile
+            await self._change()
+
+    async def _change(self) -> None:
+        """Wait for the next record, or the time to try again."""
+        if self.problem is None and self.now().release != self._releases.id:
+            return  # it came while the one before was loaded
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_S if self.problem else None):
+                await self._releases.change()
+
+    async def _look(self) -> None:
+        """Say where an adapter that is written with is not on: the texts would not tell."""
+        kit = self.now()
+        try:
+            doubt = await self._kits.doubt(kit.release)
+        except PalateError as error:
+            doubt = str(error)
+        if doubt:
+            log.error("release %s writes, but its canary is off: %s", kit.release, doubt)
+
+    async def _take_up(self) -> None:
+        """The newest release in force that can be loaded."""
+        failed: tuple[str, PalateError] | None = None
+        for release in self._releases.in_force:
+            try:
+                kit = await self._kits.of(release)
+            except PalateError as error:
+                failed = failed or (release, error)
+                continue
+            self._write_with(kit)
+            break
+        self._note(failed)
+
+    def _write_with(self, kit: Kit) -> None:
+        if self._kit is not kit:
+            log.info("writing with release %s", kit.release)
+        self._kit = kit
+
+    def _note(self, failed: tuple[str, PalateError] | None) -> None:
+        serving = self._kit.release if self._kit else None
+        problem = unavailable(*failed, serving) if failed else None
+        if problem and problem != self.problem:
+            log.error("%s", problem)
+        self.problem = problem
+        self._metrics.release_unavailable.set(bool(problem))
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why nothing can be written; None if something can."""
+        return self.problem if self._kit is None else None
+
+
+class Proving:
+    """Answers each candidate with `engine-ready` or `refused`, as one replica of several.
+
+    Who promotes waits for each that lives.
+    """
+
+    def __init__(
+        self, settings: Settings, kits: Kits, releases: ServingRelease, replica: Replica
+    ) -> None:
+        self._settings, self._kits = settings, kits
+        self._releases, self._replica = releases, replica
+        self._answered: ReleaseAnnouncement | None = None
+
+    async def run(self, producer: AIOKafkaProducer) -> None:
+        """Answer candidates, for ever; one that is published again is proven again.
+
+        A proof takes as long as the engine is away: nothing is said until then, and whoever
+        promotes has a limit of their own. It ends without an answer when the candidate changes.
+        """
+        while True:
+            published = self._publication()
+            if published is None or published is self._answered:
+                await self._releases.change()
+                continue
+            proof = asyncio.create_task(self._reason_against(published.release))
+            if await self._done_in_time(proof, published):
+                await self._answer(producer, published.release, proof.result())
+                self._answered = published
+
+    async def _done_in_time(
+        self, proof: asyncio.Task[str | None], published: ReleaseAnnouncement
+    ) -> bool:
+        """Wait for the proof, at most until another candidate takes the place of `published`."""
+        changed = self._releases.until(lambda _: self._publication() is not published)
+        gone = asyncio.create_task(changed)
+        try:
+            await asyncio.wait({proof, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return not gone.done()
+        finally:
+            proof.cancel()
+            gone.cancel()
+            await asyncio.gather(proof, gone, return_exceptions=True)
+
+    def _publication(self) -> ReleaseAnnouncement | None:
+        """The candidate's `published` step."""
+        candidate = self._releases.candidate
+        steps = self._releases.steps(candidate) if candidate else []
+        return next((step for step in steps if step.status == "published"), None)
+
+    async def _reason_against(self, release: str) -> str | None:
+        log.info("proving release %s", release)
+        try:
+            return await self._kits.prove(release)
+        except PalateError as error:
+            return str(error)
+
+    async def _answer(self, producer: AIOKafkaProducer, release: str, reason: str | None) -> None:
+        status = "refused" if reason else "engine-ready"
+        if reason:
+            log.warning("release %s is refused: %s", release, reason)
+        by = self._replica.name
+        await announce(producer, self._settings, release, status, by, detail=reason)

@@ -1,0 +1,68 @@
+"""A run's metrics for Prometheus, by the two usual ways for jobs: a text file and a Pushgateway."""
+
+from __future__ import annotations
+
+import logging
+import math
+from http.client import HTTPException
+from pathlib import Path
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, push_to_gateway, write_to_textfile
+
+from models.settings import Settings
+from streams.metrics import TrainerMetrics
+from trainer.pipeline.outcome import Ending, Memory, Outcome
+
+log = logging.getLogger(__name__)
+
+JOB = "palate_trainer"
+
+
+def publish(settings: Settings, outcome: Outcome, memory: Memory) -> None:
+    """Write the file and push, where a gateway is set. What fails is only logged: by now the
+    run has ended, and what came of it stands."""
+    registry = CollectorRegistry()
+    fill(TrainerMetrics(registry), outcome, memory)
+    _write(settings.train.metrics_file or settings.training_dir / "metrics.prom", registry)
+    if gateway := settings.train.pushgateway:
+        try:
+            push_to_gateway(gateway, job=JOB, registry=registry)
+        except (OSError, HTTPException) as error:
+            log.warning("metrics were not pushed to %s: %s", gateway, error)
+
+
+def _write(path: Path, registry: CollectorRegistry) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_to_textfile(str(path), registry)
+    except OSError as error:
+        log.warning("metrics were not written to %s: %s", path, error)
+
+
+def fill(metrics: TrainerMetrics, outcome: Outcome, memory: Memory) -> None:
+    """Set every metric that the outcome knows; others are absent, not 0.
+
+    Of the gate's rules the last verdict is told, of whichever run it is.
+    """
+    metrics.last_success.set(memory.last_success_ms / 1000)
+    metrics.last_run.set(memory.last_run_ms / 1000)
+    metrics.seconds.set(outcome.seconds)
+    if outcome.new_events is None:
+        metrics.leave_out(metrics.new_events)
+    else:
+        metrics.new_events.set(outcome.new_events)
+    for ending in get_args(Ending):
+        metrics.outcome.labels(outcome=ending).set(ending == outcome.ending)
+    for stage in outcome.stages:
+        metrics.stage_seconds.labels(stage=stage.name).set(stage.seconds)
+        metrics.steps.labels(stage=stage.name).set(stage.steps)
+        if stage.loss is not None:
+            metrics.loss.labels(stage=stage.name).set(stage.loss)
+    for when, reward in (("before", outcome.reward_before), ("after", outcome.reward_after)):
+        if reward is not None:
+            metrics.reward.labels(when=when).set(reward)
+    for rule, passed in memory.gate_passed.items():
+        metrics.gate.labels(rule=rule).set(passed)
+    for rule, found in memory.gate_found.items():
+        metrics.gate_found.labels(rule=rule).set(-math.inf if found is None else found)

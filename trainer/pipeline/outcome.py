@@ -1,0 +1,131 @@
+"""How a training run ended, and the little that is remembered from one run to the next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from models.errors import TrainingError
+from trainer.gate.decision import Verdict
+from trainer.pipeline import json_state as kept
+
+_FILE: Final = "memory.json"
+
+Ending = Literal["passed", "refused", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a run: wall time, optimiser steps and the last loss."""
+
+    name: str
+    seconds: float
+    steps: int = 0
+    loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to. `passed`: a release was made and the gate lets it serve."""
+
+    ending: Ending
+    said: str  # for people
+    release: str | None = None
+    new_events: int | None = None  # since the serving release's data; None: not counted
+    stages: Sequence[Stage] = ()
+    reward_before: float | None = None
+    reward_after: float | None = None
+    verdict: Verdict | None = None
+    notes: Sequence[str] = ()  # what else is to be known: what was begun anew, and why
+    seconds: float = 0.0  # wall time of the run
+    unserved: bool = False  # skipped, as what was made of this data may not serve
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Kept beside the runs: when they ended, and the release that all are anchored to.
+
+    The anchor is the first release that served, then any that surely ranked above it and has been
+    seen to serve. So it follows gains and no losses: what is lost is counted from the best. One
+    that was rolled back is the bar of nobody: then the release that serves is the anchor.
+    """
+
+    last_success_ms: int = 0
+    last_run_ms: int = 0
+    anchor: str = ""  # the gate's second comparison
+    above: str = ""  # the newest release that surely ranks above it: the next anchor, if it serves
+    gate_passed: dict[str, bool] = field(default_factory=dict)  # by rule: the last verdict
+    gate_found: dict[str, float | None] = field(default_factory=dict)  # None: the bound of no users
+    endings: dict[str, int] = field(default_factory=dict)
+
+    def after(self, outcome: Outcome, at_ms: int, serving: str) -> Memory:
+        """With one more run beside `serving`. A refused release is no success of the job, nor is
+        a failure, nor is a run that is skipped because of them.
+        """
+        good = outcome.ending in ("passed", "skipped") and not outcome.unserved
+        anchor = self._anchor_after(outcome, serving)
+        return replace(
+            self._judged_by(outcome.verdict),
+            anchor=anchor,
+            above=self._above_after(outcome, anchor),
+            last_run_ms=at_ms,
+            last_success_ms=at_ms if good else self.last_success_ms,
+            endings={
+                **self.endings,
+                outcome.ending: self.endings.get(outcome.ending, 0) + 1,
+            },
+        )
+
+    def _judged_by(self, verdict: Verdict | None) -> Memory:
+        """The last verdict stands until there is a newer one."""
+        if verdict is None:
+            return self
+        return replace(
+            self,
+            gate_passed={check.name: check.passed for check in verdict.checks},
+            gate_found={
+                check.name: check.found if math.isfinite(check.found) else None
+                for check in verdict.checks
+            },
+        )
+
+    def anchored_to(self, serving: str) -> Memory:
+        """The anchor was rolled back. What ranked above it may not rank above the new one."""
+        return replace(self, anchor=serving, above="")
+
+    def _anchor_after(self, outcome: Outcome, serving: str) -> str:
+        """The gate itself takes another anchor where the old one cannot be loaded."""
+        if serving == self.above:
+            return serving
+        judged = outcome.verdict.anchor if outcome.verdict else ""
+        return judged or self.anchor or serving
+
+    def _above_after(self, outcome: Outcome, anchor: str) -> str:
+        """One that passed and does not serve, because nobody promotes it, is never the anchor."""
+        passed = outcome.verdict if outcome.ending == "passed" else None
+        if passed and passed.ranks_above(anchor):
+            return passed.candidate
+        return self.above if anchor == self.anchor else ""
+
+
+def load_memory(folder: Path) -> Memory:
+    """What was kept in `folder`; empty at the first run. Raises TrainingError if unreadable."""
+    found = kept.read(folder / _FILE)
+    try:
+        return Memory(**found) if found is not None else Memory()
+    except TypeError as error:
+        raise TrainingError(
+            f"{folder / _FILE} is no memory of runs: {error}; remove it to begin anew"
+        ) from error
+
+
+def save_memory(folder: Path, memory: Memory) -> None:
+    """Replace what is kept."""
+    kept.write(folder / _FILE, asdict(memory))
