@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from models.ranking.cooccurrence import Cooccurrence
-from models.ranking.recency import STRAY, reached, recency
+from models.ranking.decay import reached, recency
+from models.ranking.recency import STRAY
 from models.settings import DAY_S
 
 MAX_STEPS: Final = 100  # items further apart in one user's sequence are not counted as a pair
