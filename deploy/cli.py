@@ -18,7 +18,7 @@ from models.errors import PalateError, SettingsError
 from models.machine import lacking
 
 
-class Entry(NamedTuple):
+class CommandEntry(NamedTuple):
     """One command: `attribute` of `module` is a function, or a typer.Typer with subcommands."""
 
     name: str
@@ -28,29 +28,53 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final = (
-    Entry("demo", "deploy.commands.demo", "demo", "See it work: real purchases, start to finish."),
-    Entry("up", "deploy.commands.up", "up", "Start the broker and the four roles."),
-    Entry("down", "deploy.commands.down", "down", "Stop them."),
-    Entry("status", "deploy.commands.status", "status", "Roles, lag, staleness, budget, releases."),
-    Entry("watch", "deploy.commands.watch", "watch", "Events, profiles and lists as they come."),
-    Entry(
+    CommandEntry(
+        "demo", "deploy.commands.demo", "demo", "See it work: real purchases, start to finish."
+    ),
+    CommandEntry("up", "deploy.commands.up", "up", "Start the broker and the four roles."),
+    CommandEntry("down", "deploy.commands.down", "down", "Stop them."),
+    CommandEntry(
+        "status", "deploy.commands.status", "status", "Roles, lag, staleness, budget, releases."
+    ),
+    CommandEntry(
+        "watch", "deploy.commands.watch", "watch", "Events, profiles and lists as they come."
+    ),
+    CommandEntry(
         "profile", "deploy.commands.profile", "profile", "A user's profile and what it rests on."
     ),
-    Entry("history", "deploy.commands.history", "history", "A user's interactions."),
-    Entry("recommend", "deploy.commands.recommend", "recommend", "A user's list, with reasons."),
-    Entry("import", "deploy.commands.import_", "import_", "Send files of items or interactions."),
-    Entry("schema", "deploy.commands.schema", "schema", "The JSON Schema of a topic."),
-    Entry("releases", "deploy.commands.releases", "app", "What serves; promote, roll back."),
-    Entry("train", "deploy.commands.train", "train", "Learn from the log; release what is better."),
-    Entry("vllm", "deploy.commands.vllm", "vllm", "A vLLM server for the profiler."),
-    Entry("outcomes", "deploy.commands.outcomes", "outcomes", "What users did with their lists."),
-    Entry("sql", "deploy.commands.sql", "sql", "Query the event log."),
-    Entry("dead-letters", "deploy.commands.dead_letters", "app", "Refused records; replay them."),
-    Entry("rebuild", "deploy.commands.rebuild", "rebuild", "Make the state again from the log."),
-    Entry("rebuild-index", "deploy.commands.rebuild_index", "rebuild_index", "Make vectors again."),
-    Entry("check", "deploy.commands.check", "app", "Check parity of what was made with the log."),
-    Entry("evaluate", "deploy.commands.evaluate", "evaluate", "Compare systems on what happened."),
-    Entry("bench", "deploy.commands.bench", "bench", "Measure, beside alternatives."),
+    CommandEntry("history", "deploy.commands.history", "history", "A user's interactions."),
+    CommandEntry(
+        "recommend", "deploy.commands.recommend", "recommend", "A user's list, with reasons."
+    ),
+    CommandEntry(
+        "import", "deploy.commands.import_", "import_", "Send files of items or interactions."
+    ),
+    CommandEntry("schema", "deploy.commands.schema", "schema", "The JSON Schema of a topic."),
+    CommandEntry("releases", "deploy.commands.releases", "app", "What serves; promote, roll back."),
+    CommandEntry(
+        "train", "deploy.commands.train", "train", "Learn from the log; release what is better."
+    ),
+    CommandEntry("vllm", "deploy.commands.vllm", "vllm", "A vLLM server for the profiler."),
+    CommandEntry(
+        "outcomes", "deploy.commands.outcomes", "outcomes", "What users did with their lists."
+    ),
+    CommandEntry("sql", "deploy.commands.sql", "sql", "Query the event log."),
+    CommandEntry(
+        "dead-letters", "deploy.commands.dead_letters", "app", "Refused records; replay them."
+    ),
+    CommandEntry(
+        "rebuild", "deploy.commands.rebuild", "rebuild", "Make the state again from the log."
+    ),
+    CommandEntry(
+        "rebuild-index", "deploy.commands.rebuild_index", "rebuild_index", "Make vectors again."
+    ),
+    CommandEntry(
+        "check", "deploy.commands.check", "app", "Check parity of what was made with the log."
+    ),
+    CommandEntry(
+        "evaluate", "deploy.commands.evaluate", "evaluate", "Compare systems on what happened."
+    ),
+    CommandEntry("bench", "deploy.commands.bench", "bench", "Measure, beside alternatives."),
 )
 
 
@@ -72,11 +96,11 @@ class LazyGroup(TyperGroup):
         return name, load_command(entry) if entry else stand_in, rest
 
 
-def _entry(name: str) -> Entry | None:
+def _entry(name: str) -> CommandEntry | None:
     return next((entry for entry in COMMANDS if entry.name == name), None)
 
 
-def load_command(entry: Entry) -> Any:
+def load_command(entry: CommandEntry) -> Any:
     """Import the command's module and make the click command of its function or app."""
     target = getattr(import_module(entry.module), entry.attribute)
     if isinstance(target, typer.Typer):

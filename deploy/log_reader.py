@@ -15,7 +15,7 @@ from streams.windows import EMPTY, History, HistoryViews, advance, entry_of, kep
 M = TypeVar("M", bound=Message)
 
 
-class Event(NamedTuple):
+class LoggedEvent(NamedTuple):
     """One interaction as it is shown. `timestamp` in epoch ms of event time."""
 
     event_id: str
@@ -97,7 +97,7 @@ class LogReader:
         items = (self._parsed(Item, value) for (value,) in rows)
         return {item.item_id: item_text(item) for item in items}
 
-    def events(self, user_id: str, event_ids: Sequence[str]) -> dict[str, Event]:
+    def events(self, user_id: str, event_ids: Sequence[str]) -> dict[str, LoggedEvent]:
         """Event id → the interaction, for those of `event_ids` that the log holds."""
         query = """
             SELECT event_id, timestamp, type, item_id FROM interactions
@@ -106,10 +106,11 @@ class LogReader:
         rows = self._fetch(query, user_id, list(event_ids))
         texts = self.texts(row[3] for row in rows)
         return {
-            row[0]: Event(row[0], row[1], row[2], row[3], texts.get(row[3], row[3])) for row in rows
+            row[0]: LoggedEvent(row[0], row[1], row[2], row[3], texts.get(row[3], row[3]))
+            for row in rows
         }
 
-    def evidence(self, profile: Profile) -> dict[str, Event]:
+    def evidence(self, profile: Profile) -> dict[str, LoggedEvent]:
         """The interactions that the profile's sentences rest on."""
         cited = [event for sentence in all_sentences(profile) for event in sentence.evidence]
         return self.events(profile.user_id, cited)

@@ -18,10 +18,10 @@ from models.settings import Settings
 COUNTED = 500  # dead letters are counted one by one up to so many; each may be 256 KB
 MARKERS = 100  # offsets at most that are looked through for a record at the end of a partition
 
-Parts = dict[str, list[Any]]  # topic without prefix → aiokafka TopicPartitions
+SeriesParts = dict[str, list[Any]]  # topic without prefix → aiokafka TopicPartitions
 
 
-class Sample(NamedTuple):
+class MetricLine(NamedTuple):
     """One line of /metrics."""
 
     name: str
@@ -38,7 +38,7 @@ class RoleState:
     not_ready: str | None  # None: it serves
     up_s: float = 0.0
     memory_mib: float = 0.0
-    samples: tuple[Sample, ...] = field(default=(), repr=False)
+    samples: tuple[MetricLine, ...] = field(default=(), repr=False)
 
 
 class Lag(NamedTuple):
@@ -99,7 +99,7 @@ def _ended(background: Background) -> str:
     )
 
 
-def scrape(url: str) -> list[Sample]:
+def scrape(url: str) -> list[MetricLine]:
     """All samples of a role's /metrics; none if it does not answer."""
     from prometheus_client.parser import text_string_to_metric_families
 
@@ -108,16 +108,16 @@ def scrape(url: str) -> list[Sample]:
     except httpx.HTTPError:
         return []
     families = text_string_to_metric_families(text)
-    return [Sample(s.name, s.labels, s.value) for family in families for s in family.samples]
+    return [MetricLine(s.name, s.labels, s.value) for family in families for s in family.samples]
 
 
-def total(samples: Iterable[Sample], name: str, **labels: str) -> float:
+def total(samples: Iterable[MetricLine], name: str, **labels: str) -> float:
     """Sum of a metric over all samples that carry these labels."""
     wanted = labels.items()
     return sum(s.value for s in samples if s.name == name and wanted <= s.labels.items())
 
 
-def by_label(samples: Iterable[Sample], name: str, label: str) -> dict[str, float]:
+def by_label(samples: Iterable[MetricLine], name: str, label: str) -> dict[str, float]:
     """Sum of a metric for each value of a label."""
     sums: defaultdict[str, float] = defaultdict(float)
     for sample in samples:
@@ -126,7 +126,7 @@ def by_label(samples: Iterable[Sample], name: str, label: str) -> dict[str, floa
     return dict(sums)
 
 
-def mean(samples: Iterable[Sample], histogram: str) -> float | None:
+def mean(samples: Iterable[MetricLine], histogram: str) -> float | None:
     """Mean of what a histogram observed; None if nothing."""
     samples = list(samples)
     count = total(samples, f"{histogram}_count")
@@ -195,7 +195,7 @@ def our_groups(settings: Settings, releases: Iterable[ReleaseAnnouncement]) -> s
     return {group_id(settings, role) for role in ("tracker", "profiler")} | kept
 
 
-async def _log_lags(settings: Settings, parts: Parts, reader: Any) -> list[Lag]:
+async def _log_lags(settings: Settings, parts: SeriesParts, reader: Any) -> list[Lag]:
     """The recorder's positions are in the event log's manifests, not in Kafka."""
     from streams.event_log import LOGGED_TOPICS, SegmentLog
 
@@ -239,7 +239,7 @@ async def _without_markers(
     return {part: stretch.first for part, stretch in near.items() if not held[part]}
 
 
-async def _partitions(settings: Settings, admin: Any) -> Parts:
+async def _partitions(settings: Settings, admin: Any) -> SeriesParts:
     """Our topics that exist, by their names without the prefix."""
     from aiokafka import TopicPartition
 

@@ -22,7 +22,7 @@ DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Ratio:
     """So many of so many."""
 
     hits: int
@@ -40,14 +40,14 @@ class Outcomes:
 
     lists: int  # lists made, each id once
     lists_judged: int  # lists that at least one interaction was judged by
-    interactions: Share  # judged interactions (each item once per list): those on their list
-    visits: Share  # judged lists: those with at least one hit
-    popularity: Share  # the same interactions: those among the most popular
-    popularity_visits: Share
-    by_rank: dict[int, Share]  # of the judged lists' items at that rank, those that were taken
-    by_reason: dict[str, Share]  # of the judged lists' items with that reason, the same
-    by_release: dict[str, Share]  # of the interactions judged by lists of that release
-    by_trigger: dict[str, Share]  # of the interactions judged by lists with that trigger
+    interactions: Ratio  # judged interactions (each item once per list): those on their list
+    visits: Ratio  # judged lists: those with at least one hit
+    popularity: Ratio  # the same interactions: those among the most popular
+    popularity_visits: Ratio
+    by_rank: dict[int, Ratio]  # of the judged lists' items at that rank, those that were taken
+    by_reason: dict[str, Ratio]  # of the judged lists' items with that reason, the same
+    by_release: dict[str, Ratio]  # of the interactions judged by lists of that release
+    by_trigger: dict[str, Ratio]  # of the interactions judged by lists with that trigger
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; every share as hits, of and rate."""
@@ -55,7 +55,7 @@ class Outcomes:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Share):
+    if isinstance(value, Ratio):
         return {"hits": value.hits, "of": value.of, "rate": round(value.rate, 4)}
     if isinstance(value, dict):
         return {str(key): _plain(share) for key, share in value.items()}
@@ -95,13 +95,13 @@ def _one(connection: Any, query: str) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
-def _share(connection: Any, query: str) -> Share:
+def _share(connection: Any, query: str) -> Ratio:
     hits, of = connection.execute(query).fetchone()
-    return Share(int(hits), int(of))
+    return Ratio(int(hits), int(of))
 
 
-def _shares(connection: Any, query: str) -> dict[Any, Share]:
-    return {name: Share(hits, of) for name, hits, of in connection.execute(query).fetchall()}
+def _shares(connection: Any, query: str) -> dict[Any, Ratio]:
+    return {name: Ratio(hits, of) for name, hits, of in connection.execute(query).fetchall()}
 
 
 LISTS: Final = """

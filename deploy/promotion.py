@@ -35,7 +35,7 @@ LOOK_EVERY_S: Final = 1.0  # at the members of the profilers' group
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class CandidateProgress:
     """How far a candidate is. `engines` are the live profilers, `ready` those that have it."""
 
     items: bool
@@ -57,7 +57,7 @@ class Progress:
         return f"{which} load it, or wait for their engine" if waiting else None
 
 
-Say = Callable[[Progress], None]
+SayProgress = Callable[[CandidateProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ async def promote(
     model_hash: str = "",
     instead_of: str | None = None,
     within_s: float = 900.0,
-    say: Say = lambda _: None,
+    say: SayProgress = lambda _: None,
 ) -> Release:
     """Make a published release the one in force; returns once its `serving` record is written.
 
@@ -235,7 +235,7 @@ def _require_serving(
         )
 
 
-async def _until_ready(topic: Topic, release: Release, within_s: float, say: Say) -> None:
+async def _until_ready(topic: Topic, release: Release, within_s: float, say: SayProgress) -> None:
     missing: str | None = "its announcement does not come back from topic releases"
     try:
         async with asyncio.timeout(within_s):
@@ -256,12 +256,12 @@ async def _until_ready(topic: Topic, release: Release, within_s: float, say: Say
     say(progress)
 
 
-async def progress_of(topic: Topic, release_id: str) -> Progress:
+async def progress_of(topic: Topic, release_id: str) -> CandidateProgress:
     """How far the release is by its steps, and which profilers live now."""
     releases = topic.releases
     steps = releases.steps(release_id)
     refusals = [f"{step.by}: {step.detail}" for step in steps if step.status == "refused"]
-    return Progress(
+    return CandidateProgress(
         items=releases.has(release_id, "items-ready"),
         profiles=releases.has(release_id, "profiles-ready"),
         engines=await topic.live_profilers(),

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from deploy.log_reader import Event, by_section
+from deploy.log_reader import LoggedEvent, by_section
 from models.schemas import Origin, Profile, Recommendation, Sentence
 from streams.windows import History, HistoryViews
 
@@ -34,7 +34,7 @@ def day(epoch_ms: int) -> str:
 
 
 def profile_view(
-    profile: Profile, events: Mapping[str, Event], most_evidence: int = 3
+    profile: Profile, events: Mapping[str, LoggedEvent], most_evidence: int = 3
 ) -> RenderableType:
     """Sections, their sentences, and what each rests on (at most so many events each)."""
     head = (
@@ -51,7 +51,7 @@ def profile_view(
     return Group(*parts)
 
 
-def _sentence(sentence: Sentence, events: Mapping[str, Event], most: int) -> RenderableType:
+def _sentence(sentence: Sentence, events: Mapping[str, LoggedEvent], most: int) -> RenderableType:
     lines = [Text.assemble(sentence.text, (f"  {ORIGIN_NAMES[sentence.origin]}", "dim"))]
     known = [events[event] for event in sentence.evidence if event in events]
     for event in known[:most]:

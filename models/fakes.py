@@ -22,7 +22,7 @@ from models.ports import Adapter, Completion, Release, VectorRow, Vectors
 from models.release.files import changed, sources
 from models.release.store import with_files
 
-Answer = str | EngineError
+ScriptedAnswer = str | EngineError
 
 
 class FakeEncoder:
@@ -35,8 +35,8 @@ class FakeEncoder:
 
     def __init__(
         self,
-        answers: Sequence[Answer] = (),
-        otherwise: Callable[[str], Answer] = lambda _: "",
+        answers: Sequence[ScriptedAnswer] = (),
+        otherwise: Callable[[str], ScriptedAnswer] = lambda _: "",
         model: str = "fake",
     ) -> None:
         self.model = model

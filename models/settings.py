@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from models.errors import SettingsError
 from models.setting_sources import ShortForms, unknown_names
-from models.training_settings import Group, TrainSettings
+from models.training_settings import SettingGroup, TrainSettings
 
 DAY_S = 86_400.0
 DEFAULT_WEIGHTS = {
@@ -52,7 +52,7 @@ def _all_types(weights: dict[str, float]) -> dict[str, float]:
     return DEFAULT_WEIGHTS | weights
 
 
-class KafkaSettings(Group):
+class KafkaSettings(SettingGroup):
     """Which cluster, and how to reach it."""
 
     bootstrap: str = Field("127.0.0.1:19092", description="host:port[,host:port…] of the cluster.")
@@ -105,7 +105,7 @@ class KafkaSettings(Group):
     )
 
 
-class WindowSettings(Group):
+class WindowSettings(SettingGroup):
     """Spans and caps of the three views (RecSysLLM's data phase, methods §2.1)."""
 
     history_cap: int = Field(500, ge=1, le=500, description="Interactions kept per user.")
@@ -126,7 +126,7 @@ class WindowSettings(Group):
     )
 
 
-class TriggerSettings(Group):
+class TriggerSettings(SettingGroup):
     """When a profile is worth a model call."""
 
     evidence: float = Field(3.0, gt=0, description="Weighted new evidence worth staleness 1.")
@@ -150,7 +150,7 @@ class TriggerSettings(Group):
     )
 
 
-class ProfileSettings(Group):
+class ProfileSettings(SettingGroup):
     """How a profile is written."""
 
     engine: Literal["transformers", "openai", "extractive"] = Field(
@@ -184,7 +184,7 @@ class ProfileSettings(Group):
     seed: int = Field(0, description="Seed of sampling.")
 
 
-class EmbedderSettings(Group):
+class EmbedderSettings(SettingGroup):
     """Which text embedder, and how."""
 
     model: str = Field("all-minilm-l6-v2", description="Bundled name, folder or hub id.")
@@ -192,7 +192,7 @@ class EmbedderSettings(Group):
     description_chars: int = Field(600, description="How much of a description is embedded.")
 
 
-class IndexSettings(Group):
+class IndexSettings(SettingGroup):
     """The derived views: vectors and co-occurrence."""
 
     uri: str = Field(
@@ -218,7 +218,7 @@ class IndexSettings(Group):
     )
 
 
-class RankingSettings(Group):
+class RankingSettings(SettingGroup):
     """Weights and filters of the recommendation (parts are in models/ranking/scoring.py)."""
 
     top_k: int = Field(10, ge=1, le=200, description="Items per recommendation.")
@@ -242,7 +242,7 @@ class RankingSettings(Group):
     refresh_s: float = Field(1.0, gt=0, description="How often new vectors are looked for.")
 
 
-class LogSettings(Group):
+class LogSettings(SettingGroup):
     """The event log."""
 
     dir: Path | None = Field(None, description="Folder of segments; default data_dir/log.")
@@ -263,7 +263,7 @@ class LogSettings(Group):
     )
 
 
-class ImporterSettings(Group):
+class ImporterSettings(SettingGroup):
     """How `palate import` reads files."""
 
     absent_words: tuple[str, ...] = Field(
@@ -272,7 +272,7 @@ class ImporterSettings(Group):
     )
 
 
-class MetricsSettings(Group):
+class MetricsSettings(SettingGroup):
     """Where each role serves /metrics, /healthz and /readyz."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -282,7 +282,7 @@ class MetricsSettings(Group):
     indexer_port: int = Field(19401, description="Indexer.")
 
 
-class LivenessSettings(Group):
+class LivenessSettings(SettingGroup):
     """When a role counts as ended, hung or at a standstill."""
 
     drain_s: float = Field(

@@ -9,13 +9,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Group(BaseModel):
+class SettingGroup(BaseModel):
     """Base of the setting groups: immutable, unknown names refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SessionSettings(Group):
+class SessionSettings(SettingGroup):
     """How the log becomes sessions: a prompt's moment and what the user did next."""
 
     seed: int = Field(0, description="Seed of every choice of users and sessions.")
@@ -37,7 +37,7 @@ class SessionSettings(Group):
     )
 
 
-class PolicySettings(Group):
+class PolicySettings(SettingGroup):
     """The language model's adapter."""
 
     rank: int = Field(8, ge=1, description="LoRA rank, on all linear layers.")
@@ -45,7 +45,7 @@ class PolicySettings(Group):
     max_prompt_tokens: int = Field(768, ge=64, description="Longer prompts are left out.")
 
 
-class WarmStartSettings(Group):
+class WarmStartSettings(SettingGroup):
     """Supervised training on grounded profiles made from histories."""
 
     learning_rate: float = Field(1e-3, gt=0, description="Of AdamW.")
@@ -59,7 +59,7 @@ class WarmStartSettings(Group):
     seed: int = Field(0, description="Seed of order and initial weights.")
 
 
-class RlsoSettings(Group):
+class RlsoSettings(SettingGroup):
     """Reinforcement learning on ranking quality (methods §1.5, §6.1)."""
 
     objective: Literal["rebel", "rloo"] = Field("rebel", description="Loss.")
@@ -95,7 +95,7 @@ class RlsoSettings(Group):
     seed: int = Field(0, description="Seed of prompts, order and sampling.")
 
 
-class ContrastiveSettings(Group):
+class ContrastiveSettings(SettingGroup):
     """InfoNCE between profiles and next items (methods §1.6, §6.4)."""
 
     learning_rate: float = Field(5e-5, gt=0, description="Of AdamW.")
@@ -130,7 +130,7 @@ class ContrastiveSettings(Group):
     seed: int = Field(0, description="Seed of order.")
 
 
-class SasrecSettings(Group):
+class SasrecSettings(SettingGroup):
     """The sequence model that profiles are compared with (SASRec, full softmax)."""
 
     width: int = Field(128, ge=8, description="Of item vectors and hidden states.")
@@ -150,7 +150,7 @@ class SasrecSettings(Group):
     seed: int = Field(0, description="Seed of weights, order and dropout.")
 
 
-class GateSettings(Group):
+class GateSettings(SettingGroup):
     """When a release may serve."""
 
     metric: str = Field("ndcg@10", description="Metric compared by the paired bootstrap.")
@@ -183,7 +183,7 @@ class GateSettings(Group):
     seed: int = Field(0, description="Seed of the bootstrap and of shuffled profiles.")
 
 
-class EvaluationSettings(Group):
+class EvaluationSettings(SettingGroup):
     """How systems are compared."""
 
     ks: tuple[int, ...] = Field((5, 10, 20), description="Cut-offs of recall and NDCG.")
@@ -203,7 +203,7 @@ def metric_names(ks: Sequence[int]) -> tuple[str, ...]:
     return (*(f"{kind}@{k}" for kind in ("recall", "ndcg") for k in ks), "mrr")
 
 
-class TrainSettings(Group):
+class TrainSettings(SettingGroup):
     """`palate train`: RLSO and CL on the event log."""
 
     rounds: int = Field(1, ge=1, description="Alternations of CL and RLSO.")

@@ -34,7 +34,7 @@ _DIGITS: Final = 18  # of a number in a header; whoever writes to the topic may 
 _POLL_MS: Final = 500
 
 
-class Origin(NamedTuple):
+class RecordOrigin(NamedTuple):
     """Where the refused record stood; `topic` without the deployment's prefix."""
 
     topic: str
@@ -46,7 +46,7 @@ class Origin(NamedTuple):
 class DeadLetter:
     """A refused record, as topic `dead-letters` or the event log has it."""
 
-    origin: Origin
+    origin: RecordOrigin
     reason: str
     detail: str
     kafka_time: int  # of the refused record, epoch ms
@@ -61,10 +61,10 @@ class DeadLetter:
         return len(self.value or b"") == self.size
 
 
-class Outcome(NamedTuple):
+class ReplayResult(NamedTuple):
     """What became of one record to replay."""
 
-    origin: Origin
+    origin: RecordOrigin
     result: str  # sent, already sent or refused
     detail: str = ""
 
@@ -73,7 +73,7 @@ class Outcome(NamedTuple):
 class Correction:
     """A value to send in place of what stood at `origin`."""
 
-    origin: Origin
+    origin: RecordOrigin
     value: bytes | None  # None: what stands under `key` is to be removed
     key: bytes | None = None  # of the original, asked only where there is no value
 
@@ -89,7 +89,7 @@ async def from_topic(
     Raises StackError if Kafka does not answer `within_s` (None: waits).
     """
     reader = await start_within(settings, lambda: consumer(settings, (), None), within_s)
-    seen: set[Origin] = set()  # a tracker that was killed may have sent one twice
+    seen: set[RecordOrigin] = set()  # a tracker that was killed may have sent one twice
     try:
         for place in await _places(settings, reader):
             async for record in _records(reader, place):
@@ -128,7 +128,7 @@ def parse(record: ConsumerRecord, prefix: str) -> DeadLetter:
     size = len(record.value or b"")
     topic = told.get("topic", record.topic)
     return DeadLetter(
-        Origin(
+        RecordOrigin(
             topic.removeprefix(prefix),
             _number(told.get("partition"), record.partition),
             _number(told.get("offset"), record.offset),
@@ -157,7 +157,7 @@ def from_log(log: SegmentLog) -> Iterator[DeadLetter]:
             for row in log.rows(topic, partition, columns=[*columns, "key", "value"]):
                 if row["status"] == INVALID:
                     yield DeadLetter(
-                        Origin(topic, partition, row["offset"]),
+                        RecordOrigin(topic, partition, row["offset"]),
                         row["reason"] or "unknown",
                         row["detail"] or "",
                         row["kafka_time"],
@@ -185,7 +185,7 @@ def read_corrections(path: Path) -> Iterator[Correction]:
 def _correction(line: bytes, where: str) -> Correction:
     try:
         fields: dict[str, Any] = orjson.loads(line)
-        origin = Origin(str(fields["topic"]), int(fields["partition"]), int(fields["offset"]))
+        origin = RecordOrigin(str(fields["topic"]), int(fields["partition"]), int(fields["offset"]))
         value = fields["value"]
     except (ValueError, KeyError, TypeError) as error:
         raise ImportFailed(
@@ -197,15 +197,15 @@ def _correction(line: bytes, where: str) -> Correction:
     return Correction(origin, value.encode() if isinstance(value, str) else orjson.dumps(value))
 
 
-def as_it_was(letter: DeadLetter) -> Correction | Outcome:
+def as_it_was(letter: DeadLetter) -> Correction | ReplayResult:
     """The original bytes to be sent again, or why they cannot be."""
     if not letter.whole:
         size = f"only {len(letter.value or b'')} of {letter.size} bytes were kept"
-        return Outcome(letter.origin, "refused", size)
+        return ReplayResult(letter.origin, "refused", size)
     if letter.origin.topic not in TOPIC_SCHEMAS:
-        return Outcome(letter.origin, "refused", f"no topic {letter.origin.topic!r}")
+        return ReplayResult(letter.origin, "refused", f"no topic {letter.origin.topic!r}")
     if letter.sha256 and hashlib.sha256(letter.value or b"").hexdigest() != letter.sha256:
-        return Outcome(letter.origin, "refused", "the bytes are not those of the sha256")
+        return ReplayResult(letter.origin, "refused", "the bytes are not those of the sha256")
     key = letter.key if letter.value is None else None
     return Correction(letter.origin, letter.value, key)
 
@@ -234,10 +234,10 @@ class ReplayedList:
         self.path = path
         self._origins = set(self._read())
 
-    def __contains__(self, origin: Origin) -> bool:
+    def __contains__(self, origin: RecordOrigin) -> bool:
         return origin in self._origins
 
-    def add(self, origin: Origin) -> None:
+    def add(self, origin: RecordOrigin) -> None:
         """Note it durably enough: a line lost in a crash costs one harmless repetition."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = orjson.dumps(origin._asdict() | {"at": time.time_ns() // 1_000_000})
@@ -245,13 +245,13 @@ class ReplayedList:
             file.write(line + b"\n")
         self._origins.add(origin)
 
-    def _read(self) -> Iterator[Origin]:
+    def _read(self) -> Iterator[RecordOrigin]:
         if not self.path.exists():
             return
         for number, line in enumerate(self.path.read_bytes().splitlines(), start=1):
             try:
                 fields = orjson.loads(line)
-                yield Origin(fields["topic"], fields["partition"], fields["offset"])
+                yield RecordOrigin(fields["topic"], fields["partition"], fields["offset"])
             except (ValueError, KeyError) as error:
                 raise EventLogError(
                     f"{self.path}, line {number}: not what was written there; delete the line "
@@ -265,30 +265,30 @@ def replayed_list(settings: Settings) -> ReplayedList:
 
 
 async def replay(
-    corrections: Iterable[Correction | Outcome],
+    corrections: Iterable[Correction | ReplayResult],
     settings: Settings,
     producer: AIOKafkaProducer,
     replayed: ReplayedList,
-) -> AsyncIterator[Outcome]:
+) -> AsyncIterator[ReplayResult]:
     """Send each correction that would be accepted and was not sent before."""
     tolerance = int(settings.windows.future_tolerance_s * 1000)
     for correction in corrections:
-        if isinstance(correction, Outcome):
+        if isinstance(correction, ReplayResult):
             yield correction
             continue
         origin = correction.origin
         if origin in replayed:
-            yield Outcome(origin, "already sent")
+            yield ReplayResult(origin, "already sent")
             continue
         message = accepted(correction, time.time_ns() // 1_000_000, tolerance)
         if isinstance(message, Rejected):
-            yield Outcome(origin, "refused", f"{message.reason}: {message.detail}")
+            yield ReplayResult(origin, "refused", f"{message.reason}: {message.detail}")
             continue
         key = message.id.encode() if isinstance(message, Removal) else key_of(message)
         # 1. produce  2. the broker acknowledges  3. mark as replayed
         await _send(correction, key, settings, producer)
         replayed.add(origin)
-        yield Outcome(origin, "sent")
+        yield ReplayResult(origin, "sent")
 
 
 async def _send(

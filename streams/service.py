@@ -194,7 +194,7 @@ async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
             log.warning("while it was cancelled: %r", task.exception())
 
 
-def spare_the_collector() -> None:
+def freeze_gc() -> None:
     """Call when a role has loaded what stays: full collections leave that out from now on.
 
     In a tracker with a catalogue of 4,619 items each of them stopped everything for 0.14 s;

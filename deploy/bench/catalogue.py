@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from models.fakes import HashEmbedder
 from models.ports import VectorRow
 from models.ranking.cooccurrence import save_snapshot
-from models.ranking.cooccurrence_build import Evidence, build
+from models.ranking.cooccurrence_build import PositivePairs, build
 from models.ranking.lance_index import LanceIndex
 from models.schemas import Item, ReleaseAnnouncement
 from models.settings import Settings
@@ -77,14 +77,14 @@ def _save_cooccurrence(settings: Settings) -> None:
 
 
 @cache
-def _evidence() -> Evidence:
+def _evidence() -> PositivePairs:
     rows = pq.read_table(
         SAMPLE / "interactions.parquet", columns=["user_id", "item_id", "timestamp"]
     )
     latest = rows.group_by(["user_id", "item_id"]).aggregate([("timestamp", "max")]).to_pydict()
     ids, items = np.unique(latest["item_id"], return_inverse=True)
     _, users = np.unique(latest["user_id"], return_inverse=True)
-    return Evidence(
+    return PositivePairs(
         ids=tuple(ids.tolist()),
         users=users.astype(np.int64),
         items=items.astype(np.int64),

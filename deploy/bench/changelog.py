@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from deploy.bench.ground import Ground
 from deploy.bench.live import Live, live_tracker, people
-from deploy.bench.rows import Row, below
+from deploy.bench.rows import Figure, below
 from models.errors import StackError
 from models.settings import Settings
 from streams.kafka.clients import consumer
@@ -26,20 +26,20 @@ QUIET_WITHIN_S: Final = 120.0
 Ends = dict[TopicPartition, int]
 
 
-class Written(NamedTuple):
+class TopicGrowth(NamedTuple):
     """What came into a topic."""
 
     records: int
     size: int  # bytes of keys and values
 
 
-def changelog(ground: Ground) -> list[Row]:
+def changelog(ground: Ground) -> list[Figure]:
     """At histories of 20 and 500 interactions, one event at a time, lists served meanwhile."""
     count = 200 if ground.quick else 1_500
     return [asyncio.run(_bytes_per_event(ground, history, count)) for history in (20, 500)]
 
 
-async def _bytes_per_event(ground: Ground, history: int, count: int) -> Row:
+async def _bytes_per_event(ground: Ground, history: int, count: int) -> Figure:
     async with live_tracker(ground, trigger=BUDGET) as live:
         await live.preload(people(USERS), history)
         before = await _when_quiet(live.settings)
@@ -84,7 +84,7 @@ async def _when_quiet(settings: Settings) -> Ends:
     return ends
 
 
-async def read_between(settings: Settings, begins: Ends, ends: Ends) -> Written:
+async def read_between(settings: Settings, begins: Ends, ends: Ends) -> TopicGrowth:
     """Count the records between two sets of offsets, by reading them."""
     async with consumer(settings, (), None) as reader:
         reader.assign(list(ends))
@@ -96,7 +96,7 @@ async def read_between(settings: Settings, begins: Ends, ends: Ends) -> Written:
                 inside = [r for r in batch if r.offset < ends[TopicPartition(r.topic, r.partition)]]
                 records += len(inside)
                 size += sum(len(r.key or b"") + len(r.value or b"") for r in inside)
-    return Written(records, size)
+    return TopicGrowth(records, size)
 
 
 async def _at(reader: AIOKafkaConsumer, ends: Ends) -> bool:

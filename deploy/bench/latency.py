@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer
 from deploy.bench.catalogue import sample_items
 from deploy.bench.ground import Ground
 from deploy.bench.live import Live, Sent, live_tracker, people
-from deploy.bench.rows import Row, below, median_row
+from deploy.bench.rows import Figure, below, median_row
 from streams.kafka.clients import consumer
 
 PER_SECOND: Final = 200.0
@@ -27,7 +27,7 @@ WARM_UP_S: Final = 3.0
 LATE_S: Final = 10.0  # after the last event, waited for its recommendation
 
 
-Runs = list[list[float]]  # seconds of each event, by run
+LatencyRuns = list[list[float]]  # seconds of each event, by run
 
 
 class Arrived(NamedTuple):
@@ -38,7 +38,7 @@ class Arrived(NamedTuple):
     at: float  # monotonic seconds
 
 
-def latency(ground: Ground) -> list[Row]:
+def latency(ground: Ground) -> list[Figure]:
     """200 events/s of 1,000 users, in turns (nobody twice a second) and at random."""
     seconds = 3 if ground.quick else 40
     in_turns, at_random = asyncio.run(_measure(ground, int(seconds * PER_SECOND)))
@@ -71,7 +71,7 @@ def percentile(latencies_s: Sequence[float], percent: float) -> float:
     return float(np.percentile(latencies_s, percent)) * 1000
 
 
-async def _measure(ground: Ground, count: int) -> tuple[Runs, Runs]:
+async def _measure(ground: Ground, count: int) -> tuple[LatencyRuns, LatencyRuns]:
     everyone = people(USERS)
     chance = random.Random(1)
     async with live_tracker(ground) as live:

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 
 from deploy.bench.catalogue import item_ids, lay_out
 from deploy.bench.ground import Ground, make_topics
-from deploy.bench.load import Burst, Event, events_of
+from deploy.bench.load import Burst, LoadEvent, events_of
 from deploy.bench.race import Contestant, Workers, start
 from deploy.stack import Role, readiness
 from models.errors import StackError
@@ -43,7 +43,7 @@ class Live:
     burst: Burst
     sent: int = 0  # events so far; numbers the next ones
 
-    def next_events(self, people: Sequence[str], count: int) -> list[Event]:
+    def next_events(self, people: Sequence[str], count: int) -> list[LoadEvent]:
         """`count` events of `people` in turns, later than all before."""
         found = events_of(islice(cycle(people), count), item_ids(), first=self.sent)
         self.sent += count
@@ -55,7 +55,7 @@ class Live:
         await self.burst.send(self.burst.pack(self.next_events(people, each * len(people))))
         await self.workers.until(done + each * len(people))
 
-    async def pace(self, given: Sequence[Event], per_second: float) -> list[Sent]:
+    async def pace(self, given: Sequence[LoadEvent], per_second: float) -> list[Sent]:
         """Send events one by one, evenly in time; returns when all are on the broker."""
         async with producer(self.settings, linger_ms=0) as sender:
             return await send_evenly(sender, self.settings, given, per_second)
@@ -91,7 +91,7 @@ async def ready(settings: Settings) -> None:
 
 
 async def send_evenly(
-    sender: AIOKafkaProducer, settings: Settings, given: Sequence[Event], per_second: float
+    sender: AIOKafkaProducer, settings: Settings, given: Sequence[LoadEvent], per_second: float
 ) -> list[Sent]:
     """Send events one by one, evenly in time; where and when each was sent."""
     topic, begun = settings.topic("interactions"), time.monotonic()

@@ -21,7 +21,7 @@ TYPES: Final = {"view": 55, "click": 20, "cart": 8, "purchase": 14, "rating": 2,
 BATCH_BYTES: Final = 400_000
 
 
-class Event(NamedTuple):
+class LoadEvent(NamedTuple):
     """One record of topic interactions."""
 
     key: bytes
@@ -30,7 +30,7 @@ class Event(NamedTuple):
 
 def events(
     count: int, users: int, items: Sequence[str], *, first: int = 0, seed: int = SEED
-) -> list[Event]:
+) -> list[LoadEvent]:
     """`count` events, of a random user each; event ids and times go on from number `first`."""
     chance = random.Random(f"{seed}:{first}")
     people = [f"user-{chance.randrange(users):05d}" for _ in range(count)]
@@ -39,7 +39,7 @@ def events(
 
 def events_of(
     people: Iterable[str], items: Sequence[str], *, first: int = 0, seed: int = SEED
-) -> list[Event]:
+) -> list[LoadEvent]:
     """One event of each of `people`, in order."""
     chance = random.Random(f"{seed}:{first}:what")
     kinds = chance.choices(list(TYPES), list(TYPES.values()), k=1_024)
@@ -49,7 +49,7 @@ def events_of(
     ]
 
 
-def _event(number: int, user: str, item: str, kind: str) -> Event:
+def _event(number: int, user: str, item: str, kind: str) -> LoadEvent:
     made = Interaction.model_validate(
         {
             "event_id": f"{number:08d}-{user}",
@@ -61,7 +61,7 @@ def _event(number: int, user: str, item: str, kind: str) -> Event:
             "quantity": 2.0 if kind == "purchase" else None,
         }
     )
-    return Event(user.encode(), made.to_json())
+    return LoadEvent(user.encode(), made.to_json())
 
 
 class Burst:
@@ -84,9 +84,9 @@ class Burst:
     async def __aexit__(self, *_: object) -> None:
         await self._producer.stop()
 
-    def pack(self, given: Iterable[Event]) -> list[tuple[int, object]]:
+    def pack(self, given: Iterable[LoadEvent]) -> list[tuple[int, object]]:
         """(partition, record batch) pairs, partitions taking turns."""
-        by_partition: dict[int, list[Event]] = defaultdict(list)
+        by_partition: dict[int, list[LoadEvent]] = defaultdict(list)
         for event in given:
             by_partition[partition_for(event.key, self._partitions)].append(event)
         packed = [
@@ -96,7 +96,7 @@ class Burst:
         ]
         return [(partition, batch) for _, partition, batch in sorted(packed, key=lambda p: p[:2])]
 
-    def _batches(self, found: list[Event]) -> list[object]:
+    def _batches(self, found: list[LoadEvent]) -> list[object]:
         batches = [self._producer.create_batch()]
         for event in found:
             if batches[-1].append(key=event.key, value=event.value, timestamp=None) is None:

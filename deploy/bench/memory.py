@@ -11,7 +11,7 @@ import psutil
 from deploy.bench.catalogue import item_ids, sample_items
 from deploy.bench.ground import Ground, exported
 from deploy.bench.load import Burst, events
-from deploy.bench.rows import Row
+from deploy.bench.rows import Figure
 from deploy.observe import scrape, total
 from deploy.stack import Stack
 from models.errors import StackError
@@ -23,7 +23,7 @@ USERS: Final = 1_000
 WITHIN_S: Final = 900.0
 
 
-def memory(ground: Ground) -> list[Row]:
+def memory(ground: Ground) -> list[Figure]:
     """Resident memory once the catalogue is indexed, events are applied, profiles are written."""
     items, count, profiles = (64, 500, 1) if ground.quick else (len(sample_items()), EVENTS, 8)
     settings = ground.settings()
@@ -66,13 +66,13 @@ def _wait(stack: Stack, items: int, count: int, profiles: int) -> None:
         time.sleep(0.5)
 
 
-def _rows(stack: Stack, note: str) -> list[Row]:
+def _rows(stack: Stack, note: str) -> list[Figure]:
     found = []
     for role in stack.roles:
         process = stack.background(role).process()
         if process is None:
             raise StackError(f"{role.name} has ended; see {stack.logs}")
-        found.append(Row(f"memory, {role.name}", _mib(process), "MiB", note=note))
+        found.append(Figure(f"memory, {role.name}", _mib(process), "MiB", note=note))
     return found
 
 

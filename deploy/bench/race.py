@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from deploy.bench.ground import COUNTS, Ground, Process, make_topics
 from deploy.bench.load import Burst, events
-from deploy.bench.progress import Progress
+from deploy.bench.progress import WorkerProgress
 from models.errors import StackError
 from models.settings import Settings
 
@@ -37,7 +37,7 @@ class Contestant:
     note: str = ""
 
 
-class Outcome(NamedTuple):
+class RaceResult(NamedTuple):
     """One run."""
 
     per_second: float
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 class Workers:
     """The processes of one contestant and what they have done together."""
 
-    def __init__(self, processes: Sequence[Process], progress: Sequence[Progress]) -> None:
+    def __init__(self, processes: Sequence[Process], progress: Sequence[WorkerProgress]) -> None:
         self._processes, self._progress = processes, progress
 
     def counts(self) -> list[int]:
@@ -83,7 +83,7 @@ class Workers:
 
 async def race(
     ground: Ground, contestant: Contestant, count: int, items: Sequence[str], users: int = USERS
-) -> Outcome:
+) -> RaceResult:
     """Speed over a burst of `count`, from its first byte sent to the last event done."""
     settings = ground.settings(**contestant.settings)
     await make_topics(settings, {COUNTS: settings.kafka.partitions})
@@ -97,7 +97,7 @@ async def race(
             await burst.send(packed)
             await workers.until(done + count)
             took_s = (workers.last_ns() - begun_at) / 1e9
-            return Outcome(count / took_s, (workers.cpu_s() - used) / count * 1e6)
+            return RaceResult(count / took_s, (workers.cpu_s() - used) / count * 1e6)
 
 
 def start(
@@ -108,7 +108,7 @@ def start(
     for worker in range(contestant.workers):
         path = settings.data_dir / f"progress-{worker}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        progress.append(Progress(path))
+        progress.append(WorkerProgress(path))
         arguments = (str(path), *contestant.arguments)
         process = ground.process(settings, contestant.module, *arguments, worker=worker)
         processes.append(running.enter_context(process))

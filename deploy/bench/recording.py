@@ -9,7 +9,7 @@ from typing import Final
 from deploy.bench.catalogue import item_ids
 from deploy.bench.ground import Ground, make_topics
 from deploy.bench.load import Burst, events
-from deploy.bench.rows import Row, median_row
+from deploy.bench.rows import Figure, median_row
 from models.settings import Settings
 from streams.event_log import SegmentLog
 
@@ -18,7 +18,7 @@ USERS: Final = 1_000
 LINGER_S: Final = 0.25  # with the default of 2 s, most of the time would be waiting at the end
 
 
-def recording(ground: Ground) -> list[Row]:
+def recording(ground: Ground) -> list[Figure]:
     """A burst of events, timed until the last is durable in the log."""
     count = 6_000 if ground.quick else 100_000
     runs = [asyncio.run(_record(ground, count)) for _ in range(ground.runs)]

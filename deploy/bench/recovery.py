@@ -13,9 +13,9 @@ from deploy.bench.catalogue import lay_out
 from deploy.bench.ground import Ground, make_topics
 from deploy.bench.live import TRACKER, Live, people, ready
 from deploy.bench.load import Burst
-from deploy.bench.progress import Progress
+from deploy.bench.progress import WorkerProgress
 from deploy.bench.race import Workers
-from deploy.bench.rows import Row, below
+from deploy.bench.rows import Figure, below
 from models.errors import StackError
 from models.settings import Settings
 
@@ -27,7 +27,7 @@ BEFORE_S: Final = 3.0
 WITHIN_S: Final = 120.0
 
 
-def recovery(ground: Ground) -> list[Row]:
+def recovery(ground: Ground) -> list[Figure]:
     """200 events/s flow all the time; the tracker is killed and started again at once."""
     history = 5 if ground.quick else HISTORY
     settings = ground.settings()
@@ -66,7 +66,7 @@ class Worker:
         self._starts += 1
         path = self._settings.data_dir / f"progress-{self._starts}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.progress = Progress(path)
+        self.progress = WorkerProgress(path)
         process = self._ground.process(self._settings, TRACKER.module, str(path))
         self.process = self._running.enter_context(process)
 

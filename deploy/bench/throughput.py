@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from deploy.bench.catalogue import item_ids
 from deploy.bench.ground import Ground
-from deploy.bench.race import Contestant, Outcome, race
-from deploy.bench.rows import Row, at_least, median_row
+from deploy.bench.race import Contestant, RaceResult, race
+from deploy.bench.rows import Figure, at_least, median_row
 
 TRACKER: Final = "deploy.bench.contestants.tracker"
 FAUST: Final = "deploy.bench.contestants.faust_agent"
 BUDGET: Final[dict[str, Any]] = {"calls_per_minute": 600.0, "burst_calls": 100.0}
 NEVER_BEHIND: Final = 10**9
-Runs = dict[str, list[Outcome]]
+ContestantRuns = dict[str, list[RaceResult]]
 
 REQUESTING: Final = "tracker, all its work with requests, 1 worker"
 PER_EVENT: Final = "Faust agent, a write and a message per event, 1 worker"
@@ -60,10 +60,10 @@ def contestants() -> list[Contestant]:
     return found
 
 
-def throughput(ground: Ground) -> list[Row]:
+def throughput(ground: Ground) -> list[Figure]:
     """60,000 events of 1,000 users over 4 partitions; contestants take turns."""
     count = 6_000 if ground.quick else 60_000
-    runs: Runs = defaultdict(list)
+    runs: ContestantRuns = defaultdict(list)
     racing = contestants()
     for _ in range(ground.runs):
         for contestant in racing:
@@ -71,13 +71,13 @@ def throughput(ground: Ground) -> list[Row]:
     return [*_ratios(runs), *(_row(one, runs[one.name]) for one in racing)]
 
 
-def _row(contestant: Contestant, runs: Sequence[Outcome]) -> Row:
+def _row(contestant: Contestant, runs: Sequence[RaceResult]) -> Figure:
     cpu = statistics.median(run.cpu_us for run in runs)
     note = f"{cpu:.0f} µs of processor time per event; {contestant.note}".removesuffix("; ")
     return median_row(contestant.name, [run.per_second for run in runs], "events/s", note)
 
 
-def _ratios(runs: Runs) -> list[Row]:
+def _ratios(runs: ContestantRuns) -> list[Figure]:
     """Of medians, not of single runs: a slow moment of the machine hits one run only."""
     return [
         at_least("tracker / batched Faust agent", *_ratio(runs, BATCHED, 0.8)),
@@ -85,7 +85,7 @@ def _ratios(runs: Runs) -> list[Row]:
     ]
 
 
-def _ratio(runs: Runs, against: str, least: float) -> tuple[list[float], float, str, str]:
+def _ratio(runs: ContestantRuns, against: str, least: float) -> tuple[list[float], float, str, str]:
     def median(name: str, field: str) -> float:
         return statistics.median(getattr(run, field) for run in runs[name])
 

@@ -19,7 +19,7 @@ from deploy.bench.contestants.rollout_work import (
 )
 from deploy.bench.ground import Ground
 from deploy.bench.requests import requests
-from deploy.bench.rows import Row, at_least, below, median_row
+from deploy.bench.rows import Figure, at_least, below, median_row
 from models.engines.model_files import language_model
 from models.profile.prompts import render
 from models.settings import Settings
@@ -37,7 +37,7 @@ WORK: Final = (
 Figures = Mapping[str, float]
 
 
-def training(ground: Ground) -> list[Row]:
+def training(ground: Ground) -> list[Figure]:
     """Palate's RLSO with the RLOO objective and TRL's RLOOTrainer: same model, prompts, sizes."""
     present = [name for name in CONTESTANTS if name != "TRL" or find_spec("trl")]
     settings = ground.settings()
@@ -80,7 +80,7 @@ def _figures(path: Path) -> Figures:
     }
 
 
-def _each(measured: Mapping[str, Sequence[Figures]]) -> list[Row]:
+def _each(measured: Mapping[str, Sequence[Figures]]) -> list[Figure]:
     rows = []
     for name, runs in measured.items():
         said = f"in-process; {WORK}"
@@ -94,9 +94,9 @@ def _each(measured: Mapping[str, Sequence[Figures]]) -> list[Row]:
     return rows
 
 
-def _beside(measured: Mapping[str, Sequence[Figures]]) -> list[Row]:
+def _beside(measured: Mapping[str, Sequence[Figures]]) -> list[Figure]:
     if "TRL" not in measured:
-        return [Row("steps, TRL", 0.0, "steps/s", note="TRL is not installed: not run")]
+        return [Figure("steps, TRL", 0.0, "steps/s", note="TRL is not installed: not run")]
     pairs = list(zip(measured["Palate"], measured["TRL"], strict=True))
     ratios = {key: [ours[key] / theirs[key] for ours, theirs in pairs] for key in pairs[0][0]}
     return [

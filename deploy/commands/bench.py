@@ -13,7 +13,7 @@ from deploy.interruption import stopped_by_signals
 from models.errors import SettingsError
 
 if TYPE_CHECKING:
-    from deploy.bench.rows import Row
+    from deploy.bench.rows import Figure
 
 FOLDER = Path("docs/benchmarks")
 NAMES = (
@@ -72,7 +72,7 @@ def _measure(name: str, where: Any) -> dict[str, Any]:
     function = name.replace("-", "_")
     measure = getattr(import_module(f"deploy.bench.{function.partition('_')[0]}"), function)
     about, started = machine.describe(), time.monotonic()
-    rows: list[Row] = measure(where)
+    rows: list[Figure] = measure(where)
     return report.result(
         rows,
         what=(measure.__doc__ or "").strip(),

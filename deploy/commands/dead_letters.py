@@ -14,7 +14,7 @@ from models.errors import SettingsError
 from models.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from streams.dead_letters import Correction, DeadLetter, Outcome
+    from streams.dead_letters import Correction, DeadLetter, ReplayResult
 
 SHOWN_CHARS: Final = 60
 
@@ -124,7 +124,7 @@ def as_line(letter: DeadLetter) -> dict[str, Any]:
 
 def _corrections(
     settings: Settings, file: Path | None, reasons: list[str], topics: list[str], from_log: bool
-) -> Iterable[Correction | Outcome]:
+) -> Iterable[Correction | ReplayResult]:
     from streams import dead_letters as letters
 
     if file is not None:
@@ -135,7 +135,9 @@ def _corrections(
     return [letters.as_it_was(letter) for letter in found]
 
 
-async def _replay(settings: Settings, found: Iterable[Correction | Outcome]) -> list[Outcome]:
+async def _replay(
+    settings: Settings, found: Iterable[Correction | ReplayResult]
+) -> list[ReplayResult]:
     from streams import dead_letters as letters
     from streams.kafka.clients import producer
     from streams.kafka.connectivity import start_within
@@ -150,7 +152,7 @@ async def _replay(settings: Settings, found: Iterable[Correction | Outcome]) -> 
         await sender.stop()
 
 
-def _report(outcomes: list[Outcome], as_json: bool) -> None:
+def _report(outcomes: list[ReplayResult], as_json: bool) -> None:
     from rich.markup import escape
 
     counts = Counter(outcome.result for outcome in outcomes)

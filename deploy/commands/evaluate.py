@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from trainer.data.corpus import Corpus
     from trainer.data.sessions import Session
     from trainer.evaluation.context import Context
-    from trainer.evaluation.evaluate import Report
+    from trainer.evaluation.evaluate import EvaluationReport
     from trainer.evaluation.systems import System
 
 _NOT_READ: Final = ("kafka", "trigger", "metrics", "log_level", "log_format", "workers")
 
 
-class Protocol(StrEnum):
+class ProtocolOption(StrEnum):
     """How test is told from training."""
 
     TEMPORAL = "temporal"
@@ -45,8 +45,8 @@ def evaluate(
         typer.Option(help="Folder with items.parquet and interactions.parquet; else the log."),
     ] = None,
     protocol: Annotated[
-        Protocol, typer.Option(help="One border in time for all, or each user's last item.")
-    ] = Protocol.TEMPORAL,
+        ProtocolOption, typer.Option(help="One border in time for all, or each user's last item.")
+    ] = ProtocolOption.TEMPORAL,
     system: Annotated[
         list[str] | None, typer.Option(help="Measure this system; may be repeated.")
     ] = None,
@@ -130,7 +130,7 @@ def _with_masking(settings: Settings, mask_seen: bool | None) -> Settings:
     return settings.model_copy(update={"train": train})
 
 
-def _read(data: Path | None, settings: Settings, protocol: Protocol, split: Part) -> Corpus:
+def _read(data: Path | None, settings: Settings, protocol: ProtocolOption, split: Part) -> Corpus:
     """The data; for the validation, without what the validation itself holds."""
     from streams.event_log import SegmentLog
     from trainer.data.corpus import Corpus
@@ -175,7 +175,7 @@ def _context(corpus: Corpus, settings: Settings, sessions: Sequence[Session]) ->
 
 def _measure(
     corpus: Corpus, systems: Any, sessions: Any, settings: Settings, *, quiet: bool
-) -> Report:
+) -> EvaluationReport:
     from rich.progress import Progress
 
     from trainer.evaluation.evaluate import evaluate
@@ -225,7 +225,7 @@ def _set(settings: Settings) -> list[str]:
     return [f"{name}={shlex.quote(value)}" for name, value in told.items()]
 
 
-def _show(found: Report, written: list[Path]) -> None:
+def _show(found: EvaluationReport, written: list[Path]) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 

@@ -19,7 +19,7 @@ from models.schemas import to_rfc3339
 from models.settings import load_settings
 from streams.importers.dates import DateOrder
 from streams.importers.layouts import FORMATS
-from streams.importers.report import Group, Report, printable
+from streams.importers.report import ImportReport, OutcomeGroup, printable
 from streams.importers.rows import Kind
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def import_(
     from streams.importers.survey import survey
     from streams.importers.transmission import ImportOptions, import_files
 
-    reports: dict[Path, Report] = {}
+    reports: dict[Path, ImportReport] = {}
     console = terminal()
     try:
         with _progress(console, reports, quiet=as_json) as watch:
@@ -94,7 +94,9 @@ def _check(opened: Survey, watch: Watcher) -> None:
 
 
 @contextmanager
-def _progress(console: Console, reports: dict[Path, Report], quiet: bool) -> Iterator[Watcher]:
+def _progress(
+    console: Console, reports: dict[Path, ImportReport], quiet: bool
+) -> Iterator[Watcher]:
     """Yields a watcher that keeps `reports` and moves one bar per file."""
     if quiet:
         yield lambda opened: reports.update({opened.report.path: opened.report})
@@ -121,13 +123,13 @@ def _progress(console: Console, reports: dict[Path, Report], quiet: bool) -> Ite
         yield watch
 
 
-def _state(report: Report) -> str:
+def _state(report: ImportReport) -> str:
     reached = f", at {to_rfc3339(report.last_time)[:16]}" if report.last_time else ""
     rejected = f", [yellow]{report.rejected_rows:,} rejected[/]" if report.rejected else ""
     return f"{report.accepted.count:,} accepted{rejected}{reached}"
 
 
-def _show(reports: list[Report], console: Console, as_json: bool, dry_run: bool) -> None:
+def _show(reports: list[ImportReport], console: Console, as_json: bool, dry_run: bool) -> None:
     if as_json:
         print_json([report.to_dict() for report in reports])
         return
@@ -142,7 +144,7 @@ def _show(reports: list[Report], console: Console, as_json: bool, dry_run: bool)
             console.print(line, soft_wrap=True)
 
 
-def _table(report: Report) -> Table:
+def _table(report: ImportReport) -> Table:
     table = Table(box=None)
     for heading in ("outcome", "rows", "first lines"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")
@@ -154,11 +156,11 @@ def _table(report: Report) -> Table:
     return table
 
 
-def _first(group: Group) -> str:
+def _first(group: OutcomeGroup) -> str:
     return escape("\n".join(f"{line}: {detail}" for line, detail in group.first))
 
 
-def _remarks(report: Report, dry_run: bool) -> Iterator[str]:
+def _remarks(report: ImportReport, dry_run: bool) -> Iterator[str]:
     if report.resumed_after:
         yield f"Rows up to {report.resumed_after:,} had been sent before (--restart repeats them)."
     if report.first_time and report.last_time:

@@ -14,7 +14,7 @@ from models.settings import Settings, load_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deploy.promotion import Progress
+    from deploy.promotion import CandidateProgress
     from models.ports import Release
     from models.release.store import FolderReleaseStore
 
@@ -195,7 +195,7 @@ async def _announced(settings: Settings) -> dict[str, str]:
         found = topic.releases
         states = {}
         if found.candidate:
-            progress: Progress = await progress_of(topic, found.candidate)
+            progress: CandidateProgress = await progress_of(topic, found.candidate)
             states[found.candidate] = f"candidate ({progress.missing or 'ready'})"
         if found.previous:
             states[found.previous] = "previous"

@@ -13,7 +13,7 @@ from models.settings import load_settings
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from deploy.observe import KafkaState, RoleState, Sample
+    from deploy.observe import KafkaState, MetricLine, RoleState
 
 
 def status(as_json: JsonOption = False) -> None:
@@ -78,7 +78,7 @@ def _freshness(states: list[RoleState]) -> dict[str, Any]:
     """Staleness, ages, the budget and what is owed, from the roles' metrics."""
     from deploy.observe import by_label, mean, total
 
-    samples: list[Sample] = [sample for state in states for sample in state.samples]
+    samples: list[MetricLine] = [sample for state in states for sample in state.samples]
     return {
         "staleness_served_mean": mean(samples, "palate_staleness_served"),
         "profile_age_s_mean": mean(samples, "palate_profile_age_seconds"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from models.ports import Release
-    from trainer.pipeline.outcome import Outcome
+    from trainer.pipeline.outcome import RunOutcome
     from trainer.pipeline.training import Tools
 
 REFUSED = 4  # exit code: a release was made, and the gate held it back
@@ -61,7 +61,7 @@ def _until_terminated() -> threading.Event:
     return stop
 
 
-def _once(settings: Settings, promotes: bool, as_json: bool) -> Outcome:
+def _once(settings: Settings, promotes: bool, as_json: bool) -> RunOutcome:
     outcome = _trained(settings, promotes, quiet=as_json)
     if as_json:
         print_json(outcome.as_json())
@@ -70,7 +70,7 @@ def _once(settings: Settings, promotes: bool, as_json: bool) -> Outcome:
     return outcome
 
 
-def _trained(settings: Settings, promotes: bool, quiet: bool) -> Outcome:
+def _trained(settings: Settings, promotes: bool, quiet: bool) -> RunOutcome:
     from models.engines.threads import wait_without_spinning
 
     wait_without_spinning()
@@ -138,7 +138,7 @@ class _Bars:
         self._progress.update(self._bars[stage], completed=done)
 
 
-def _show(outcome: Outcome, promotes: bool) -> None:
+def _show(outcome: RunOutcome, promotes: bool) -> None:
     console = terminal()
     for stage in outcome.stages:
         loss = "" if stage.loss is None else f", last loss {stage.loss:.4f}"

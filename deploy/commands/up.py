@@ -76,7 +76,7 @@ def live_parts(console: Console, quiet: bool = False) -> Iterator[Say]:
 
     On a terminal as a table that is kept up to date, elsewhere as a line for every change.
     """
-    parts = Parts()
+    parts = StackParts()
     if quiet:
         yield lambda _part, _what: None
     elif console.is_terminal:
@@ -86,7 +86,7 @@ def live_parts(console: Console, quiet: bool = False) -> Iterator[Say]:
         yield lambda part, what: _print_news(console, parts, part, what)
 
 
-class Parts:
+class StackParts:
     """Each part of the stack with what it is doing, and since when."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -114,7 +114,7 @@ class Parts:
         return f" [dim]{seconds:.0f} s[/]" if what not in MARKS and seconds > PATIENCE_S else ""
 
 
-def _print_news(console: Console, parts: Parts, part: str, what: str) -> None:
+def _print_news(console: Console, parts: StackParts, part: str, what: str) -> None:
     if parts.state(part) != what:
         parts.note(part, what)
         console.print(_mark(what), part, escape(what), soft_wrap=True)

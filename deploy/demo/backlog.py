@@ -15,7 +15,7 @@ MOST_UNANSWERED: Final = int(BURST)  # requests; a burst of them is answered in 
 MOST_UNAPPLIED: Final = 1_000  # events; the tracker applies thousands a second
 
 
-class Backlog(NamedTuple):
+class StackProgress(NamedTuple):
     """What tracker and profiler have done and have still to do."""
 
     applied: int  # events
@@ -47,10 +47,10 @@ class Backlog(NamedTuple):
         )
 
 
-def backlog(stack: Stack) -> Backlog:
+def backlog(stack: Stack) -> StackProgress:
     """As the roles' metrics say it now. Raises StackError if one has died."""
     tracker, profiler = samples_of(stack, "tracker-0"), samples_of(stack, "profiler")
-    return Backlog(
+    return StackProgress(
         applied=int(total(tracker, "palate_events_total", outcome="applied")),
         waiting=int(total(tracker, "palate_waiting_users")),
         due=int(total(tracker, "palate_profiles_due")),
@@ -69,7 +69,7 @@ class Pace:
         self.held_s = 0.0
         self.gave_up: str | None = None  # why the roles are not waited for any longer
 
-    def holds_back(self, now: Backlog, sent: int) -> bool:
+    def holds_back(self, now: StackProgress, sent: int) -> bool:
         """Whether the stream waits; asked again and again while it does."""
         if self._since is not None:
             self.held_s += self._clock() - self._since

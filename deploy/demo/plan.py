@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.broker import free_port
-from deploy.demo.sample import Sample
+from deploy.demo.sample import DemoSample
 from deploy.stack import Stack
 from models.settings import Settings, load_settings
 
@@ -20,14 +20,14 @@ BURST = 12.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoPlan:
     """The demo's settings, and how fast it streams."""
 
     settings: Settings
     rate: float  # events per second of the live part
 
 
-def make_plan(sample: Sample, rate: float) -> Plan:
+def make_plan(sample: DemoSample, rate: float) -> DemoPlan:
     """Clear what an earlier demo left, take free ports, and set the environment for the roles.
 
     The roles are processes of their own and read the environment, as they do in production.
@@ -36,10 +36,10 @@ def make_plan(sample: Sample, rate: float) -> Plan:
     _clear(usual)
     ours = _overrides(usual, sample)
     os.environ.update(ours)
-    return Plan(load_settings(), rate)
+    return DemoPlan(load_settings(), rate)
 
 
-def _overrides(usual: Settings, sample: Sample) -> dict[str, str]:
+def _overrides(usual: Settings, sample: DemoSample) -> dict[str, str]:
     values = {
         "DATA_DIR": str(FOLDER),
         "MODELS_DIR": str(usual.models_dir),  # converted once, not for every demo

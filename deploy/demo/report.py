@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 import psutil
 
-from deploy.demo.sample import Sample
+from deploy.demo.sample import DemoSample
 from deploy.outcomes import outcomes
 from models.settings import Settings
 from streams.event_log import SegmentLog, connect_views
@@ -18,7 +18,7 @@ from streams.event_log import SegmentLog, connect_views
 HORIZON_DAYS: Final = 120.0  # these customers come back after weeks or months
 
 
-def make_report(settings: Settings, sample: Sample, seen: dict[str, Any]) -> dict[str, Any]:
+def make_report(settings: Settings, sample: DemoSample, seen: dict[str, Any]) -> dict[str, Any]:
     """All figures. `seen`: what only the running demo knew (times, metrics, memory)."""
     from streams.parity import check_parity
 

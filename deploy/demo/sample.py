@@ -14,7 +14,7 @@ LIVE_SHARE = 0.15  # of the events; about the last three months
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class DemoSample:
     """Messages ready to be sent; `past` and `live` in order of time."""
 
     items: list[Ready]
@@ -46,12 +46,12 @@ class Sample:
         return float(counts[min(rank, len(counts)) - 1])
 
 
-def load_sample(events: int | None = None) -> Sample:
+def load_sample(events: int | None = None) -> DemoSample:
     """Read data/sample; with `events`, only the last so many. Raises ImportFailed."""
     items = _messages("items")
     interactions = _messages("interactions")[-(events or 10**9) :]
     split = round(len(interactions) * (1 - LIVE_SHARE))
-    return Sample(items, interactions[:split], interactions[split:])
+    return DemoSample(items, interactions[:split], interactions[split:])
 
 
 def _messages(kind: str) -> list[Ready]:

@@ -14,10 +14,10 @@ from rich.rule import Rule
 
 from deploy.commands.up import live_parts
 from deploy.console import run
-from deploy.demo.backlog import Backlog, Pace, backlog
-from deploy.demo.plan import CALLS_PER_MINUTE, Plan
+from deploy.demo.backlog import Pace, StackProgress, backlog
+from deploy.demo.plan import CALLS_PER_MINUTE, DemoPlan
 from deploy.demo.report import machine
-from deploy.demo.sample import Sample
+from deploy.demo.sample import DemoSample
 from deploy.demo.traffic import (
     action,
     bad_messages,
@@ -59,7 +59,7 @@ BUDGET_S: Final = 75.0  # after the stream has ended, for profiles that the budg
 class Demo:
     """One run. `seen` gathers what only the running demo knows, for the report."""
 
-    def __init__(self, plan: Plan, sample: Sample, console: Console) -> None:
+    def __init__(self, plan: DemoPlan, sample: DemoSample, console: Console) -> None:
         self.plan, self.sample, self.console = plan, sample, console
         self.settings = plan.settings
         self.stack = Stack(plan.settings)
@@ -166,7 +166,7 @@ class Demo:
             settled(look, patience)
         self._say_left(backlog(self.stack), patience)
 
-    def _say_left(self, left: Backlog, patience: Patience) -> None:
+    def _say_left(self, left: StackProgress, patience: Patience) -> None:
         self.seen["profiles_left"] = {"due": left.due, "unanswered": left.unanswered}
         if left.holds_back(self._sent):
             self.console.print(f"   [yellow]not waited for any longer: {patience.over()}[/]")
@@ -329,7 +329,7 @@ class Demo:
         except StackError:
             return None
 
-    def _backlog(self) -> Backlog:
+    def _backlog(self) -> StackProgress:
         """How far the roles are; a log is told now and then, where no progress bar moves."""
         now = backlog(self.stack)
         if not self.console.is_terminal and time.monotonic() - self._told > TOLD_EVERY_S:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from deploy.observe import Sample, scrape
+from deploy.observe import MetricLine, scrape
 from deploy.stack import Role, Stack
 from models.errors import StackError
 
@@ -44,7 +44,7 @@ class Patience:
         )
 
 
-def counters_of(stack: Stack) -> list[Sample]:
+def counters_of(stack: Stack) -> list[MetricLine]:
     """What all roles have counted so far."""
     samples = [sample for role in stack.roles for sample in scrape(role.url)]
     return [s for s in samples if s.name.startswith("palate_") and s.name.endswith("_total")]
@@ -72,7 +72,7 @@ def settled(look: Callable[[], bool], patience: Patience) -> bool:
     return bool(first(lambda: look() or None, patience))
 
 
-def samples_of(stack: Stack, name: str, within_s: float = STANDSTILL_S) -> list[Sample]:
+def samples_of(stack: Stack, name: str, within_s: float = STANDSTILL_S) -> list[MetricLine]:
     """The metrics of one role now; a busy one may take a while to answer.
 
     Raises StackError, with the end of its log if it has died, if it does not answer.

@@ -20,7 +20,7 @@ class NotServed(EngineUnavailable):
     """The server has no such model or adapter now: it was restarted, or it is another server."""
 
 
-class Unreadable(EngineUnavailable):
+class NotAModelServer(EngineUnavailable):
     """What answers is no server of models, or not now: a proxy's page, a server that starts."""
 
     def __init__(self, what: str) -> None:
@@ -47,7 +47,9 @@ async def within(timeout_s: float, call: Awaitable[T]) -> T:
     except EngineError:
         raise
     except Exception as error:  # the client checks little of what a stranger may answer
-        raise Unreadable(f"the model server's answer cannot be read: {error!r:.200}") from error
+        raise NotAModelServer(
+            f"the model server's answer cannot be read: {error!r:.200}"
+        ) from error
 
 
 def _kind(status: int) -> type[EngineError]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import openai
 
-from models.engines.http_errors import NotServed, Unreadable, within
+from models.engines.http_errors import NotAModelServer, NotServed, within
 from models.engines.model_files import ModelSource
 from models.engines.server_adapters import ServerAdapters, served
 from models.engines.tokens import token_counter, token_ids
@@ -156,4 +156,4 @@ def _first_choice(answer: Any, name: str) -> Any:
 
 
 def _unreadable(answer: Any, name: str) -> EngineError:
-    return Unreadable(f"{name} answered without a text: {str(answer)[:200]!r}")
+    return NotAModelServer(f"{name} answered without a text: {str(answer)[:200]!r}")

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import httpx
 import openai
 
-from models.engines.http_errors import NotServed, Unreadable, within
+from models.engines.http_errors import NotAModelServer, NotServed, within
 from models.errors import EngineError
 from models.ports import Adapter
 
@@ -65,7 +65,7 @@ class ServerAdapters:
                     raise _with_remedy(name, folder, error) from error
                 return
             if name not in await served(self._client):
-                raise Unreadable(f"the model server took adapter {name} and does not list it")
+                raise NotAModelServer(f"the model server took adapter {name} and does not list it")
             log.info("the model server has loaded adapter %s from %s", name, folder)
 
     async def _post(self, path: str, body: dict[str, str]) -> None:
@@ -86,7 +86,7 @@ async def served(client: openai.AsyncOpenAI, within_s: float = 5.0) -> list[str]
     cards = getattr(listed, "data", None)
     names = [getattr(card, "id", None) for card in cards] if isinstance(cards, list) else [None]
     if not all(isinstance(name, str) and name and name.isprintable() for name in names):
-        raise Unreadable(f"{client.base_url}models lists no models: {str(listed)[:200]!r}")
+        raise NotAModelServer(f"{client.base_url}models lists no models: {str(listed)[:200]!r}")
     return [str(name) for name in names]
 
 

@@ -43,7 +43,7 @@ _DAY_MS: Final = DAY_S * 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class PositivePairs:
     """Positive evidence, one row per user and item."""
 
     ids: tuple[str, ...]  # ascending item ids
@@ -52,12 +52,12 @@ class Evidence:
     weights: NDArray[np.floating]  # [rows], strongest evidence, above 0
     timestamps: NDArray[np.int64]  # [rows], newest, epoch ms
 
-    def ordered(self) -> Evidence:
+    def ordered(self) -> PositivePairs:
         """The same rows by user, time and item; these themselves if they are."""
         if all(self._in_order(chunk) for chunk in _chunks(len(self.users))):
             return self
         order = np.lexsort((self.items, self.timestamps, self.users))
-        return Evidence(
+        return PositivePairs(
             self.ids,
             self.users[order],
             self.items[order],
@@ -91,7 +91,7 @@ def _chunks(rows: int) -> Iterator[slice]:
 
 
 def build(
-    evidence: Evidence,
+    evidence: PositivePairs,
     *,
     neighbours: int,
     half_life_days: float,
@@ -124,7 +124,7 @@ def _joined(parts: list[NDArray[Any]], kind: DTypeLike) -> NDArray[Any]:
     return np.concatenate([np.empty(0, kind), *parts]).astype(kind, copy=False)
 
 
-def _input_hash(rows: Evidence, *settings: float) -> str:
+def _input_hash(rows: PositivePairs, *settings: float) -> str:
     found = hashlib.sha256(repr((MAX_STEPS, STRAY, settings)).encode())
     found.update("\n".join(rows.ids).encode())
     kinds = (np.int32, np.int32, np.float64, np.int64)
@@ -147,7 +147,7 @@ class _Counting:
     """Pairs of one item at a time, whatever the size of the log."""
 
     def __init__(
-        self, rows: Evidence, half_life_days: float, support: float, scratch: Path | None
+        self, rows: PositivePairs, half_life_days: float, support: float, scratch: Path | None
     ) -> None:
         self._rows, self._half_life, self._support = rows, half_life_days, support
         self._user_starts = _starts(rows.users)
@@ -247,7 +247,7 @@ def _nearest(pairs: Pairs, neighbours: int) -> Pairs:
     return Pairs(pairs.items[order], pairs.similar[order], pairs.users[order])
 
 
-def _per_item(rows: Evidence, value: Callable[[slice], NDArray[Any]]) -> NDArray[np.float64]:
+def _per_item(rows: PositivePairs, value: Callable[[slice], NDArray[Any]]) -> NDArray[np.float64]:
     """[items] Σ over the item's rows."""
     found = np.zeros(len(rows.ids))
     for chunk in _chunks(len(rows.items)):
@@ -255,7 +255,7 @@ def _per_item(rows: Evidence, value: Callable[[slice], NDArray[Any]]) -> NDArray
     return found
 
 
-def _popularity(rows: Evidence, half_life_days: float) -> NDArray[np.float64]:
+def _popularity(rows: PositivePairs, half_life_days: float) -> NDArray[np.float64]:
     now = reached(rows.users, rows.timestamps)
 
     def decayed(chunk: slice) -> NDArray[Any]:

@@ -21,7 +21,7 @@ _HIDDEN: Final = re.compile(r'"function_name":"query(_table)?"', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """Columns and the rows, streamed."""
 
     columns: tuple[str, ...]
@@ -29,7 +29,7 @@ class Answer:
 
 
 @contextmanager
-def ask(folder: Path, sql: str, weights: Mapping[str, float]) -> Iterator[Answer]:
+def ask(folder: Path, sql: str, weights: Mapping[str, float]) -> Iterator[QueryResult]:
     """Run one SELECT over the views of the log in `folder`.
 
     Raises EventLogError if it is anything else, or wrong. Files outside the log cannot be read.
@@ -38,7 +38,7 @@ def ask(folder: Path, sql: str, weights: Mapping[str, float]) -> Iterator[Answer
         _check_reads_only(connection, sql)
         _confine(connection, folder)
         cursor = connection.execute(sql)
-        yield Answer(tuple(column[0] for column in cursor.description), _rows(cursor))
+        yield QueryResult(tuple(column[0] for column in cursor.description), _rows(cursor))
 
 
 def _check_reads_only(connection: Any, sql: str) -> None:

@@ -32,7 +32,7 @@ from streams.event_log.manifest import (
     save_manifest,
 )
 from streams.event_log.segment_file import (
-    Origin,
+    SegmentOrigin,
     conformed,
     damaged,
     is_whole,
@@ -47,14 +47,14 @@ log = logging.getLogger(__name__)
 
 APART: Final = "apart"
 _SHOWN: Final = 5
-Span = tuple[int, int]  # first and last offset, inclusive
+OffsetSpan = tuple[int, int]  # first and last offset, inclusive
 
 
 class Found(NamedTuple):
     """A segment file that no manifest speaks for, verified."""
 
     info: SegmentInfo
-    origin: Origin
+    origin: SegmentOrigin
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Piece:
     """The part of a found segment that the log lacks."""
 
     found: Found
-    span: Span
+    span: OffsetSpan
 
     @property
     def is_all(self) -> bool:
@@ -84,7 +84,7 @@ def pieces(kept: Sequence[SegmentInfo], found: Iterable[Found]) -> list[Piece]:
     return chosen
 
 
-def uncovered(span: Span, covered: Iterable[Span]) -> list[Span]:
+def uncovered(span: OffsetSpan, covered: Iterable[OffsetSpan]) -> list[OffsetSpan]:
     """The parts of `span` that no span of `covered` holds, ascending."""
     first, last = span
     rest = []

@@ -27,7 +27,7 @@ _PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class SegmentOrigin:
     """What a segment holds, kept in the file itself: the manifest may be lost."""
 
     topic: str  # without prefix
@@ -47,7 +47,11 @@ class Origin:
 
 
 def write_segment(
-    folder: Path, groups: Iterator[pa.Table], schema: pa.Schema, span: tuple[int, int], of: Origin
+    folder: Path,
+    groups: Iterator[pa.Table],
+    schema: pa.Schema,
+    span: tuple[int, int],
+    of: SegmentOrigin,
 ) -> SegmentInfo:
     """Write tables as the row groups of one durable file, not yet named by the manifest.
 
@@ -116,7 +120,7 @@ def is_whole(folder: Path, segment: SegmentInfo) -> bool:
         return False
 
 
-def verify(folder: Path, file: str, *, deep: bool = True) -> tuple[SegmentInfo, Origin]:
+def verify(folder: Path, file: str, *, deep: bool = True) -> tuple[SegmentInfo, SegmentOrigin]:
     """Read a segment (`deep`: every byte of it) and say what it holds.
 
     Raises SegmentDamaged if it cannot be read, is not what its name says, or is of another topic
@@ -137,7 +141,7 @@ def verify(folder: Path, file: str, *, deep: bool = True) -> tuple[SegmentInfo, 
     return SegmentInfo(file, *span, len(offsets), size), origin
 
 
-def origin_of(opened: pq.ParquetFile) -> Origin:
+def origin_of(opened: pq.ParquetFile) -> SegmentOrigin:
     """What the file says of itself. Raises ValueError if it does not."""
     said = {
         name.decode(): value.decode()
@@ -145,7 +149,7 @@ def origin_of(opened: pq.ParquetFile) -> Origin:
         if name.startswith(b"palate.")
     }
     try:
-        return Origin(
+        return SegmentOrigin(
             said["palate.topic"],
             int(said["palate.partition"]),
             int(said["palate.start"]),

@@ -30,7 +30,7 @@ from streams.event_log.manifest import (
 )
 from streams.event_log.repair import as_found, repaired
 from streams.event_log.segment_file import (
-    Origin,
+    SegmentOrigin,
     damaged,
     is_whole,
     offsets_of,
@@ -154,7 +154,7 @@ class SegmentLog:
                 return 0  # another recorder, or a file that came back, was faster
             filled: list[SegmentInfo] = []
             if table.num_rows:
-                of = Origin(topic, partition, hole.first_offset, manifest.topic_id)
+                of = SegmentOrigin(topic, partition, hole.first_offset, manifest.topic_id)
                 span = span_in(table)
                 filled = [write_segment(folder, iter([table]), table.schema, span, of)]
             save_manifest(folder, manifest.filled(hole, filled, rest))
@@ -257,7 +257,7 @@ def _add(folder: Path, manifest: Manifest, start: int, table: pa.Table) -> Segme
         raise EventLogError(
             f"{folder}: offset {span[0]} is in the log already (next is {manifest.next_offset})"
         )
-    of = Origin(folder.parent.name, int(folder.name), start, manifest.topic_id)
+    of = SegmentOrigin(folder.parent.name, int(folder.name), start, manifest.topic_id)
     # 1. the segment is durable  2. the manifest names it
     segment = write_segment(folder, iter([table]), table.schema, span, of)
     save_manifest(folder, manifest.appended(segment))

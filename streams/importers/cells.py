@@ -13,7 +13,7 @@ from typing import Any, Final
 from models.settings import ABSENT_WORDS
 from streams.importers.dates import DateOrder, by_order
 from streams.importers.decimals import is_undecided
-from streams.importers.rows import Adapted, Adapter, Kind, Unreadable, Unusable
+from streams.importers.rows import Adapted, Kind, RowAdapter, UnreadableCell, Unusable
 from streams.importers.values import INVALID, identifier, is_absent, number, without_absent
 
 UNUSABLE_ID: Final = "unusable id"
@@ -22,7 +22,7 @@ LeaveOut = Callable[[str, str], None]  # column, why its cell cannot be read
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CellOptions:
     """What settings and options say about the cells of a file."""
 
     absent: frozenset[str] = frozenset(ABSENT_WORDS)
@@ -42,7 +42,7 @@ class Layout:
     """
 
     required: tuple[str, ...]
-    make: Callable[[], Adapter]
+    make: Callable[[], RowAdapter]
     ids: tuple[str, ...]
     times: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
@@ -51,12 +51,14 @@ class Layout:
     decimal_ids: tuple[str, ...] = ()  # ids of whole numbers, which may be written 77.0
     local_dates: str | None = None  # column of times whose day and month the file puts in order
 
-    def start(self, reading: Reading | None = None, leave_out: LeaveOut = _unsaid) -> Adapter:
+    def start(
+        self, reading: CellOptions | None = None, leave_out: LeaveOut = _unsaid
+    ) -> RowAdapter:
         """Row → message or why there is none; nothing in a row makes it raise.
 
         `leave_out` hears of each optional cell that the message goes without.
         """
-        reading = reading or Reading()
+        reading = reading or CellOptions()
         adapt, absent = self.make(), reading.absent
         needed = tuple(self._needed(reading).items())
         optional = {name: _certain(read, reading) for name, read in self.optional.items()}
@@ -83,7 +85,7 @@ class Layout:
         prices = (name for name, read in self.optional.items() if read is number)
         return (*self.numbers, *prices)
 
-    def _needed(self, reading: Reading) -> dict[str, Callable[[Any], Any]]:
+    def _needed(self, reading: CellOptions) -> dict[str, Callable[[Any], Any]]:
         needed = {**self.times, **dict.fromkeys(self.numbers, number), **self.texts}
         if self.local_dates:
             read = self.times[self.local_dates]
@@ -91,7 +93,7 @@ class Layout:
         return {name: _certain(read, reading) for name, read in needed.items()}
 
 
-def _certain(read: Callable[[Any], Any], reading: Reading) -> Callable[[Any], Any]:
+def _certain(read: Callable[[Any], Any], reading: CellOptions) -> Callable[[Any], Any]:
     """`number`, where the file tells thousands from decimals; anything else as it is."""
     if read is not number:
         return read
@@ -123,7 +125,7 @@ def _read_needed(
             there = None if is_absent(cell, absent) else read(cell)
             cells[column] = without_absent(there, absent)
         except (ArithmeticError, TypeError, ValueError) as error:
-            cells[column] = Unreadable(str(error))
+            cells[column] = UnreadableCell(str(error))
             wrong = wrong or Unusable(INVALID, f"{column}: {error}")
     return wrong
 
@@ -145,7 +147,7 @@ def _read_optional(
             leave_out(column, str(error))
 
 
-def _adapted(adapt: Adapter, cells: Mapping[str, Any]) -> Adapted:
+def _adapted(adapt: RowAdapter, cells: Mapping[str, Any]) -> Adapted:
     try:
         return adapt(cells)
     except (ArithmeticError, TypeError, ValueError) as error:

@@ -8,7 +8,7 @@ from typing import Final
 from models.errors import ImportFailed
 from streams.importers import amazon, generic, movielens, online_retail
 from streams.importers.cells import Format, Layout
-from streams.importers.rows import Kind, Table
+from streams.importers.rows import Kind, SourceTable
 
 FORMATS: Final[dict[str, Format]] = {
     "generic": Format(
@@ -42,7 +42,7 @@ def format_named(name: str) -> Format:
         raise ImportFailed(f"there is no format {name!r}; formats are {known}") from None
 
 
-def layout_of(table: Table, kind: Kind, name: str) -> Layout:
+def layout_of(table: SourceTable, kind: Kind, name: str) -> Layout:
     """The first layout of format `name` that the file's columns fit. Raises ImportFailed."""
     layouts = format_named(name).layouts[kind]
     layout = fitting(layouts, table.columns)
@@ -69,7 +69,7 @@ def _few(columns: tuple[str, ...]) -> str:
     return shown + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
 
 
-def _hint(table: Table) -> str:
+def _hint(table: SourceTable) -> str:
     fits = [
         f"import {kind} --format {name}"
         for name, known in FORMATS.items()

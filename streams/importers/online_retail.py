@@ -18,7 +18,7 @@ from typing import Any, Final
 from models.identity import digest
 from models.schemas import Interaction, Item, to_epoch_ms
 from streams.importers.cells import Layout
-from streams.importers.rows import Adapted, Adapter, Unusable
+from streams.importers.rows import Adapted, RowAdapter, Unusable
 from streams.importers.values import build, missing, moment_to_ms, number, seconds_to_ms, text
 
 _PRODUCT: Final = re.compile(r"\d{5}[A-Za-z]*")
@@ -52,13 +52,13 @@ class InvoiceLines:
         return self._seen[stock_code] - 1
 
 
-def raw_interactions(spelling: tuple[str, ...]) -> Adapter:
+def raw_interactions(spelling: tuple[str, ...]) -> RowAdapter:
     """Adapter of raw invoice lines to interactions."""
     lines = InvoiceLines()
     return lambda values: invoice_line(_named(values, spelling), lines)
 
 
-def raw_items(spelling: tuple[str, ...]) -> Adapter:
+def raw_items(spelling: tuple[str, ...]) -> RowAdapter:
     """Adapter of raw invoice lines to items: a product's first description of a sale."""
     known: set[str] = set()
 
@@ -77,7 +77,7 @@ def raw_items(spelling: tuple[str, ...]) -> Adapter:
     return adapt
 
 
-def prepared_interactions() -> Adapter:
+def prepared_interactions() -> RowAdapter:
     """Adapter of the prepared table to interactions."""
     lines = InvoiceLines()
     return lambda values: prepared_line(values, lines)

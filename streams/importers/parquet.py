@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.errors import ImportFailed
-from streams.importers.rows import Row, ShortFloat, Table, Unreadable
+from streams.importers.rows import FileRow, ShortFloat, SourceTable, UnreadableCell
 
 PARQUET_BATCH = 2048
 
@@ -19,7 +19,7 @@ _UNREADABLE: Final = (
 )
 
 
-def parquet_table(path: Path, only: Collection[str] | None = None) -> Table:
+def parquet_table(path: Path, only: Collection[str] | None = None) -> SourceTable:
     """Open a Parquet file; with `only`, rows have just these columns. Raises ImportFailed."""
     import pyarrow.parquet
 
@@ -39,10 +39,10 @@ def parquet_table(path: Path, only: Collection[str] | None = None) -> Table:
     read = [0]  # shared with `fraction`
     wanted = None if only is None else [name for name in columns if name in only]
     rows = _rows(path, file, wanted, read)
-    return Table(path, columns, rows, lambda: read[0] / total)
+    return SourceTable(path, columns, rows, lambda: read[0] / total)
 
 
-def _rows(path: Path, file: Any, columns: list[str] | None, read: list[int]) -> Iterator[Row]:
+def _rows(path: Path, file: Any, columns: list[str] | None, read: list[int]) -> Iterator[FileRow]:
     batches = _batches(path, file, columns, read)
     for batch in batches:
         short = [field.name for field in batch.schema if _is_short(field.type)]
@@ -51,7 +51,7 @@ def _rows(path: Path, file: Any, columns: list[str] | None, read: list[int]) -> 
             for name in short:
                 if record[name] is not None:
                     record[name] = ShortFloat(record[name])
-            yield Row(read[0], record)
+            yield FileRow(read[0], record)
     if read[0] != file.metadata.num_rows:
         raise ImportFailed(
             f"{path}: has {read[0]} rows of the {file.metadata.num_rows} that it says it has; it "
@@ -101,7 +101,7 @@ def _cell(scalar: Any) -> Any:
     try:
         return scalar.as_py()
     except (pyarrow.ArrowException, *_UNREADABLE):
-        return Unreadable(f"a {scalar.type} that cannot be read")
+        return UnreadableCell(f"a {scalar.type} that cannot be read")
 
 
 def _with_plain_times(batch: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import IO, Final, NamedTuple
 from models.errors import ImportFailed
 from streams.importers.lines import Line, read_lines
 from streams.importers.parquet import parquet_table
-from streams.importers.rows import Row, Table
+from streams.importers.rows import FileRow, SourceTable
 from streams.importers.values import from_json
 
 MAX_FIELD_CHARS = 2_000_000  # twice the longest description that the schema takes
@@ -56,7 +56,7 @@ def open_table(
     dat_columns: tuple[str, ...] | None = None,
     only: Collection[str] | None = None,
     enough: Enough = _never,
-) -> Table:
+) -> SourceTable:
     """Open `path` by its name and its first bytes. Raises ImportFailed.
 
     `encoding` None: as a byte order mark says, else latin-1 for .dat and UTF-8 for all others.
@@ -112,17 +112,17 @@ def _table(
     lines: Iterator[Line],
     fraction: Callable[[], float],
     columns: tuple[str, ...] | None,
-) -> Table:
+) -> SourceTable:
     if suffix in (".csv", ".tsv"):
         return _separated(path, suffix, lines, fraction)
     if suffix != ".dat":
-        return Table(path, columns or (), _jsonl(lines), fraction)
+        return SourceTable(path, columns or (), _jsonl(lines), fraction)
     if columns is None:
         raise ImportFailed(f"{path}: only format movielens knows the columns of .dat files")
-    return Table(path, columns, _not_empty(path, _dat(lines, columns)), fraction)
+    return SourceTable(path, columns, _not_empty(path, _dat(lines, columns)), fraction)
 
 
-def _not_empty(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
+def _not_empty(path: Path, rows: Iterator[FileRow]) -> Iterator[FileRow]:
     first = next(rows, None)
     if first is None:
         raise ImportFailed(f"{path}: the file has no rows")
@@ -141,7 +141,7 @@ class _Record(NamedTuple):
 
 def _separated(
     path: Path, suffix: str, lines: Iterator[Line], fraction: Callable[[], float]
-) -> Table:
+) -> SourceTable:
     first = _first(path, lines)
     delimiter = _declared(path, first)
     if delimiter:
@@ -152,7 +152,7 @@ def _separated(
     records = _tsv(lines) if delimiter == "\t" else _csv(lines, delimiter)
     header = _header(path, next(records))
     rows = _not_empty(path, (_row(record, header, delimiter) for record in records))
-    return Table(path, header, rows, fraction, delimiter, first.number)
+    return SourceTable(path, header, rows, fraction, delimiter, first.number)
 
 
 def _first(path: Path, lines: Iterator[Line]) -> Line:
@@ -201,17 +201,17 @@ def _as_header(fields: Iterable[str]) -> tuple[str, ...]:
     return tuple(field.removeprefix("\ufeff").strip() for field in fields)
 
 
-def _row(record: _Record, header: tuple[str, ...], delimiter: str) -> Row:
+def _row(record: _Record, header: tuple[str, ...], delimiter: str) -> FileRow:
     if record.problem:
-        return Row(record.line, None, record.problem)
+        return FileRow(record.line, None, record.problem)
     if record.fields[-1].strip() == header[-1] and _as_header(record.fields) == header:
-        return Row(record.line, None, "the header once more: files were joined")
+        return FileRow(record.line, None, "the header once more: files were joined")
     if record.fields[-1] == "" and _as_header(record.fields) in _SEPARATOR_AGAIN:
-        return Row(record.line, None, "a separator's line once more: files were joined")
+        return FileRow(record.line, None, "a separator's line once more: files were joined")
     values = dict(zip(header, record.fields, strict=True))
     if not record.spanned:
-        return Row(record.line, values)
-    return Row(record.line, values, within=tuple(_within(record, header, delimiter)))
+        return FileRow(record.line, values)
+    return FileRow(record.line, values, within=tuple(_within(record, header, delimiter)))
 
 
 def _within(record: _Record, header: tuple[str, ...], delimiter: str) -> Iterator[dict[str, str]]:
@@ -327,7 +327,7 @@ class _Source:
 # --- JSONL and .dat --------------------------------------------------------------------------
 
 
-def _jsonl(lines: Iterable[Line]) -> Iterator[Row]:
+def _jsonl(lines: Iterable[Line]) -> Iterator[FileRow]:
     return map(_json_row, _not_blank(lines))
 
 
@@ -335,16 +335,16 @@ def _not_blank(lines: Iterable[Line]) -> Iterator[Line]:
     return (line for line in lines if line.problem or line.text.strip())
 
 
-def _json_row(line: Line) -> Row:
+def _json_row(line: Line) -> FileRow:
     if line.problem:
-        return Row(line.number, None, line.problem)
+        return FileRow(line.number, None, line.problem)
     try:
         values = from_json(line.text)
     except ValueError as error:
-        return Row(line.number, None, f"{_NOT_JSON}: {error}")
+        return FileRow(line.number, None, f"{_NOT_JSON}: {error}")
     if not isinstance(values, dict):
-        return Row(line.number, None, f"a JSON {type(values).__name__}, not an object")
-    return Row(line.number, values)
+        return FileRow(line.number, None, f"a JSON {type(values).__name__}, not an object")
+    return FileRow(line.number, values)
 
 
 def _keys(path: Path, lines: Iterable[Line], enough: Enough) -> tuple[str, ...]:
@@ -386,10 +386,10 @@ def _spans_lines(first: str, *others: str) -> bool:
     return any(map(_CONTINUES.fullmatch, others))
 
 
-def _dat(lines: Iterable[Line], columns: tuple[str, ...]) -> Iterator[Row]:
+def _dat(lines: Iterable[Line], columns: tuple[str, ...]) -> Iterator[FileRow]:
     for line in lines:
         fields = line.text.rstrip("\r\n").split("::")
         problem = line.problem or _wrong_width(fields, len(columns))
         if line.problem or line.text.strip():
             values = None if problem else dict(zip(columns, fields, strict=True))
-            yield Row(line.number, values, problem)
+            yield FileRow(line.number, values, problem)

@@ -19,7 +19,7 @@ def printable(text: str) -> str:
 
 
 @dataclass(slots=True)
-class Group:
+class OutcomeGroup:
     """Rows with the same outcome."""
 
     count: int = 0
@@ -33,16 +33,20 @@ class Group:
 
 
 @dataclass(slots=True)
-class Report:
+class ImportReport:
     """The validation report of one file, complete when its rows have all been read."""
 
     path: Path
     rows: int = 0  # that the file held so far: those accepted and those rejected
-    accepted: Group = field(default_factory=Group)
-    rejected: dict[str, Group] = field(default_factory=dict)
-    left_out: dict[str, Group] = field(default_factory=dict)  # by column: accepted without it
-    doubts: dict[str, Group] = field(default_factory=dict)  # accepted, but look at these
-    out_of_order: Group = field(default_factory=Group)  # accepted, but much earlier than before
+    accepted: OutcomeGroup = field(default_factory=OutcomeGroup)
+    rejected: dict[str, OutcomeGroup] = field(default_factory=dict)
+    left_out: dict[str, OutcomeGroup] = field(
+        default_factory=dict
+    )  # by column: accepted without it
+    doubts: dict[str, OutcomeGroup] = field(default_factory=dict)  # accepted, but look at these
+    out_of_order: OutcomeGroup = field(
+        default_factory=OutcomeGroup
+    )  # accepted, but much earlier than before
     resumed_after: int = 0  # rows that an earlier run had brought to the broker
     sent: int = 0  # messages that the broker acknowledged in this run
     first_time: int | None = None  # ms
@@ -62,15 +66,15 @@ class Report:
 
     def reject(self, line: int, reason: str, detail: str) -> None:
         """Count a row that is left out."""
-        self.rejected.setdefault(reason, Group()).add(line, detail)
+        self.rejected.setdefault(reason, OutcomeGroup()).add(line, detail)
 
     def leave_out(self, line: int, column: str, detail: str) -> None:
         """Count a usable row of which one cell is left out."""
-        self.left_out.setdefault(column, Group()).add(line, detail)
+        self.left_out.setdefault(column, OutcomeGroup()).add(line, detail)
 
     def doubt(self, line: int, what: str, detail: str) -> None:
         """Count a usable row that may not mean what it says."""
-        self.doubts.setdefault(what, Group()).add(line, detail)
+        self.doubts.setdefault(what, OutcomeGroup()).add(line, detail)
 
     def _see(self, line: int, user: bytes, event_time: int) -> None:
         before = self._reached.time
@@ -97,10 +101,10 @@ class Report:
         }
 
 
-def _groups(groups: dict[str, Group]) -> dict[str, Any]:
+def _groups(groups: dict[str, OutcomeGroup]) -> dict[str, Any]:
     return {name: _group(group) for name, group in groups.items()}
 
 
-def _group(group: Group) -> dict[str, Any]:
+def _group(group: OutcomeGroup) -> dict[str, Any]:
     first = [{"line": line, "detail": detail} for line, detail in group.first]
     return {"count": group.count, "first": first}

@@ -19,7 +19,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FileRow:
     """One record of a file; `problem` says why there are no values."""
 
     line: int  # of the record's first line, or its row in a Parquet file; from 1
@@ -30,7 +30,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableCell:
     """Stands for a cell whose value Python cannot hold, such as a time before year 1."""
 
     why: str
@@ -44,12 +44,12 @@ class ShortFloat(float):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class SourceTable:
     """A file opened for reading once, front to back."""
 
     path: Path
     columns: tuple[str, ...]
-    rows: Iterator[Row]
+    rows: Iterator[FileRow]
     fraction: Callable[[], float]  # how much of the file is read, 0 to 1
     separator: str = ""  # between fields, if lines are separated
     header_line: int = 1
@@ -64,4 +64,4 @@ class Unusable:
 
 
 Adapted = Item | Interaction | Unusable
-Adapter = Callable[[Mapping[str, Any]], Adapted]
+RowAdapter = Callable[[Mapping[str, Any]], Adapted]

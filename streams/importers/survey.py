@@ -12,13 +12,13 @@ from typing import Any, Final
 from models.errors import ImportFailed
 from models.schemas import Interaction, Item
 from streams.codec import MAX_VALUE_BYTES
-from streams.importers.cells import Layout, Reading
+from streams.importers.cells import CellOptions, Layout
 from streams.importers.dates import order_of
 from streams.importers.decimals import has_decimal_points
 from streams.importers.layouts import fitting, format_named, layout_of
 from streams.importers.readers import open_table
-from streams.importers.report import Report
-from streams.importers.rows import Kind, Row, Table, Unusable
+from streams.importers.report import ImportReport
+from streams.importers.rows import FileRow, Kind, SourceTable, Unusable
 from streams.importers.spellings import Spellings
 
 _LOST_ROW: Final = "a quoted text that holds whole rows"
@@ -39,7 +39,7 @@ class Survey:
     """A file being read. Iterate `messages` to the end, then `report` is complete."""
 
     messages: Iterator[Ready]
-    report: Report
+    report: ImportReport
     fraction: Callable[[], float]
 
 
@@ -49,15 +49,15 @@ def survey(
     format_name: str,
     encoding: str | None = None,
     limit: int | None = None,
-    reading: Reading | None = None,
+    reading: CellOptions | None = None,
 ) -> Survey:
     """Open a file as what it claims to be; at most the first `limit` rows. Raises ImportFailed."""
-    reading = reading or Reading()
+    reading = reading or CellOptions()
     format_ = format_named(format_name)
     dat_columns = format_.dat_columns[kind] if format_.dat_columns else None
     fits = partial(fitting, format_.layouts[kind])
 
-    def opened(*only: str) -> Table:
+    def opened(*only: str) -> SourceTable:
         enough = bool if only else lambda columns: fits(columns) is not None
         return open_table(path, encoding, dat_columns, only or None, enough)
 
@@ -73,12 +73,12 @@ def survey(
     if layout.local_dates and reading.dates is None:
         cells = _cells(opened(layout.local_dates), layout.local_dates)
         reading = replace(reading, dates=order_of(path, cells))
-    report = Report(path)
+    report = ImportReport(path)
     messages = prepared(islice(table.rows, limit), layout, report, reading)
     return Survey(messages, report, table.fraction)
 
 
-def _cells(table: Table, *columns: str) -> Iterator[tuple[int, Any]]:
+def _cells(table: SourceTable, *columns: str) -> Iterator[tuple[int, Any]]:
     """These columns' cells, as far as the file can be read: the import will say how far that is."""
     try:
         for row in table.rows:
@@ -89,7 +89,10 @@ def _cells(table: Table, *columns: str) -> Iterator[tuple[int, Any]]:
 
 
 def prepared(
-    rows: Iterator[Row], layout: Layout, report: Report, reading: Reading | None = None
+    rows: Iterator[FileRow],
+    layout: Layout,
+    report: ImportReport,
+    reading: CellOptions | None = None,
 ) -> Iterator[Ready]:
     """Adapt each row; yield the usable ones, report all."""
     without: list[tuple[str, str]] = []  # columns that the row goes without
@@ -119,14 +122,16 @@ def prepared(
 
 
 def _doubt_ids(
-    message: Item | Interaction, line: int, report: Report, spellings: Mapping[str, Spellings]
+    message: Item | Interaction, line: int, report: ImportReport, spellings: Mapping[str, Spellings]
 ) -> None:
     for name, seen in spellings.items():
         if (said := getattr(message, name, "")) and (doubt := seen.doubt(said)):
             report.doubt(line, *doubt)
 
 
-def _doubt_quotes(row: Row, layout: Layout, reading: Reading | None, report: Report) -> None:
+def _doubt_quotes(
+    row: FileRow, layout: Layout, reading: CellOptions | None, report: ImportReport
+) -> None:
     adapt = layout.start(reading)
     lost = sum(not isinstance(adapt(values), Unusable) for values in row.within)
     if lost:

@@ -18,11 +18,11 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from models.errors import ImportFailed
 from models.settings import Settings
-from streams.importers.cells import Reading
+from streams.importers.cells import CellOptions
 from streams.importers.dates import DateOrder
 from streams.importers.pacing import Pacer
 from streams.importers.position import PositionFile
-from streams.importers.report import Report
+from streams.importers.report import ImportReport
 from streams.importers.rows import Kind
 from streams.importers.survey import Ready, Survey, survey
 from streams.kafka.clients import (
@@ -59,9 +59,9 @@ class ImportOptions:
     encoding: str | None = None
     dates: DateOrder | None = None
 
-    def reading(self, settings: Settings) -> Reading:
+    def reading(self, settings: Settings) -> CellOptions:
         """How cells are read."""
-        return Reading(frozenset(map(str.lower, settings.importer.absent_words)), self.dates)
+        return CellOptions(frozenset(map(str.lower, settings.importer.absent_words)), self.dates)
 
 
 Watcher = Callable[[Survey], None]
@@ -72,7 +72,7 @@ async def import_files(
     paths: Sequence[Path],
     options: ImportOptions,
     watch: Watcher = lambda _: None,
-) -> list[Report]:
+) -> list[ImportReport]:
     """Send each file in turn and return its report; `watch` is called as rows go out.
 
     While the broker is away it waits, and says so. Raises ImportFailed when a file cannot be read
@@ -115,7 +115,7 @@ async def _import_file(
     options: ImportOptions,
     pacer: Pacer | None,
     watch: Watcher,
-) -> Report:
+) -> ImportReport:
     opened = survey(
         path,
         options.kind,
@@ -172,7 +172,12 @@ class _Flight:
     """Messages sent and not yet acknowledged, oldest first."""
 
     def __init__(
-        self, sender: AIOKafkaProducer, topic: str, file: PositionFile, start: int, report: Report
+        self,
+        sender: AIOKafkaProducer,
+        topic: str,
+        file: PositionFile,
+        start: int,
+        report: ImportReport,
     ) -> None:
         self._sender = sender
         self._topic = topic

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from models.schemas import Interaction, Item
 from streams.importers.decimals import is_undecided
-from streams.importers.rows import ShortFloat, Unreadable, Unusable
+from streams.importers.rows import ShortFloat, UnreadableCell, Unusable
 
 INVALID: Final = "invalid value"
 MISSING: Final = "missing value"
@@ -78,9 +78,9 @@ def _in_python(written: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def _whole(digits: str) -> int | Unreadable:
+def _whole(digits: str) -> int | UnreadableCell:
     if len(digits) > MAX_DIGITS:
-        return Unreadable(f"a number of {len(digits)} digits")
+        return UnreadableCell(f"a number of {len(digits)} digits")
     return int(digits)
 
 
@@ -214,7 +214,7 @@ def build(schema: type[M], **fields: Any) -> M | Unusable:
 
 def _shown(value: Any) -> str:
     """What a cell holds, for a message: Parquet's odd values have long representations."""
-    if isinstance(value, Unreadable):
+    if isinstance(value, UnreadableCell):
         return str(value)
     if isinstance(value, int | float | Decimal | date):
         return f"{type(value).__name__} {value}"

@@ -79,7 +79,7 @@ def newest(changes: Iterable[Change]) -> list[Change]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TableChanges:
     """What a batch of changes comes to, given the rows that are there."""
 
     rows: list[VectorRow]  # vector known
@@ -87,7 +87,7 @@ class Plan:
     to_remove: list[str]
 
 
-def plan(changes: Iterable[Change], known: Mapping[str, VectorRow]) -> Plan:
+def plan(changes: Iterable[Change], known: Mapping[str, VectorRow]) -> TableChanges:
     """Leave out what is there already; embed only texts that are new."""
     rows: list[VectorRow] = []
     to_embed: list[Change] = []
@@ -104,7 +104,7 @@ def plan(changes: Iterable[Change], known: Mapping[str, VectorRow]) -> Plan:
             rows.append(row_of(change, row.vector))
         else:
             to_embed.append(change)
-    return Plan(rows, to_embed, to_remove)
+    return TableChanges(rows, to_embed, to_remove)
 
 
 def _same(row: VectorRow, change: Change) -> bool:

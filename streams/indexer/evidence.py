@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from models.ranking.cooccurrence_build import Evidence, on_disk
+from models.ranking.cooccurrence_build import PositivePairs, on_disk
 from models.schemas import Interaction, InteractionType
 from models.settings import WindowSettings
 from streams.event_log import SegmentLog, answered, connect_views
@@ -22,7 +22,7 @@ from streams.windows import entry_of, split_by_liking
 _BATCH: Final = 100_000  # rows on their way at once
 _READ: Final = ("interactions", "profile-edits")
 _DISLIKES: Final = ("cancel", "hide")
-Row = tuple[str, str, float, int]  # user, item, strongest weight, newest time (epoch ms)
+EvidenceRow = tuple[str, str, float, int]  # user, item, strongest weight, newest time (epoch ms)
 Until = tuple[tuple[int, ...], ...]
 
 _EVENTS: Final = """
@@ -68,7 +68,7 @@ def logged_until(folder: Path) -> Until:
 
 def read_evidence(
     folder: Path, spec: WindowSettings, scratch: Path | None = None, memory_mb: int = 512
-) -> Evidence:
+) -> PositivePairs:
     """What users like, by the log: repeated events once, cancelled purchases and dislikes not.
 
     Raises EventLogError when the log cannot be read, or `scratch` has no room.
@@ -115,7 +115,7 @@ def _streamed(cursor: Any) -> Iterator[tuple[Any, ...]]:
         yield from rows
 
 
-def _still_liked(judged: Iterator[tuple[Any, ...]], spec: WindowSettings) -> Iterator[Row]:
+def _still_liked(judged: Iterator[tuple[Any, ...]], spec: WindowSettings) -> Iterator[EvidenceRow]:
     """Those of these pairs with evidence left; by the histories' own rule."""
     for (user, item), events in groupby(judged, key=lambda row: (row[0], row[1])):
         liked, _ = split_by_liking(tuple(entry_of(_interaction(row), 0) for row in events), spec)
@@ -124,7 +124,7 @@ def _still_liked(judged: Iterator[tuple[Any, ...]], spec: WindowSettings) -> Ite
             yield user, item, weight, max(entry.timestamp for entry in liked)
 
 
-def _batches(rows: Iterator[Row]) -> Iterator[pa.Table]:
+def _batches(rows: Iterator[EvidenceRow]) -> Iterator[pa.Table]:
     while batch := list(islice(rows, _BATCH)):
         columns = [pa.array(column) for column in zip(*batch, strict=True)]
         yield pa.table(columns, names=["user_id", "item_id", "weight", "newest"])
@@ -142,7 +142,7 @@ def _interaction(row: tuple[Any, ...]) -> Interaction:
     )
 
 
-def _numbered(connection: Any, scratch: Path | None) -> Evidence:
+def _numbered(connection: Any, scratch: Path | None) -> PositivePairs:
     for kind in ("user", "item"):
         connection.execute(_NUMBERS.format(kind=kind))
     names = connection.execute("SELECT item_id FROM item_numbers ORDER BY item").fetchall()
@@ -154,4 +154,4 @@ def _numbered(connection: Any, scratch: Path | None) -> Evidence:
         for name, column in columns.items():
             column[start:stop] = batch.column(name).to_numpy(zero_copy_only=False)
         start = stop
-    return Evidence(ids=tuple(name for (name,) in names), **columns)
+    return PositivePairs(ids=tuple(name for (name,) in names), **columns)

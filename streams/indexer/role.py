@@ -26,9 +26,9 @@ from streams.indexer.first_release import announce_first, first_release
 from streams.indexer.rejects import Rejects
 from streams.indexer.snapshots import Snapshots
 from streams.indexer.table_sync import TOPICS, Keeper, Shared
-from streams.indexer.tables import Table
+from streams.indexer.tables import IndexedTable
 from streams.kafka.clients import producer, start_client
-from streams.kafka.consumption import Positions, Reading
+from streams.kafka.consumption import ConsumptionWatch, Positions
 from streams.kafka.continuity import TopicWatch
 from streams.kafka.topic_follower import TopicFollower
 from streams.metrics import IndexerMetrics
@@ -43,7 +43,7 @@ READY = {"items": "items-ready", "profiles": "profiles-ready"}  # step by topic
 NAMES = {"items": items_table, "profiles": profiles_table}  # of the tables, by topic
 
 
-class Kept(NamedTuple):
+class MaintainedRelease(NamedTuple):
     """A release whose tables are being kept."""
 
     keeper: Keeper
@@ -70,10 +70,10 @@ class Indexer:
         self._releases = ServingRelease()
         self._follower = TopicFollower(settings, "releases", self._on_announcement, metrics)
         self._watch = TopicWatch(settings, (*TOPICS, "releases"))
-        self._reading = Reading(settings, self._positions)
+        self._reading = ConsumptionWatch(settings, self._positions)
         self._news = asyncio.Event()  # something that `_arrange` or `_announce` looks at changed
         self._first: Release | None = None  # to be announced once its tables are whole
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, MaintainedRelease] = {}
         self._serving: str | None = None  # the newest release in force that can be kept
         self._unavailable: dict[str, PalateError] = {}  # those in force that are newer, and why
         self._said = ""  # of them
@@ -238,7 +238,7 @@ class Indexer:
         stop = asyncio.Event()
         running = asyncio.create_task(keeper.run(stop, from_scratch=self._from_scratch))
         running.add_done_callback(lambda _: self._news.set())
-        self._kept[release_id] = Kept(keeper, stop, running)
+        self._kept[release_id] = MaintainedRelease(keeper, stop, running)
         log.info("release %s: its tables are kept", release_id)
 
     def _check_announced(self, release: Release) -> None:
@@ -250,8 +250,8 @@ class Indexer:
                 "publish it under a new id"
             )
 
-    def _table(self, topic: str, release_id: str, embedder: TextEmbedder) -> Table:
-        return Table(
+    def _table(self, topic: str, release_id: str, embedder: TextEmbedder) -> IndexedTable:
+        return IndexedTable(
             NAMES[topic](release_id),
             self._index,
             embedder,

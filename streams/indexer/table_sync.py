@@ -26,7 +26,7 @@ from models.settings import Settings
 from streams.codec import Record, Rejected
 from streams.indexer.changes import Change, item_change, profile_change
 from streams.indexer.rejects import Rejects
-from streams.indexer.tables import Table
+from streams.indexer.tables import IndexedTable
 from streams.kafka.clients import consumer, group_id, readable_end, start_client, until_answered
 from streams.kafka.consumption import positions_of
 from streams.kafka.topics import TOPICS as TOPIC_SPECS
@@ -66,7 +66,7 @@ class Keeper:
         self,
         shared: Shared,
         release_id: str,
-        tables: Mapping[str, Table],
+        tables: Mapping[str, IndexedTable],
         takes_over: Callable[[str], bool],
     ) -> None:
         """`tables` by topic; `takes_over`: whether vectors of that release serve this one."""
@@ -120,7 +120,7 @@ class Keeper:
                 self._metrics.release_lag.remove(self.release_id)
             await self._client.stop()
 
-    def _clear(self, table: Table, from_scratch: bool) -> None:
+    def _clear(self, table: IndexedTable, from_scratch: bool) -> None:
         """Drop a table that is to be made anew, or that is damaged: it is derived."""
         try:
             table.verify()

@@ -28,7 +28,7 @@ def _of_the_index(table: str) -> Iterator[None]:
         raise VectorIndexError(f"table {table} cannot be written: {error}") from error
 
 
-class Table:
+class IndexedTable:
     """One table, its embedder, and when it is to be optimized next."""
 
     def __init__(

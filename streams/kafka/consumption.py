@@ -25,14 +25,14 @@ Offsets = Mapping[TopicPartition, int]
 Positions = Mapping[TopicPartition, int | None]  # None: assigned, and nothing is fetched of it yet
 
 
-class _Mark(NamedTuple):
+class _ReadingMark(NamedTuple):
     """Where reading of a partition was when it moved last, or had nothing to read."""
 
     position: int | None
     since: float
 
 
-class Progress:
+class ConsumerProgress:
     """What the broker's answers say; pure, but for the clock that it is given."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Progress:
     ) -> None:
         self._limits, self._clock = limits, clock
         self._answered = clock()
-        self._marks: dict[TopicPartition, _Mark] = {}
+        self._marks: dict[TopicPartition, _ReadingMark] = {}
         self._ends: Offsets = {}
         self._missing: frozenset[str] = frozenset()
 
@@ -56,11 +56,11 @@ class Progress:
             place: self._mark(place, position, now) for place, position in positions.items()
         }
 
-    def _mark(self, place: TopicPartition, position: int | None, now: float) -> _Mark:
+    def _mark(self, place: TopicPartition, position: int | None, now: float) -> _ReadingMark:
         before = self._marks.get(place)
         unread = position is None or self._ends.get(place, position) != position
         stands = before is not None and before.position == position
-        return before if before and stands and unread else _Mark(position, now)
+        return before if before and stands and unread else _ReadingMark(position, now)
 
     @property
     def not_ready(self) -> str | None:
@@ -73,7 +73,7 @@ class Progress:
         standing = (self._standing(*mark, now) for mark in sorted(self._marks.items()))
         return next(filter(None, standing), None)
 
-    def _standing(self, place: TopicPartition, mark: _Mark, now: float) -> str | None:
+    def _standing(self, place: TopicPartition, mark: _ReadingMark, now: float) -> str | None:
         where = f"topic {place.topic} partition {place.partition}"
         long = now - mark.since > self._limits.stalled_s
         if mark.position is None:
@@ -86,13 +86,13 @@ class Progress:
         return None
 
 
-class Reading:
+class ConsumptionWatch:
     """Asks the broker about a role's partitions, with a client of its own."""
 
     def __init__(self, settings: Settings, positions: Callable[[], Awaitable[Positions]]) -> None:
         """`positions`: the next offset to read, of each partition that is being read now."""
         self._settings, self._positions = settings, positions
-        self._progress = Progress(settings.liveness)
+        self._progress = ConsumerProgress(settings.liveness)
 
     @property
     def not_ready(self) -> str | None:

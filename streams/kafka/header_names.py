@@ -36,7 +36,7 @@ class _PatientBatch(_DefaultRecordBatchPy):
         return self
 
 
-class _Batch:
+class _LenientBatch:
     """A batch that is read fast, and patiently from the first record on with which that fails."""
 
     def __init__(self, batch: Any, data: memoryview) -> None:
@@ -62,7 +62,7 @@ class _Records(_MemoryRecordsPy):
     def next_batch(self, *_: int) -> Any:
         data = self._next_slice
         batch = super().next_batch()
-        return None if batch is None else _Batch(batch, data)
+        return None if batch is None else _LenientBatch(batch, data)
 
 
 def read_any_header_name() -> None:

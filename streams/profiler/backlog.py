@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from streams.codec import Record
-from streams.profiler.version import Marks, Position
+from streams.profiler.version import ProfileVersion, RecordPosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +14,13 @@ class Waiting:
     """A request as it came; its record is decoded again when its turn comes."""
 
     user_id: str
-    marks: Marks
+    marks: ProfileVersion
     record: Record
 
     @property
-    def position(self) -> Position:
+    def position(self) -> RecordPosition:
         """Where the request lies."""
-        return Position(self.record.partition, self.record.offset)
+        return RecordPosition(self.record.partition, self.record.offset)
 
 
 class Backlog:

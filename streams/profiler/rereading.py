@@ -11,7 +11,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from models.errors import TopicError
 from models.settings import Settings
 from streams.kafka.read_at import Rereader
-from streams.profiler.version import Position
+from streams.profiler.version import RecordPosition
 
 READ_WITHIN_S: Final = 20.0
 
@@ -23,7 +23,7 @@ class RequestReader:
         self._topic = settings.topic("profile-requests")
         self._reader = Rereader(settings, auto_offset_reset="none")
 
-    async def read(self, position: Position) -> ConsumerRecord | None:
+    async def read(self, position: RecordPosition) -> ConsumerRecord | None:
         """The record at `position`; None if it has expired.
 
         Raises TopicError if the broker does not answer in time: try again later.

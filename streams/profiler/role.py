@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from models.settings import Settings
 from streams.health import HealthServer
 from streams.kafka.clients import producer, start_client
-from streams.kafka.consumption import Positions, Reading
+from streams.kafka.consumption import ConsumptionWatch, Positions
 from streams.kafka.continuity import TopicWatch
 from streams.kafka.topic_follower import TopicFollower
 from streams.metrics import ProfilerMetrics
@@ -25,7 +25,7 @@ from streams.profiler.stored import StoredProfiles
 from streams.profiler.worker import Answering
 from streams.profiler.writing import Deps, Writer
 from streams.releases.serving import ServingRelease
-from streams.service import spare_the_collector, until_stopped, working
+from streams.service import freeze_gc, until_stopped, working
 
 MOST_WAITING: Final = 2_000  # users; a request may be 100 KB
 TURN_S: Final = 5.0  # a turn of the loop may take so long to end
@@ -49,7 +49,7 @@ class Profiler:
         self._kit = ServingKit(self._kits, self._release, self._metrics)
         self._proving = Proving(settings, self._kits, self._release, self._replica)
         self._watch = TopicWatch(settings, ("profile-requests", "profiles", "releases"))
-        self._reading = Reading(settings, self._positions)
+        self._reading = ConsumptionWatch(settings, self._positions)
         self._answering: Answering | None = None  # once it has asked to join the group
         self._turned = time.monotonic()  # when requests were taken in last
 
@@ -61,7 +61,7 @@ class Profiler:
                 answering = await until_stopped(stop, self._start(closing))
                 if answering is None:
                     return
-                spare_the_collector()
+                freeze_gc()
                 self._answering = answering
                 background = self._background(answering)
                 await until_stopped(stop, self._serve(answering, stop), *background, grace_s=TURN_S)

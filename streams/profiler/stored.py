@@ -9,7 +9,7 @@ from typing import Final
 
 from models.schemas import Profile
 from streams.codec import Record, Rejected, Removal, decode_keyed
-from streams.profiler.version import Marks, Position
+from streams.profiler.version import ProfileVersion, RecordPosition
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,9 @@ class Debt:
     """
 
     user_id: str
-    marks: Marks
+    marks: ProfileVersion
     request_id: str
-    position: Position
+    position: RecordPosition
     due_ms: float
     tries: int = 0
 
@@ -37,7 +37,7 @@ class StoredProfiles:
     def __init__(self, retry_after_s: float, partitions: int) -> None:
         self._partitions = partitions
         self._retry_after_ms = retry_after_s * 1000
-        self._newest: dict[str, tuple[Marks, bool]] = {}  # bool: written by the model
+        self._newest: dict[str, tuple[ProfileVersion, bool]] = {}  # bool: written by the model
         self._debts: dict[str, Debt] = {}
 
     def on_record(self, record: Record) -> None:
@@ -52,7 +52,7 @@ class StoredProfiles:
 
     def note(self, profile: Profile) -> None:
         """A profile has been written; if a fallback, its debt falls due `retry_after_s` later."""
-        written = (Marks.of_profile(profile), not profile.fallback)
+        written = (ProfileVersion.of_profile(profile), not profile.fallback)
         known = self._newest.get(profile.user_id)
         if known is not None and written <= known:
             return
@@ -62,9 +62,9 @@ class StoredProfiles:
         if debt:
             self._debts[profile.user_id] = debt
 
-    def answers(self, user_id: str, marks: Marks) -> bool:
+    def answers(self, user_id: str, marks: ProfileVersion) -> bool:
         """Whether the stored profile is as new as `marks` and needs no other."""
-        return self._newest.get(user_id, (Marks(-1, -1, -1), False)) >= (marks, True)
+        return self._newest.get(user_id, (ProfileVersion(-1, -1, -1), False)) >= (marks, True)
 
     def still_owed(self, debt: Debt) -> bool:
         """Whether nothing newer has come since the debt was taken."""
@@ -103,5 +103,7 @@ def _debt(profile: Profile, due_ms: float) -> Debt | None:
     partition, offset = profile.request_partition, profile.request_offset
     if not profile.fallback or partition is None or offset is None:
         return None
-    marks = Marks.of_profile(profile)
-    return Debt(profile.user_id, marks, profile.request_id, Position(partition, offset), due_ms)
+    marks = ProfileVersion.of_profile(profile)
+    return Debt(
+        profile.user_id, marks, profile.request_id, RecordPosition(partition, offset), due_ms
+    )

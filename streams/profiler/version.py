@@ -7,7 +7,7 @@ from typing import NamedTuple
 from models.schemas import Profile, ProfileRequest
 
 
-class Marks(NamedTuple):
+class ProfileVersion(NamedTuple):
     """What a profile takes into account; a later tuple is the newer one."""
 
     applied_offset: int
@@ -15,17 +15,17 @@ class Marks(NamedTuple):
     number: int
 
     @classmethod
-    def of_request(cls, request: ProfileRequest) -> Marks:
+    def of_request(cls, request: ProfileRequest) -> ProfileVersion:
         """Marks of what is asked for."""
         return cls(request.applied_offset, request.edits_offset, request.number)
 
     @classmethod
-    def of_profile(cls, profile: Profile) -> Marks:
+    def of_profile(cls, profile: Profile) -> ProfileVersion:
         """Marks of what was written."""
         return cls(profile.applied_offset, profile.edits_offset, profile.version)
 
 
-class Position(NamedTuple):
+class RecordPosition(NamedTuple):
     """Where a record lies in its topic."""
 
     partition: int

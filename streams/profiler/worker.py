@@ -28,7 +28,7 @@ from streams.profiler.intake import Intake
 from streams.profiler.readiness import ServingKit
 from streams.profiler.replica import Replica
 from streams.profiler.stored import StoredProfiles
-from streams.profiler.version import Marks, Position
+from streams.profiler.version import ProfileVersion, RecordPosition
 from streams.profiler.writing import Writer, count_written
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Answering:
         if isinstance(request, Rejected):
             return request
         assert not isinstance(request, Removal), "a request cannot be taken back"
-        return Waiting(request.user_id, Marks.of_request(request), record)
+        return Waiting(request.user_id, ProfileVersion.of_request(request), record)
 
     def dispatch(self) -> None:
         """Begin work while there is work and room."""
@@ -95,7 +95,7 @@ class Answering:
         else:
             work.close()
 
-    async def written(self, request: ProfileRequest, position: Position) -> Profile:
+    async def written(self, request: ProfileRequest, position: RecordPosition) -> Profile:
         """The profile that answers `request`, not produced yet."""
         kit = self._serving.now()
         answer = await self._writer.ask(request, kit)

@@ -17,7 +17,7 @@ from models.settings import Settings
 from streams.metrics import ProfilerMetrics
 from streams.profiler.engine import Engine
 from streams.profiler.release_runtime import Kit, Sources
-from streams.profiler.version import Position
+from streams.profiler.version import RecordPosition
 
 EXTRACTIVE: Final = "extractive"
 VECTOR_DIGITS: Final = 7  # what a 32-bit float holds; written out in full it is twice as long
@@ -36,7 +36,7 @@ class Deps:
     sources: Sources
 
 
-class Answer(NamedTuple):
+class EngineAnswer(NamedTuple):
     """What the engine was asked and said; None: no engine, or all its tries failed."""
 
     prompt: str
@@ -52,17 +52,17 @@ class Writer:
         encoder = deps.encoder
         self.engine = Engine(encoder, settings.profile, metrics) if encoder else None
 
-    async def ask(self, request: ProfileRequest, kit: Kit) -> Answer:
+    async def ask(self, request: ProfileRequest, kit: Kit) -> EngineAnswer:
         """What the engine answers with the kit's adapter; without an engine nothing, at once.
 
         It is the same whatever was asked before: only the request enters the prompt.
         """
         prompt = render(request)
         asked = self.engine.ask(prompt, kit.adapter) if self.engine else None
-        return Answer(prompt, await asked if asked else None)
+        return EngineAnswer(prompt, await asked if asked else None)
 
     async def write(
-        self, request: ProfileRequest, position: Position, kit: Kit, answer: Answer
+        self, request: ProfileRequest, position: RecordPosition, kit: Kit, answer: EngineAnswer
     ) -> Profile:
         """The profile made of `answer`: the model's, or a stand-in marked `fallback`."""
         completion = answer.completion
@@ -116,7 +116,7 @@ def _profile_id(request: ProfileRequest, release: str, fallback: bool) -> str:
     return fallback_profile_id(own_id) if fallback else own_id
 
 
-def _taken_over(request: ProfileRequest, position: Position) -> dict[str, Any]:
+def _taken_over(request: ProfileRequest, position: RecordPosition) -> dict[str, Any]:
     """The fields that say which request the profile answers."""
     return {
         "user_id": request.user_id,

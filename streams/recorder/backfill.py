@@ -17,7 +17,7 @@ from streams.kafka.clients import until_answered
 from streams.kafka.read_at import Rereader
 from streams.kafka.topics import TOPICS
 from streams.metrics import RecorderMetrics
-from streams.recorder.rows import Buffer, Judge
+from streams.recorder.rows import Buffer, RecordClassifier
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Backfill:
 
     def __init__(self, settings: Settings, segments: SegmentLog, metrics: RecorderMetrics) -> None:
         self._settings, self._log, self._metrics = settings, segments, metrics
-        self._judge = Judge.of(settings)
+        self._judge = RecordClassifier.of(settings)
         self._reader = Rereader(settings)
 
     async def fill(self, topic: str, partition: int) -> None:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 REST_PER_WORK: Final = 19.0  # seconds of rest for a second of checking
 REQUESTS: Final = "profile-requests"
 
-Positions = dict[int, int]  # partition → offset of the first request that is not checked yet
+LogOffsets = dict[int, int]  # partition → offset of the first request that is not checked yet
 
 
 async def watch_parity(settings: Settings, metrics: RecorderMetrics) -> None:
@@ -33,7 +33,7 @@ async def watch_parity(settings: Settings, metrics: RecorderMetrics) -> None:
 
     A log that cannot be read is said each time: a metric that stands still looks like parity.
     """
-    positions: Positions | None = None
+    positions: LogOffsets | None = None
     while True:
         began = time.monotonic()
         try:
@@ -47,8 +47,8 @@ async def watch_parity(settings: Settings, metrics: RecorderMetrics) -> None:
 
 
 async def _check_from(
-    positions: Positions | None, settings: Settings, metrics: RecorderMetrics
-) -> Positions:
+    positions: LogOffsets | None, settings: Settings, metrics: RecorderMetrics
+) -> LogOffsets:
     """Check and count what was logged from `positions` on (None: nothing yet); where it ended."""
     ends = _ends(settings)
     if positions is None or ends == positions:
@@ -72,7 +72,7 @@ def count(report: ParityReport, metrics: RecorderMetrics) -> None:
         )
 
 
-async def check_aside(settings: Settings, positions: Positions) -> ParityReport | None:
+async def check_aside(settings: Settings, positions: LogOffsets) -> ParityReport | None:
     """The report on requests from `positions` on, made by a new process; None if that failed."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -94,7 +94,7 @@ async def check_aside(settings: Settings, positions: Positions) -> ParityReport 
     return found
 
 
-def _check(settings: Settings, positions: Positions, answer: Connection) -> None:
+def _check(settings: Settings, positions: LogOffsets, answer: Connection) -> None:
     """In the process of its own."""
     try:
         report: ParityReport | str = check_parity(
@@ -106,11 +106,11 @@ def _check(settings: Settings, positions: Positions, answer: Connection) -> None
         answer.send(report)
 
 
-def _everywhere(settings: Settings, positions: Positions) -> Positions:
+def _everywhere(settings: Settings, positions: LogOffsets) -> LogOffsets:
     return {number: positions.get(number, 0) for number in range(settings.kafka.partitions)}
 
 
-def _ends(settings: Settings) -> Positions:
+def _ends(settings: Settings) -> LogOffsets:
     segments = SegmentLog.of(settings)
     return {
         number: segments.next_offset(REQUESTS, number) for number in segments.partitions(REQUESTS)

@@ -21,7 +21,7 @@ from streams.event_log import LOGGED_TOPICS, SegmentLog, compact
 from streams.event_log.manifest import Manifest
 from streams.event_log.repair import apart, repair, set_apart
 from streams.kafka.clients import consumer, group_id, readable_end, start_client, until_answered
-from streams.kafka.consumption import Positions, Reading, positions_of
+from streams.kafka.consumption import ConsumptionWatch, Positions, positions_of
 from streams.kafka.continuity import (
     WATCH_S,
     Kept,
@@ -32,7 +32,7 @@ from streams.kafka.continuity import (
 )
 from streams.metrics import RecorderMetrics
 from streams.recorder.backfill import Backfill
-from streams.recorder.rows import Buffer, Judge
+from streams.recorder.rows import Buffer, RecordClassifier
 from streams.service import until_stopped, working
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Recorder(ConsumerRebalanceListener):
     def __init__(self, settings: Settings, metrics: RecorderMetrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._judge = Judge.of(settings)
+        self._judge = RecordClassifier.of(settings)
         self._log = SegmentLog(settings.log_dir)
         self._buffers: dict[TopicPartition, Buffer] = {}
         self._assigned: set[TopicPartition] | None = None
@@ -63,7 +63,7 @@ class Recorder(ConsumerRebalanceListener):
         self._upkeep: asyncio.Task[None] | None = None
         self._upkept_at = time.monotonic()
         self._turned = time.monotonic()  # when the last turn of the loop began
-        self._reading = Reading(settings, self._positions)
+        self._reading = ConsumptionWatch(settings, self._positions)
         self._consumer: AIOKafkaConsumer | None = None
         self._assignments = 0  # grows with every change of `_assigned`
         self._unwritten = False  # what is due cannot be written, for Kafka does not answer

@@ -35,7 +35,7 @@ _NOTHING: Final = {
 }
 
 
-class Verdict(NamedTuple):
+class RecordStatus(NamedTuple):
     """What a record is, as `status`, with the message if it is 'ok'."""
 
     status: str
@@ -45,27 +45,27 @@ class Verdict(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class RecordClassifier:
     """Decides the status of records, by the codec that the tracker uses."""
 
     partitions: int
     future_tolerance_ms: int
 
     @classmethod
-    def of(cls, settings: Settings) -> Judge:
+    def of(cls, settings: Settings) -> RecordClassifier:
         """As the settings say."""
         return cls(settings.kafka.partitions, int(settings.windows.future_tolerance_s * 1000))
 
-    def verdict(self, topic: str, record: Record) -> Verdict:
+    def verdict(self, topic: str, record: Record) -> RecordStatus:
         """`topic` without prefix."""
         found = attempted(record, lambda: self._read(topic, record))
         if isinstance(found, Rejected):
             return _invalid(topic, found)
         if isinstance(found, Misrouted):
-            return Verdict(FORWARDED, _NOTHING[topic])
+            return RecordStatus(FORWARDED, _NOTHING[topic])
         if isinstance(found, Removal):
-            return Verdict(TOMBSTONE, _NOTHING[topic])
-        return Verdict(OK, found)
+            return RecordStatus(TOMBSTONE, _NOTHING[topic])
+        return RecordStatus(OK, found)
 
     def _read(self, topic: str, record: Record) -> Message | Misrouted | Removal | Rejected:
         if topic == "interactions":
@@ -73,8 +73,8 @@ class Judge:
         return decode_keyed(record, TOPIC_SCHEMAS[topic], self.partitions)
 
 
-def _invalid(topic: str, why: Rejected) -> Verdict:
-    return Verdict(INVALID, _NOTHING[topic], why.reason, why.detail)
+def _invalid(topic: str, why: Rejected) -> RecordStatus:
+    return RecordStatus(INVALID, _NOTHING[topic], why.reason, why.detail)
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class Buffer:
     since: float = 0.0  # monotonic time of the first row
     bytes: int = 0
     _records: list[Record] = field(default_factory=list)
-    _verdicts: list[Verdict] = field(default_factory=list)
+    _verdicts: list[RecordStatus] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.next = self.start
@@ -96,7 +96,7 @@ class Buffer:
     def __len__(self) -> int:
         return len(self._records)
 
-    def add(self, record: Record, judge: Judge, now: float) -> None:
+    def add(self, record: Record, judge: RecordClassifier, now: float) -> None:
         """Take the record at `next` or, after missing offsets, later; `now` is monotonic time."""
         verdict = judge.verdict(self.topic, record)
         if not self._records:
@@ -140,7 +140,7 @@ class Buffer:
             self._verdicts = [self._fitting(record, verdict) for record, verdict in pairs]
             return _typed(self.topic, self._verdicts)
 
-    def _fitting(self, record: Record, verdict: Verdict) -> Verdict:
+    def _fitting(self, record: Record, verdict: RecordStatus) -> RecordStatus:
         found = attempted(record, lambda: _typed(self.topic, [verdict]))
         return _invalid(self.topic, found) if isinstance(found, Rejected) else verdict
 
@@ -162,7 +162,7 @@ class Buffer:
         ]
 
 
-def _typed(topic: str, verdicts: Sequence[Verdict]) -> list[pa.Array]:
+def _typed(topic: str, verdicts: Sequence[RecordStatus]) -> list[pa.Array]:
     return [
         pa.array([getattr(verdict.message, name) for verdict in verdicts], kind)
         for name, (_, kind) in TYPED[topic].items()

@@ -31,7 +31,7 @@ COMMIT_S: Final = 1.0  # between commits of offsets
 FETCH_WAIT_MS: Final = 50
 
 
-class Row(NamedTuple):
+class DeliveredRecord(NamedTuple):
     """A record as streams/codec.py wants it, made from a Faust message."""
 
     topic: str
@@ -228,12 +228,12 @@ def acknowledge(events: list[EventT]) -> None:
         event.ack()
 
 
-def row_of(event: EventT) -> Row:
+def row_of(event: EventT) -> DeliveredRecord:
     """A Faust event as a record; Faust keeps Kafka's time in seconds."""
     message = event.message
     headers = message.headers or ()
     pairs = headers.items() if isinstance(headers, dict) else headers
-    return Row(
+    return DeliveredRecord(
         message.topic,
         message.partition,
         message.offset,

@@ -19,7 +19,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from models.settings import Settings
 from streams.kafka.read_at import Rereader
-from streams.tracker.app import Row
+from streams.tracker.app import DeliveredRecord
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ class GapReader:
         self._reading = asyncio.Lock()  # agents come one at a time: there is one consumer
 
     async def complete(
-        self, rows: Sequence[Row], due: Mapping[int, int]
-    ) -> AsyncIterator[list[Row]]:
+        self, rows: Sequence[DeliveredRecord], due: Mapping[int, int]
+    ) -> AsyncIterator[list[DeliveredRecord]]:
         """The batch (of one topic) with what is missing before and among its rows.
 
         A gap may be as long as the topic, so that it comes in slices, each of one partition and
@@ -45,7 +45,7 @@ class GapReader:
 
         `due`: partition → the offset that should come next; else the partition's first is it.
         """
-        rest: list[Row] = []
+        rest: list[DeliveredRecord] = []
         for _, one in groupby(sorted(rows, key=_place), key=attrgetter("partition")):
             part = list(one)
             begin = _first_gap(part, due.get(part[0].partition, part[0].offset))
@@ -57,7 +57,9 @@ class GapReader:
         if rest:
             yield rest
 
-    async def _completed(self, part: list[Row], begin: int) -> AsyncIterator[list[Row]]:
+    async def _completed(
+        self, part: list[DeliveredRecord], begin: int
+    ) -> AsyncIterator[list[DeliveredRecord]]:
         """One partition's rows with what the topic still holds of the gaps from `begin` on."""
         place, known = TopicPartition(part[0].topic, part[0].partition), {r.offset for r in part}
         async for found, upto in self.between(place, begin, part[-1].offset):
@@ -70,7 +72,7 @@ class GapReader:
 
     async def between(
         self, place: TopicPartition, first: int, end: int
-    ) -> AsyncIterator[tuple[list[Row], int]]:
+    ) -> AsyncIterator[tuple[list[DeliveredRecord], int]]:
         """What the topic still holds of first ≤ offset < end: slices, each with where it ends."""
         told = False
         while first < end:
@@ -83,7 +85,9 @@ class GapReader:
                 )
             yield found, first
 
-    async def _fetched(self, place: TopicPartition, first: int, end: int) -> tuple[list[Row], int]:
+    async def _fetched(
+        self, place: TopicPartition, first: int, end: int
+    ) -> tuple[list[DeliveredRecord], int]:
         """Records with first ≤ offset < end that the topic still holds, and where to read on."""
         async with self._reading:
             reader = await self._reader.at(place, first)
@@ -105,7 +109,7 @@ class GapReader:
         await self._reader.stop()
 
 
-def _first_gap(part: Sequence[Row], expected: int) -> int | None:
+def _first_gap(part: Sequence[DeliveredRecord], expected: int) -> int | None:
     """Where the first offset is missing; rows that are delivered again leave no gap."""
     for row in part:
         if row.offset > expected:
@@ -114,13 +118,15 @@ def _first_gap(part: Sequence[Row], expected: int) -> int | None:
     return None
 
 
-def _split(part: list[Row], offset: int) -> tuple[list[Row], list[Row]]:
+def _split(
+    part: list[DeliveredRecord], offset: int
+) -> tuple[list[DeliveredRecord], list[DeliveredRecord]]:
     """The rows before `offset`, and the others."""
     return [row for row in part if row.offset < offset], [r for r in part if r.offset >= offset]
 
 
-def _row_of(record: ConsumerRecord) -> Row:
-    return Row(
+def _row_of(record: ConsumerRecord) -> DeliveredRecord:
+    return DeliveredRecord(
         record.topic,
         record.partition,
         record.offset,

@@ -34,7 +34,7 @@ _WRITE_BUFFER: Final = 16 << 20
 _BLOCK_CACHE: Final = 64 << 20
 
 
-class Position(msgspec.Struct, array_like=True):
+class StorePosition(msgspec.Struct, array_like=True):
     """Up to where the folder holds which changelog."""
 
     topic_id: str  # Kafka's id of the changelog topic
@@ -43,13 +43,13 @@ class Position(msgspec.Struct, array_like=True):
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(Position).decode
+_decode: Final = msgspec.msgpack.Decoder(StorePosition).decode
 
 
 class LocalStore:
     """Bytes → bytes in one folder."""
 
-    def __init__(self, folder: Path, db: Rdict, position: Position) -> None:
+    def __init__(self, folder: Path, db: Rdict, position: StorePosition) -> None:
         self._folder, self._db = folder, db
         self.position = position
 
@@ -82,7 +82,7 @@ class LocalStore:
                 f"cannot keep the tracker's state in {folder}: {error}; is there room, and may "
                 "this user write there?"
             ) from error
-        return cls(folder, db, Position(topic_id, 0, time.time()))
+        return cls(folder, db, StorePosition(topic_id, 0, time.time()))
 
     def _distrusted(self, topic_id: str) -> str | None:
         """Why the content does not count, or None."""
@@ -122,7 +122,7 @@ class LocalStore:
 
         Raises StoreDamaged.
         """
-        position = Position(self.position.topic_id, next_offset, time.time())
+        position = StorePosition(self.position.topic_id, next_offset, time.time())
         batch = WriteBatch(raw_mode=True)
         for key, value in changes.items():
             if value is None:
@@ -157,7 +157,7 @@ def refused_by_machine(error: StoreDamaged) -> bool:
     return _NO_ROOM.search(str(error)) is not None
 
 
-def _opened(folder: Path) -> tuple[Rdict, Position] | None:
+def _opened(folder: Path) -> tuple[Rdict, StorePosition] | None:
     """The database and its position; None if there is none or it is damaged, which is said."""
     if not folder.is_dir():
         return None

@@ -12,9 +12,9 @@ from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.tracker.partitions import Partitions
-from streams.tracker.quarantine import UsersApart
+from streams.tracker.quarantine import UserQuarantine
 from streams.tracker.reducer import whole_or_not
-from streams.tracker.scheduling import DueUsers
+from streams.tracker.scheduling import RefreshQueue
 from streams.tracker.state import User
 from streams.tracker.transactions import Output
 from streams.tracker.users import Place, Users
@@ -24,7 +24,7 @@ from streams.windows import to_windows, views, windows_hash
 log = logging.getLogger(__name__)
 
 
-class Asker:
+class ProfileRequester:
     """Spends the budget of model calls."""
 
     def __init__(
@@ -32,7 +32,7 @@ class Asker:
         settings: Settings,
         users: Users,
         partitions: Partitions,
-        due: DueUsers,
+        due: RefreshQueue,
         text_of: Callable[[str], str],
         metrics: TrackerMetrics,
     ) -> None:
@@ -41,7 +41,7 @@ class Asker:
         per_second = settings.trigger.calls_per_minute / 60
         self._bucket = TokenBucket.full(per_second, settings.trigger.burst_calls, time.monotonic())
         self._asked_at: dict[Place, float] = {}  # monotonic seconds
-        self.apart = UsersApart("ask", users, metrics)
+        self.apart = UserQuarantine("ask", users, metrics)
 
     async def ask(self, clocks: dict[int, PartitionClock]) -> int:
         """Send the requests that the budget allows now; returns how many.

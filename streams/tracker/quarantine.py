@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 APART_S: Final = 60.0
 
 
-class _Mark(msgspec.Struct, frozen=True):
+class _StateMark(msgspec.Struct, frozen=True):
     """The state that a request or a list was made of."""
 
     applied_offset: int
@@ -32,10 +32,10 @@ class _Mark(msgspec.Struct, frozen=True):
 
 class _Held(NamedTuple):
     until: float  # monotonic seconds
-    refused: _Mark | None = None  # and for as long as the user's state is this one
+    refused: _StateMark | None = None  # and for as long as the user's state is this one
 
 
-class UsersApart:
+class UserQuarantine:
     """The users whom one loop leaves alone now."""
 
     def __init__(self, loop: str, users: Users, metrics: TrackerMetrics) -> None:
@@ -81,7 +81,7 @@ class UsersApart:
 
     def refuse(self, place: Place, message: bytes, error: Exception) -> None:
         """Set the user apart for whom Kafka refuses this request or list."""
-        mark = msgspec.json.decode(message, type=_Mark)
+        mark = msgspec.json.decode(message, type=_StateMark)
         self._hold(place, _Held(time.monotonic() + APART_S, mark))
         log.error(
             "partition %d: what the loop `%s` made for user %.80r is given up until their next "
@@ -94,6 +94,6 @@ class UsersApart:
         self._held[place] = held
         self._failed.inc()
 
-    def _mark(self, place: Place) -> _Mark:
+    def _mark(self, place: Place) -> _StateMark:
         head = self._users.get(*place).head
-        return _Mark(head.applied, head.edits)
+        return _StateMark(head.applied, head.edits)

@@ -18,10 +18,10 @@ from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.queries import query_of
 from streams.tracker.partitions import Partitions
-from streams.tracker.quarantine import UsersApart
+from streams.tracker.quarantine import UserQuarantine
 from streams.tracker.reducer import whole_or_not
-from streams.tracker.scheduling import Trigger, WaitingUsers, recommendation_trigger
-from streams.tracker.serving_views import Derived, Shelf
+from streams.tracker.scheduling import ServeQueue, Trigger, recommendation_trigger
+from streams.tracker.serving_views import ServingSnapshot, ServingViews
 from streams.tracker.state import User
 from streams.tracker.transactions import Output
 from streams.tracker.users import Place, Users
@@ -32,7 +32,7 @@ IN_TURN: Final = 8  # users ranked while the agents wait: about ten milliseconds
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RankingJob:
     """One recommendation to be made, with all that names it."""
 
     place: Place
@@ -48,10 +48,10 @@ class Order:
     query: Query
 
 
-Ranked = tuple[Order, tuple[RecommendedItem, ...]]
+Ranked = tuple[RankingJob, tuple[RecommendedItem, ...]]
 
 
-class Server:
+class Recommender:
     """Makes, sends and marks recommendations."""
 
     def __init__(
@@ -59,13 +59,13 @@ class Server:
         settings: Settings,
         users: Users,
         partitions: Partitions,
-        waiting: WaitingUsers,
-        derived: Derived,
+        waiting: ServeQueue,
+        derived: ServingViews,
         metrics: TrackerMetrics,
     ) -> None:
         self._settings, self._users, self._waiting = settings, users, waiting
         self._partitions, self._derived, self._metrics = partitions, derived, metrics
-        self.apart = UsersApart("serve", users, metrics)
+        self.apart = UserQuarantine("serve", users, metrics)
 
     async def serve(self, clocks: dict[int, PartitionClock]) -> int:
         """Serve one batch of waiting users; returns how many lists were sent.
@@ -88,10 +88,10 @@ class Server:
             raise
 
     async def _serve(
-        self, places: list[Place], clocks: dict[int, PartitionClock], shelf: Shelf
+        self, places: list[Place], clocks: dict[int, PartitionClock], shelf: ServingSnapshot
     ) -> int:
         orders = self._orders(places, clocks, shelf)
-        served: list[tuple[Order, Recommendation]] = []
+        served: list[tuple[RankingJob, Recommendation]] = []
         for some in _parts(orders, self._ranked_at_once(shelf)):
             for order, items in await self._ranked(shelf, some):
                 if order.place[0] in clocks:  # else the partition was lost meanwhile
@@ -104,15 +104,15 @@ class Server:
             self._observe(order, one)
         return len(served)
 
-    def _ranked_at_once(self, shelf: Shelf) -> int:
+    def _ranked_at_once(self, shelf: ServingSnapshot) -> int:
         return self._settings.ranking.batch if self._takes_long(shelf) else IN_TURN
 
-    def _takes_long(self, shelf: Shelf) -> bool:
+    def _takes_long(self, shelf: ServingSnapshot) -> bool:
         return len(shelf.catalogue) > min(SMALL_CATALOGUE, self._settings.ranking.exact_up_to)
 
     def _orders(
-        self, places: list[Place], clocks: dict[int, PartitionClock], shelf: Shelf
-    ) -> list[Order]:
+        self, places: list[Place], clocks: dict[int, PartitionClock], shelf: ServingSnapshot
+    ) -> list[RankingJob]:
         orders = []
         for place in places:
             with self.apart.sparing(place):
@@ -120,7 +120,9 @@ class Server:
                     orders.append(self._order(place, clocks, shelf))
         return [order for order in orders if order is not None]
 
-    def _order(self, place: Place, clocks: dict[int, PartitionClock], shelf: Shelf) -> Order | None:
+    def _order(
+        self, place: Place, clocks: dict[int, PartitionClock], shelf: ServingSnapshot
+    ) -> RankingJob | None:
         partition, user_id = place
         user = self._users.get(partition, user_id)
         trigger = recommendation_trigger(user.head, user.profile, shelf.release)
@@ -132,7 +134,7 @@ class Server:
                 None  # not used, so not named; streams/tracker/release_migration.py gets its vector
             )
         as_of = user.now(clocks[partition], time.time_ns() // 1_000_000)
-        return Order(
+        return RankingJob(
             place=place,
             trigger=trigger,
             applied=user.head.applied,
@@ -148,7 +150,7 @@ class Server:
             query=order_query(user, self._settings, self._derived.texts.matching, shelf),
         )
 
-    async def _ranked(self, shelf: Shelf, orders: Sequence[Order]) -> list[Ranked]:
+    async def _ranked(self, shelf: ServingSnapshot, orders: Sequence[RankingJob]) -> list[Ranked]:
         """All together; if that fails, each alone, without those with whom it fails."""
         if not orders:
             return []
@@ -164,7 +166,7 @@ class Server:
         return list(zip(orders, ranked, strict=True))
 
     async def _rank_beside(
-        self, shelf: Shelf, orders: Sequence[Order]
+        self, shelf: ServingSnapshot, orders: Sequence[RankingJob]
     ) -> list[tuple[RecommendedItem, ...]]:
         """In a thread if the index is asked or the arrays are large, else here.
 
@@ -176,7 +178,9 @@ class Server:
         await asyncio.sleep(0)
         return self._rank(shelf, orders)
 
-    def _rank(self, shelf: Shelf, orders: Sequence[Order]) -> list[tuple[RecommendedItem, ...]]:
+    def _rank(
+        self, shelf: ServingSnapshot, orders: Sequence[RankingJob]
+    ) -> list[tuple[RecommendedItem, ...]]:
         started = time.monotonic()
         queries = [order.query for order in orders]
         try:
@@ -190,7 +194,7 @@ class Server:
         return ranked
 
     def _recommendation(
-        self, order: Order, items: tuple[RecommendedItem, ...], shelf: Shelf
+        self, order: RankingJob, items: tuple[RecommendedItem, ...], shelf: ServingSnapshot
     ) -> Recommendation:
         user_id = order.place[1]
         return Recommendation(
@@ -213,14 +217,14 @@ class Server:
             event_received_at=order.applied_time or None,
         )
 
-    def _send(self, order: Order, made: Recommendation) -> None:
+    def _send(self, order: RankingJob, made: Recommendation) -> None:
         partition, user_id = order.place
         topic = self._settings.topic("recommendations")
         message = Output(topic, user_id.encode(), made.to_json(), partition)
         self._mark(order, made)
         self._partitions.send(partition, message)
 
-    def _mark(self, order: Order, made: Recommendation) -> None:
+    def _mark(self, order: RankingJob, made: Recommendation) -> None:
         partition, user_id = order.place
         user = self._users.get(partition, user_id)
         with whole_or_not(user):
@@ -231,7 +235,7 @@ class Server:
         if recommendation_trigger(user.head, user.profile, made.release) is not None:
             self._waiting.add(order.place)
 
-    def _observe(self, order: Order, made: Recommendation) -> None:
+    def _observe(self, order: RankingJob, made: Recommendation) -> None:
         self._metrics.recommendations.labels(trigger=order.trigger).inc()
         if order.trigger == "event":
             now = time.time_ns() // 1_000_000
@@ -241,7 +245,7 @@ class Server:
             self._metrics.profile_age.observe(max(0, order.as_of - made.profile_as_of) / 1000)
 
 
-def _parts(orders: Sequence[Order], size: int) -> Iterator[Sequence[Order]]:
+def _parts(orders: Sequence[RankingJob], size: int) -> Iterator[Sequence[RankingJob]]:
     for start in range(0, len(orders), size):
         yield orders[start : start + size]
 
@@ -250,7 +254,7 @@ def order_query(
     user: User,
     settings: Settings,
     matching: Callable[[tuple[str, ...]], frozenset[str]],
-    shelf: Shelf,
+    shelf: ServingSnapshot,
 ) -> Query:
     """What ranking is asked for this user: their history, profile, and what they forbade.
 

@@ -27,9 +27,9 @@ from models.release.store import profiles_table
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
-from streams.tracker.quarantine import UsersApart
-from streams.tracker.scheduling import WaitingUsers, recommendation_trigger
-from streams.tracker.serving_views import Derived
+from streams.tracker.quarantine import UserQuarantine
+from streams.tracker.scheduling import ServeQueue, recommendation_trigger
+from streams.tracker.serving_views import ServingViews
 from streams.tracker.state import Head, ProfileRecord
 from streams.tracker.users import Place, Users
 
@@ -46,15 +46,15 @@ def is_foreign(profile: ProfileRecord | None, release: str | None) -> bool:
     return profile is not None and release is not None and profile.vector_release != release
 
 
-class Moving:
+class ReleaseMigration:
     """Keeps users' profile vectors, and their lists, those of the serving release."""
 
     def __init__(
         self,
         settings: Settings,
         users: Users,
-        waiting: WaitingUsers,
-        derived: Derived,
+        waiting: ServeQueue,
+        derived: ServingViews,
         index: VectorIndex,
         clocks: Mapping[int, PartitionClock],
         metrics: TrackerMetrics,
@@ -63,7 +63,7 @@ class Moving:
         self._batch, self._retry_s = settings.ranking.batch, settings.ranking.refresh_s
         self._users, self._waiting, self._derived = users, waiting, derived
         self._index, self._clocks, self._metrics = index, clocks, metrics
-        self.apart = UsersApart("move", users, metrics)
+        self.apart = UserQuarantine("move", users, metrics)
         self._release: str | None = None  # the one that users are moved to
         self._unread: deque[tuple[int, str]] = deque()  # partition, last user looked through
         self._foreign: OrderedDict[Place, None] = OrderedDict()  # vectors to be looked up

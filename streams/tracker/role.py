@@ -53,16 +53,16 @@ from streams.codec import (
 )
 from streams.health import HealthServer
 from streams.kafka.clients import RETRY_S, group_id, has_committed
-from streams.kafka.consumption import Positions, Reading
+from streams.kafka.consumption import ConsumptionWatch, Positions
 from streams.kafka.continuity import Kept, Present, TopicWatch, check_continuity
 from streams.kafka.topic_follower import TopicFollower
 from streams.kafka.topics import CHANGELOG, ensure_changelog, ensure_topics
 from streams.last_resort import attempted, failure
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
-from streams.service import spare_the_collector, until_stopped, working
+from streams.service import freeze_gc, until_stopped, working
 from streams.tracker.app import (
-    Row,
+    DeliveredRecord,
     acknowledge,
     assigned_partitions,
     batches,
@@ -77,8 +77,8 @@ from streams.tracker.app import (
 from streams.tracker.far_ahead import FarAhead
 from streams.tracker.gaps import GapReader
 from streams.tracker.partitions import Partitions
-from streams.tracker.profile_requests import Asker
-from streams.tracker.recommendations import Server
+from streams.tracker.profile_requests import ProfileRequester
+from streams.tracker.recommendations import Recommender
 from streams.tracker.reducer import (
     Arrival,
     apply_edit,
@@ -87,9 +87,9 @@ from streams.tracker.reducer import (
     pass_time,
     whole_or_not,
 )
-from streams.tracker.release_migration import TICK_S, Moving
-from streams.tracker.scheduling import DueUsers, WaitingUsers
-from streams.tracker.serving_views import Derived
+from streams.tracker.release_migration import TICK_S, ReleaseMigration
+from streams.tracker.scheduling import RefreshQueue, ServeQueue
+from streams.tracker.serving_views import ServingViews
 from streams.tracker.state import (
     CLOCK_KEY,
     ProfileRecord,
@@ -108,7 +108,7 @@ INTERACTIONS, EDITS = 0, 1  # places in `next_offsets`
 PASSED_OVER_S: Final = 5.0  # between two looks for what Faust has passed over
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 M = TypeVar("M", Profile, ProfileEdit)
-Work = Callable[[list[Row]], Awaitable[None]]
+BatchWork = Callable[[list[DeliveredRecord]], Awaitable[None]]
 READ = ("interactions", "profile-edits", "profiles", "items", "releases")  # topics
 
 
@@ -126,7 +126,7 @@ class TrackerRole:
         self.settings, self.metrics = settings, metrics
         self.app = create_app(settings, worker)
         self.partitions = Partitions(settings, worker, metrics, self._on_acquired, self._on_lost)
-        self.derived = Derived(settings, index, metrics)
+        self.derived = ServingViews(settings, index, metrics)
         self.clocks: dict[int, PartitionClock] = {}  # of the partitions that are ours now
         self.next_offsets: dict[int, list[int]] = {}  # partition → [interactions, edits]
         # Not in the state: after a restart the committed offset tells it well enough, for a
@@ -134,15 +134,15 @@ class TrackerRole:
         self.next_profiles: dict[int, int] = {}
         self.gaps = GapReader(settings)
         self.watch = TopicWatch(settings, (*READ, CHANGELOG))
-        self.waiting = WaitingUsers(settings.ranking.interval_s)
-        self.due = DueUsers(settings.trigger, settings.windows)
+        self.waiting = ServeQueue(settings.ranking.interval_s)
+        self.due = RefreshQueue(settings.trigger, settings.windows)
         self.users = Users(self.partitions, settings.windows.history_cap, metrics)
-        self.moving = Moving(
+        self.moving = ReleaseMigration(
             settings, self.users, self.waiting, self.derived, index, self.clocks, metrics
         )
         shared, text_of = (settings, self.users, self.partitions), self.derived.texts.text_of
-        self.asker = Asker(*shared, self.due, text_of, metrics)
-        self.server = Server(*shared, self.waiting, self.derived, metrics)
+        self.asker = ProfileRequester(*shared, self.due, text_of, metrics)
+        self.server = Recommender(*shared, self.waiting, self.derived, metrics)
         self.followers = self._followers()
         self.assigned: int | None = None  # generation of the assignment; None between two
         self.too_large_to_forward: set[bytes] = set()  # sha256 of events that Kafka refused so
@@ -152,7 +152,7 @@ class TrackerRole:
         self.lags: dict[int, int] = {}  # records behind, by partition of interactions
         port = settings.metrics.tracker_port + worker
         self.health = HealthServer(settings.metrics.host, port, metrics, self._not_ready)
-        self.reading = Reading(settings, self._positions)
+        self.reading = ConsumptionWatch(settings, self._positions)
         self.at_work: dict[str, float] = {}  # agent → since when it has been at its batch
         # Who applies a topic's records: its agent, or who reads what that was not given.
         self.turns = {name: asyncio.Lock() for name in ("interactions", "profile-edits")}
@@ -169,7 +169,7 @@ class TrackerRole:
                 closing.push_async_callback(self.health.stop)
                 await until_stopped(stop, self._start(closing))
                 if not stop.is_set():
-                    spare_the_collector()
+                    freeze_gc()
                     await self._until_stopped(stop)
 
     async def _start(self, closing: AsyncExitStack) -> None:
@@ -292,7 +292,7 @@ class TrackerRole:
         for name, work in topics.items():
             self._declare_agent(name, work)
 
-    def _declare_agent(self, name: str, work: Work) -> None:
+    def _declare_agent(self, name: str, work: BatchWork) -> None:
         async def agent(stream: StreamT) -> None:
             async for events in batches(self.app, stream):
                 self.at_work[name] = time.monotonic()
@@ -304,7 +304,7 @@ class TrackerRole:
 
         self.app.agent(raw_topic(self.app, self.settings, name), name=name)(agent)
 
-    async def _guarded(self, work: Work, events: list[EventT]) -> list[EventT]:
+    async def _guarded(self, work: BatchWork, events: list[EventT]) -> list[EventT]:
         """Work a batch; returns the events that are done.
 
         An exception that left an agent would acknowledge its events: stop the worker instead.
@@ -316,7 +316,7 @@ class TrackerRole:
             await asyncio.Event().wait()
             return []
 
-    async def _work(self, work: Work, events: list[EventT]) -> list[EventT]:
+    async def _work(self, work: BatchWork, events: list[EventT]) -> list[EventT]:
         while events:
             await self.partitions.owned({event.message.partition for event in events})
             events = [event for event in events if self._is_ours(event)]
@@ -340,12 +340,12 @@ class TrackerRole:
         ours = message.partition in self.clocks and message.partition in self.partitions
         return ours and message.generation_id == self.assigned
 
-    async def _on_interactions(self, delivered: list[Row]) -> None:
+    async def _on_interactions(self, delivered: list[DeliveredRecord]) -> None:
         async with self.turns["interactions"]:
             async for rows in self._complete("interactions", delivered, self._due(INTERACTIONS)):
                 await self._take_all_interactions(rows)
 
-    async def _take_all_interactions(self, rows: list[Row]) -> None:
+    async def _take_all_interactions(self, rows: list[DeliveredRecord]) -> None:
         for _, part in groupby(rows, key=lambda row: row.partition):
             self._take_interactions(list(part))  # 1. and 2.
         await self.partitions.committed(row.partition for row in rows)  # 3.
@@ -354,8 +354,8 @@ class TrackerRole:
         return {partition: offsets[kind] for partition, offsets in self.next_offsets.items()}
 
     async def _complete(
-        self, agent: str, delivered: list[Row], due: dict[int, int]
-    ) -> AsyncIterator[list[Row]]:
+        self, agent: str, delivered: list[DeliveredRecord], due: dict[int, int]
+    ) -> AsyncIterator[list[DeliveredRecord]]:
         """What of a batch is not applied yet, and what was passed over before it, in slices.
 
         Raises PartitionLost if a partition is lost meanwhile, also when it is ours again.
@@ -367,13 +367,15 @@ class TrackerRole:
             self.at_work[agent] = time.monotonic()
             yield rows
 
-    def _check_unchanged(self, rows: list[Row], before: Mapping[int, list[int]]) -> None:
+    def _check_unchanged(
+        self, rows: list[DeliveredRecord], before: Mapping[int, list[int]]
+    ) -> None:
         """`next_offsets` has a new list for a partition whenever it was acquired."""
         for partition in {row.partition for row in rows}:
             if self.next_offsets.get(partition) is not before[partition]:
                 raise PartitionLost(partition, None)
 
-    def _take_interactions(self, rows: list[Row]) -> None:
+    def _take_interactions(self, rows: list[DeliveredRecord]) -> None:
         """Rows of one partition."""
         arrivals, refused = self._decode(rows)
         refused += self._apply(arrivals, rows)
@@ -381,12 +383,12 @@ class TrackerRole:
             self._refuse(row, problem)
 
     def _decode(
-        self, rows: list[Row]
-    ) -> tuple[dict[str, list[Arrival]], list[tuple[Row, Misrouted | Rejected]]]:
+        self, rows: list[DeliveredRecord]
+    ) -> tuple[dict[str, list[Arrival]], list[tuple[DeliveredRecord, Misrouted | Rejected]]]:
         partitions = self.settings.kafka.partitions
         tolerance = int(self.settings.windows.future_tolerance_s * 1000)
         arrivals: dict[str, list[Arrival]] = defaultdict(list)
-        refused: list[tuple[Row, Misrouted | Rejected]] = []
+        refused: list[tuple[DeliveredRecord, Misrouted | Rejected]] = []
         for row in rows:
             found = attempted(row, partial(decode_interaction, row, partitions, tolerance))
             if isinstance(found, Interaction):
@@ -396,8 +398,8 @@ class TrackerRole:
         return arrivals, refused
 
     def _apply(
-        self, arrivals: dict[str, list[Arrival]], rows: list[Row]
-    ) -> list[tuple[Row, Rejected]]:
+        self, arrivals: dict[str, list[Arrival]], rows: list[DeliveredRecord]
+    ) -> list[tuple[DeliveredRecord, Rejected]]:
         """Returns the rows with which applying failed, and how."""
         wall, partition = time.time_ns() // 1_000_000, rows[0].partition
         outcomes: Counter[tuple[str, str]] = Counter()
@@ -458,7 +460,7 @@ class TrackerRole:
                 self.users.save(partition, user, inserted)
 
     def _pass_time(
-        self, arrivals: dict[str, list[Arrival]], rows: list[Row]
+        self, arrivals: dict[str, list[Arrival]], rows: list[DeliveredRecord]
     ) -> dict[str, list[Arrival]]:
         """Returns the arrivals with the time of their partition."""
         partition, timed = rows[0].partition, defaultdict(list)
@@ -477,7 +479,7 @@ class TrackerRole:
         value = encode_clock(self.clocks[partition], *self.next_offsets[partition])
         self.partitions.write(partition, [(CLOCK_KEY, value)])
 
-    def _refuse(self, row: Row, problem: Misrouted | Rejected) -> None:
+    def _refuse(self, row: DeliveredRecord, problem: Misrouted | Rejected) -> None:
         if isinstance(problem, Rejected):
             self.metrics.events.labels(type="unknown", outcome=problem.reason).inc()
             self._dead_letter(row, problem)
@@ -497,7 +499,7 @@ class TrackerRole:
         )
         self.partitions.send(row.partition, message)
 
-    def _dead_letter(self, row: Row, why: Rejected) -> None:
+    def _dead_letter(self, row: DeliveredRecord, why: Rejected) -> None:
         if why.reason == "failed":
             self.metrics.failed.labels(topic=row.topic).inc()
         key, value, headers = dead_letter(row, why)
@@ -506,10 +508,12 @@ class TrackerRole:
         if (row.topic, row.partition, row.offset) not in self.lost_letters:
             self.partitions.send(row.partition, message)
 
-    def _read(self, row: Row, schema: type[M]) -> M | Removal | Rejected:
+    def _read(self, row: DeliveredRecord, schema: type[M]) -> M | Removal | Rejected:
         return decode_keyed(row, schema, self.settings.kafka.partitions)
 
-    async def _each(self, rows: list[Row], take: Callable[[Row], Rejected | None]) -> None:
+    async def _each(
+        self, rows: list[DeliveredRecord], take: Callable[[DeliveredRecord], Rejected | None]
+    ) -> None:
         """Let each row be taken; a dead letter for those that are refused or fail."""
         found = [(row, attempted(row, partial(take, row))) for row in rows]  # 1.
         for row, why in found:  # 2.
@@ -517,12 +521,12 @@ class TrackerRole:
                 self._dead_letter(row, why)
         await self.partitions.committed(row.partition for row in rows)  # 3.
 
-    async def _on_profiles(self, delivered: list[Row]) -> None:
+    async def _on_profiles(self, delivered: list[DeliveredRecord]) -> None:
         async for rows in self._complete("profiles", delivered, self.next_profiles):
             await self._each(rows, self._take_profile)
             self.next_profiles.update({row.partition: row.offset + 1 for row in rows})
 
-    def _take_profile(self, row: Row) -> Rejected | None:
+    def _take_profile(self, row: DeliveredRecord) -> Rejected | None:
         found = self._read(row, Profile)
         if isinstance(found, Profile):
             self._keep_newest(row.partition, found)
@@ -546,15 +550,15 @@ class TrackerRole:
             waited = time.time_ns() // 1_000_000 - user.head.applied_time
             self.metrics.event_to_profile.observe(max(0, waited) / 1000)
 
-    async def _on_edits(self, delivered: list[Row]) -> None:
+    async def _on_edits(self, delivered: list[DeliveredRecord]) -> None:
         async with self.turns["profile-edits"]:
             async for rows in self._complete("profile-edits", delivered, self._due(EDITS)):
                 await self._take_all_edits(rows)
 
-    async def _take_all_edits(self, rows: list[Row]) -> None:
+    async def _take_all_edits(self, rows: list[DeliveredRecord]) -> None:
         await self._each(rows, partial(self._take_edit, time.time_ns() // 1_000_000))
 
-    def _take_edit(self, wall: int, row: Row) -> Rejected | None:
+    def _take_edit(self, wall: int, row: DeliveredRecord) -> Rejected | None:
         self.next_offsets[row.partition][EDITS] = row.offset + 1
         self._save_clock(row.partition)
         edit = self._read(row, ProfileEdit)
@@ -562,7 +566,7 @@ class TrackerRole:
             self._apply_edit(row, edit, wall)
         return edit if isinstance(edit, Rejected) else None
 
-    def _apply_edit(self, row: Row, edit: ProfileEdit, wall: int) -> None:
+    def _apply_edit(self, row: DeliveredRecord, edit: ProfileEdit, wall: int) -> None:
         user = self.users.get(row.partition, edit.user_id)
         with whole_or_not(user):
             if apply_edit(user, edit, row.offset, row.timestamp):
@@ -601,7 +605,7 @@ class TrackerRole:
         behind = sum(self.lags.values())
         return not self.partitions.complete or behind > self.settings.trigger.catch_up_lag
 
-    def _measure_lag(self, rows: list[Row]) -> None:
+    def _measure_lag(self, rows: list[DeliveredRecord]) -> None:
         topic, partition, position = rows[-1].topic, rows[-1].partition, rows[-1].offset + 1
         end = end_of(self.app, TP(topic, partition)) or position
         self.lags[partition] = max(0, end - position)
@@ -642,7 +646,11 @@ class TrackerRole:
         await thread.call_thread(check)
 
     async def _read_up_to(
-        self, tp: TP, kind: int, position: int, take: Callable[[list[Row]], Awaitable[None]]
+        self,
+        tp: TP,
+        kind: int,
+        position: int,
+        take: Callable[[list[DeliveredRecord]], Awaitable[None]],
     ) -> None:
         before, first = dict(self.next_offsets), self.next_offsets[tp.partition][kind]
         async for rows, _ in self.gaps.between(TopicPartition(*tp), first, position):

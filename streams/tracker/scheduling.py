@@ -42,7 +42,7 @@ def recommendation_trigger(
     return "event" if head.applied > head.recommended else None
 
 
-class WaitingUsers:
+class ServeQueue:
     """Users whose state has moved since their last recommendation, newest first.
 
     A user served within the last `interval` seconds waits until it is over; a new profile or
@@ -98,7 +98,7 @@ class WaitingUsers:
         self._moved = {place for place in self._moved if place[0] in partitions}
 
 
-class DueUsers:
+class RefreshQueue:
     """Users to whom a profile is owed, and those to look at again when a window empties.
 
     A user who is still moving, in the middle of a visit or of an import, is asked for once no

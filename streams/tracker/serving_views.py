@@ -63,7 +63,7 @@ class ItemTexts:
         return len(self._texts)
 
 
-class Shelf(NamedTuple):
+class ServingSnapshot(NamedTuple):
     """Items of one release with the co-occurrence among them; swapped whole."""
 
     release: str
@@ -71,7 +71,7 @@ class Shelf(NamedTuple):
     neighbours: Neighbours
 
 
-class Derived:
+class ServingViews:
     """Everything that ranking needs beside the users' states.
 
     The candidate's items are loaded as soon as its table is whole, so that a switch is one look
@@ -83,8 +83,10 @@ class Derived:
         self._settings, self._index, self._metrics = settings, index, metrics
         self.texts = ItemTexts(settings.kafka.partitions)
         self.release = ServingRelease()
-        self._shelves: dict[str, Shelf] = {}  # by release: serving, candidate
-        self._last: Shelf | None = None  # of the release that served when it was refreshed last
+        self._shelves: dict[str, ServingSnapshot] = {}  # by release: serving, candidate
+        self._last: ServingSnapshot | None = (
+            None  # of the release that served when it was refreshed last
+        )
         self._versions: dict[str, int] = {}  # of the tables that the shelves were read from
         self._snapshot: Cooccurrence | None = None
         self._seen: Fingerprint | None = ("", 0, 0)  # what was current at the last look; none yet
@@ -92,7 +94,7 @@ class Derived:
         self.problem: str | None = None  # why the views could not be read at the last look
 
     @property
-    def shelf(self) -> Shelf | None:
+    def shelf(self) -> ServingSnapshot | None:
         """What to rank with: of the serving release, or of the one before until it is loaded."""
         return self._shelves.get(self.release.id or "", self._last)
 
@@ -113,7 +115,7 @@ class Derived:
         shelf = self.shelf
         return shelf.release if shelf is not None else self.release.id
 
-    def candidates(self, shelf: Shelf, queries: list[Query]) -> list[Rows] | None:
+    def candidates(self, shelf: ServingSnapshot, queries: list[Query]) -> list[Rows] | None:
         """Each user's rows worth scoring, where the catalogue is too large to score whole."""
         table, ranking = items_table(shelf.release), self._settings.ranking
         return search_candidates(
@@ -188,19 +190,19 @@ class Derived:
         self._away = away
         self._metrics.release_unavailable.set(away is not None)
 
-    def _refreshed(self, release: str) -> Shelf:
+    def _refreshed(self, release: str) -> ServingSnapshot:
         """The release's shelf as of now."""
         started = time.monotonic()
         before = self._shelves.get(release)
         catalogue = self._newer(release, before)
         if before and catalogue is before.catalogue and before.neighbours.id == self._snapshot_id:
             return before
-        shelf = Shelf(release, catalogue, align(self._snapshot, catalogue))
+        shelf = ServingSnapshot(release, catalogue, align(self._snapshot, catalogue))
         self._shelves[release] = shelf
         self._metrics.retrieval_latency.labels(kind="refresh").observe(time.monotonic() - started)
         return shelf
 
-    def _newer(self, release: str, before: Shelf | None) -> Catalogue:
+    def _newer(self, release: str, before: ServingSnapshot | None) -> Catalogue:
         table = items_table(release)
         version = self._index.version(table)
         if before is not None and version == self._versions.get(table):

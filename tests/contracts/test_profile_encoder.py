@@ -12,7 +12,7 @@ import pytest
 from models.fakes import FakeEncoder
 from models.ports import ProfileEncoder
 from tests.conftest import MakeSettings
-from tests.models.encoders.completion_server import CompletionServer
+from tests.models.engines.completion_server import CompletionServer
 from tests.vllm import Served
 
 PROMPT = "<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n"

@@ -16,10 +16,10 @@ from deploy.bench.latency import Arrived, match
 from deploy.bench.live import Sent
 from deploy.bench.load import Burst, events
 from deploy.bench.machine import describe
-from deploy.bench.progress import Progress
+from deploy.bench.progress import WorkerProgress
 from deploy.bench.race import Contestant, race
 from deploy.bench.requests import requests
-from deploy.bench.rows import Row, at_least, below, median_row
+from deploy.bench.rows import Figure, at_least, below, median_row
 from deploy.commands.bench import NAMES, _chosen
 from models.errors import SettingsError
 from models.profile.prompts import render
@@ -40,7 +40,7 @@ def _short_look(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_row_tells_whether_the_median_meets_the_aim():
     assert at_least("ratio", [0.5, 0.9, 0.85], 0.8, "×").met is True
     assert at_least("ratio", [0.5, 0.79, 0.85], 0.8, "×").met is False
-    assert below("latency", [10.0, 60.0, 49.0], 50, "ms") == Row(
+    assert below("latency", [10.0, 60.0, 49.0], 50, "ms") == Figure(
         "latency", 49.0, "ms", "< 50 ms", True, runs=(10.0, 60.0, 49.0)
     )
     assert median_row("rows", [3.0, 1.0, 2.0], "rows/s").met is None
@@ -68,7 +68,7 @@ def test_an_event_s_latency_ends_with_the_first_list_that_knows_it():
 
 def test_progress_is_seen_by_another_reader(tmp_path: Path):
     path = tmp_path / "progress"
-    reader, writer = Progress(path), Progress(path)
+    reader, writer = WorkerProgress(path), WorkerProgress(path)
 
     writer.add(3, position=7)
     writer.add(2, position=9)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.demo import traffic, waiting
-from deploy.demo.backlog import MOST_UNANSWERED, MOST_UNAPPLIED, Backlog, Pace
+from deploy.demo.backlog import MOST_UNANSWERED, MOST_UNAPPLIED, Pace, StackProgress
 from deploy.demo.waiting import AT_MOST_S, STANDSTILL_S, Patience, settled, wait_for
 from models.errors import StackError
 from models.settings import load_settings
@@ -56,9 +56,9 @@ def test_waiting_ends_some_time_even_if_something_moves(clock: Clock) -> None:
         wait_for(lambda: None, Patience(lambda: next(numbers), clock=clock), "lists")
 
 
-def a_backlog(**changes: int) -> Backlog:
+def a_backlog(**changes: int) -> StackProgress:
     nothing = {"waiting": 0, "due": 0, "requests": 40, "written": 30, "dropped": 10}
-    return Backlog(**{"applied": 5_000, **nothing, **changes})
+    return StackProgress(**{"applied": 5_000, **nothing, **changes})
 
 
 def test_profiles_that_are_due_by_the_budget_do_not_hold_the_stream_back() -> None:

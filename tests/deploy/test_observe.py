@@ -9,7 +9,7 @@ import pytest
 
 from deploy.observe import (
     KafkaState,
-    Sample,
+    MetricLine,
     by_label,
     kafka_state,
     mean,
@@ -27,11 +27,11 @@ from streams.kafka.topics import ensure_topics
 from tests.conftest import MakeSettings
 
 SAMPLES = [
-    Sample("events_total", {"type": "click", "outcome": "applied"}, 3.0),
-    Sample("events_total", {"type": "cart", "outcome": "applied"}, 2.0),
-    Sample("events_total", {"type": "cart", "outcome": "duplicate"}, 1.0),
-    Sample("wait_seconds_sum", {}, 6.0),
-    Sample("wait_seconds_count", {}, 4.0),
+    MetricLine("events_total", {"type": "click", "outcome": "applied"}, 3.0),
+    MetricLine("events_total", {"type": "cart", "outcome": "applied"}, 2.0),
+    MetricLine("events_total", {"type": "cart", "outcome": "duplicate"}, 1.0),
+    MetricLine("wait_seconds_sum", {}, 6.0),
+    MetricLine("wait_seconds_count", {}, 4.0),
 ]
 
 

@@ -8,7 +8,7 @@ import duckdb
 import orjson
 import pytest
 
-from deploy.outcomes import DAY_MS, Outcomes, Share, outcomes
+from deploy.outcomes import DAY_MS, Outcomes, Ratio, outcomes
 from models.settings import DEFAULT_WEIGHTS
 from streams.event_log.wishes import wish_views
 
@@ -88,11 +88,11 @@ def test_a_purchase_of_a_listed_item_is_a_hit_at_its_rank_and_reason(log: Plante
     log.did("ann", "b", 2.0)
     log.did("ann", "x", 2.0)
     found = log.outcomes()
-    assert found.interactions == Share(1, 2)
-    assert found.visits == Share(1, 1)
-    assert found.by_rank == {1: Share(0, 1), 2: Share(1, 1), 3: Share(0, 1)}
-    assert found.by_reason == {"profile": Share(0, 2), "recent": Share(1, 1)}
-    assert found.by_release == {"base-0": Share(1, 2)}
+    assert found.interactions == Ratio(1, 2)
+    assert found.visits == Ratio(1, 1)
+    assert found.by_rank == {1: Ratio(0, 1), 2: Ratio(1, 1), 3: Ratio(0, 1)}
+    assert found.by_reason == {"profile": Ratio(0, 2), "recent": Ratio(1, 1)}
+    assert found.by_release == {"base-0": Ratio(1, 2)}
 
 
 def test_the_newest_list_before_the_interaction_judges_it(log: Planted) -> None:
@@ -101,8 +101,8 @@ def test_the_newest_list_before_the_interaction_judges_it(log: Planted) -> None:
     log.did("ann", "a", 3.0)
     log.did("ann", "b", 3.0)
     found = log.outcomes()
-    assert found.interactions == Share(1, 2)
-    assert found.by_release == {"next-1": Share(1, 2)}
+    assert found.interactions == Ratio(1, 2)
+    assert found.by_release == {"next-1": Ratio(1, 2)}
     assert (found.lists, found.lists_judged) == (2, 1)
 
 
@@ -111,21 +111,21 @@ def test_a_list_made_in_the_middle_of_a_basket_does_not_judge_the_rest_of_it(log
     log.did("ann", "a", 2.0)
     log.given("ann", 2.0, ["z"], "within")
     log.did("ann", "b", 2.0)
-    assert log.outcomes().interactions == Share(2, 2)
+    assert log.outcomes().interactions == Ratio(2, 2)
 
 
 def test_a_list_that_knew_the_interaction_does_not_judge_it(log: Planted) -> None:
     known = log.did("ann", "a", 2.0)
     log.given("ann", 1.0, ["a"], "r1", applied=known)
-    assert log.outcomes().interactions == Share(0, 0)
+    assert log.outcomes().interactions == Ratio(0, 0)
 
 
 def test_nothing_is_judged_after_the_horizon_or_without_a_list(log: Planted) -> None:
     log.given("ann", 1.0, ["a"], "r1")
     log.did("ann", "a", 40.0)
     log.did("bob", "a", 2.0)
-    assert log.outcomes(days=30).interactions == Share(0, 0)
-    assert log.outcomes(days=60).interactions == Share(1, 1)
+    assert log.outcomes(days=30).interactions == Ratio(0, 0)
+    assert log.outcomes(days=60).interactions == Ratio(1, 1)
 
 
 def test_an_interaction_that_names_its_list_is_judged_by_that_list(log: Planted) -> None:
@@ -133,7 +133,7 @@ def test_an_interaction_that_names_its_list_is_judged_by_that_list(log: Planted)
     log.given("ann", 2.0, ["b"], "second")
     log.did("ann", "a", 3.0, recommendation_id="first")
     found = log.outcomes()
-    assert found.interactions == Share(1, 1)
+    assert found.interactions == Ratio(1, 1)
     assert found.lists_judged == 1
 
 
@@ -141,8 +141,8 @@ def test_only_the_chosen_types_count(log: Planted) -> None:
     log.given("ann", 1.0, ["a", "b"], "r1")
     log.did("ann", "a", 2.0, "view")
     log.did("ann", "b", 2.0, "cancel")
-    assert log.outcomes().interactions == Share(0, 0)
-    assert log.outcomes(types=["view"]).interactions == Share(1, 1)
+    assert log.outcomes().interactions == Ratio(0, 0)
+    assert log.outcomes(types=["view"]).interactions == Ratio(1, 1)
 
 
 def test_an_item_taken_twice_and_an_event_sent_twice_count_once(log: Planted) -> None:
@@ -150,7 +150,7 @@ def test_an_item_taken_twice_and_an_event_sent_twice_count_once(log: Planted) ->
     log.did("ann", "a", 2.0, event_id="same")
     log.did("ann", "a", 2.0, event_id="same")
     log.did("ann", "a", 3.0)
-    assert log.outcomes().interactions == Share(1, 1)
+    assert log.outcomes().interactions == Ratio(1, 1)
 
 
 def test_popularity_is_judged_on_the_same_interactions_from_the_month_before(log: Planted) -> None:
@@ -161,25 +161,25 @@ def test_popularity_is_judged_on_the_same_interactions_from_the_month_before(log
     log.did("ann", "hot", 6.0)
     log.did("ann", "warm", 6.0)
     found = log.outcomes()
-    assert found.interactions == Share(0, 2)
-    assert found.popularity == Share(1, 2), "a list of one item is compared to the one most popular"
-    assert found.popularity_visits == Share(1, 1)
+    assert found.interactions == Ratio(0, 2)
+    assert found.popularity == Ratio(1, 2), "a list of one item is compared to the one most popular"
+    assert found.popularity_visits == Ratio(1, 1)
 
 
 def test_popularity_does_not_know_the_day_of_the_list_or_later(log: Planted) -> None:
     log.given("ann", 1.2, ["cold"], "r1")
     log.did("bob", "hot", 1.1)
     log.did("ann", "hot", 2.0)
-    assert log.outcomes().popularity == Share(0, 1)
+    assert log.outcomes().popularity == Ratio(0, 1)
 
 
 def test_since_and_until_choose_the_interactions_that_are_judged(log: Planted) -> None:
     log.given("ann", 1.0, ["a", "b"], "r1")
     log.did("ann", "a", 2.0)
     log.did("ann", "b", 4.0)
-    assert log.outcomes(since=START + 3 * DAY_MS).interactions == Share(1, 1)
-    assert log.outcomes(until=START + 3 * DAY_MS).interactions == Share(1, 1)
-    assert log.outcomes(since=START + 5 * DAY_MS).interactions == Share(0, 0)
+    assert log.outcomes(since=START + 3 * DAY_MS).interactions == Ratio(1, 1)
+    assert log.outcomes(until=START + 3 * DAY_MS).interactions == Ratio(1, 1)
+    assert log.outcomes(since=START + 5 * DAY_MS).interactions == Ratio(0, 0)
 
 
 def test_an_empty_log_has_no_outcomes(log: Planted) -> None:
@@ -199,5 +199,5 @@ def test_what_a_user_asked_to_be_forgotten_is_not_judged(log: Planted) -> None:
 
     found = log.outcomes()
 
-    assert (found.lists, found.interactions) == (2, Share(2, 2))
-    assert found.popularity == Share(0, 2)  # of a, bob's purchase came with his list
+    assert (found.lists, found.interactions) == (2, Ratio(2, 2))
+    assert found.popularity == Ratio(0, 2)  # of a, bob's purchase came with his list

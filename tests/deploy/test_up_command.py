@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from deploy import stack as stack_module
-from deploy.commands.up import Parts, live_parts
+from deploy.commands.up import StackParts, live_parts
 from deploy.processes import Background
 from deploy.stack import Stack, last_step
 from models.errors import StackError
@@ -35,7 +35,7 @@ def test_off_a_terminal_every_change_is_a_line_of_its_own() -> None:
 
 def test_on_a_terminal_what_takes_longer_shows_its_seconds() -> None:
     now = [0.0]
-    parts = Parts(lambda: now[0])
+    parts = StackParts(lambda: now[0])
     parts.note("kafka", "ready")
     parts.note("profiler", "starting")
     parts.note("profiler", "starting")  # said again, and not begun again

@@ -52,20 +52,20 @@ from streams.codec import (
 from streams.dead_letters import accepted, as_it_was, parse
 from streams.event_log.columns import INVALID, OK
 from streams.indexer.changes import Change, item_change, profile_change
-from streams.indexer.tables import Table
+from streams.indexer.tables import IndexedTable
 from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.profiler.backlog import Backlog, Waiting
 from streams.profiler.readiness import ServingKit
 from streams.profiler.release_runtime import Kits, Sources
 from streams.profiler.stored import StoredProfiles
-from streams.profiler.version import Marks
-from streams.recorder.rows import Buffer, Judge
+from streams.profiler.version import ProfileVersion
+from streams.recorder.rows import Buffer, RecordClassifier
 from streams.tracker.profile_requests import build_request
 from streams.tracker.recommendations import order_query
 from streams.tracker.reducer import Arrival, apply_edit, apply_interactions, pass_time
-from streams.tracker.scheduling import DueUsers, recommendation_trigger
-from streams.tracker.serving_views import Derived, ItemTexts, Shelf
+from streams.tracker.scheduling import RefreshQueue, recommendation_trigger
+from streams.tracker.serving_views import ItemTexts, ServingSnapshot, ServingViews
 from streams.tracker.state import ProfileRecord, User, encode_profile, load, profile_key, store
 from streams.triggers import Due
 from tests.fuzz.seeds import NOW
@@ -147,7 +147,7 @@ class Roles:
         self._releases = None
 
     def _ask(self, request: ProfileRequest, record: Record, slowly: bool) -> None:
-        marks = Marks.of_request(request)
+        marks = ProfileVersion.of_request(request)
         self._backlog.offer(Waiting(request.user_id, marks, record))
         self._stored.answers(request.user_id, marks)
         if len(self._backlog) > USERS:
@@ -164,12 +164,12 @@ class _Tracker:
         self._settings, self._table = settings, dict[bytes, bytes]()
         self._users: dict[str, User] = {}
         self._texts = ItemTexts(settings.kafka.partitions)
-        self._due = DueUsers(settings.trigger, settings.windows)
+        self._due = RefreshQueue(settings.trigger, settings.windows)
         self._clock = PartitionClock()
         vectors = HashEmbedder(2).embed(["Red cake", "tea"])
         rows = [VectorRow(i, v, i, 0, {}) for i, v in zip(("cake0", "tea"), vectors, strict=True)]
         catalogue = Catalogue.of(rows)
-        self._shelf = Shelf(RELEASE, catalogue, align(None, catalogue))
+        self._shelf = ServingSnapshot(RELEASE, catalogue, align(None, catalogue))
 
     def take(self, found: Message | Removal, record: Record, slowly: bool) -> None:
         match found:
@@ -203,7 +203,7 @@ class _Tracker:
         if len(self._users) > USERS:
             self._users.clear()
             self._table.clear()
-            self._due = DueUsers(self._settings.trigger, self._settings.windows)
+            self._due = RefreshQueue(self._settings.trigger, self._settings.windows)
         return self._users.setdefault(user_id, User(user_id))
 
     def _put(self, user: User, inserted: list[Any]) -> None:
@@ -249,12 +249,14 @@ class _Indexer:
     def write(self) -> None:
         changes, self._waiting = self._waiting, []
         index = MemoryIndex()
-        Table("items@x", index, HashEmbedder(2), self._settings.index, self._metrics).write(changes)
+        IndexedTable("items@x", index, HashEmbedder(2), self._settings.index, self._metrics).write(
+            changes
+        )
 
 
 class _Recorder:
     def __init__(self, settings: Settings) -> None:
-        self._judge = Judge.of(settings)
+        self._judge = RecordClassifier.of(settings)
         self._buffer: Buffer | None = None
 
     def take(self, topic: str, record: Record) -> None:
@@ -286,7 +288,7 @@ class _Releases:
         index = MemoryIndex()
         vector = HashEmbedder(2).embed(["tea"])[0]
         index.upsert(items_table(RELEASE), [VectorRow("tea", vector, "tea", 0, {})])
-        self._tracker = Derived(settings, index, TrackerMetrics(CollectorRegistry()))
+        self._tracker = ServingViews(settings, index, TrackerMetrics(CollectorRegistry()))
         self._releases, self._indexer = self._tracker.release, Arranging(settings, self._store)
         embedder = HashEmbedder(2)
         kits = Kits(settings, None, embedder, Sources(self._store, lambda _: embedder))

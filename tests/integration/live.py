@@ -15,7 +15,7 @@ import psutil
 import pytest
 from rocksdict import AccessType, Options, Rdict
 
-from deploy.observe import Sample, scrape
+from deploy.observe import MetricLine, scrape
 from deploy.stack import Role, Stack
 from models.settings import Settings
 from streams.changelog import read_changelog
@@ -60,7 +60,7 @@ class Live:
     def _roles(self, names: Any) -> list[Role]:
         return [role for role in self.stack.roles if role.name in names]
 
-    def samples(self, name: str) -> list[Sample]:
+    def samples(self, name: str) -> list[MetricLine]:
         """The metrics of a role; none while it does not answer."""
         [role] = self._roles([name])
         return scrape(role.url)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deploy.promotion import Progress, Topic, promote, releases_topic, rollback
+from deploy.promotion import CandidateProgress, Topic, promote, releases_topic, rollback
 from models.errors import ReleaseError
 from models.fakes import FakeEncoder, HashEmbedder, MemoryReleaseStore
 from models.ports import Adapter, CanaryLine, Release
@@ -61,8 +61,10 @@ class World:
         for step in ("items-ready", "profiles-ready"):
             await announce(topic.producer, self.settings, release, step, "indexer")
 
-    async def promoted(self, topic: Topic, release: Release, **options: Any) -> list[Progress]:
-        seen: list[Progress] = []
+    async def promoted(
+        self, topic: Topic, release: Release, **options: Any
+    ) -> list[CandidateProgress]:
+        seen: list[CandidateProgress] = []
         indexing = asyncio.create_task(self.indexed(topic, release))
         await promote(topic, self.store, release.id, say=seen.append, **options)
         await indexing

@@ -16,7 +16,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from deploy.observe import Sample, scrape, total
+from deploy.observe import MetricLine, scrape, total
 from models.fakes import HashEmbedder
 from models.machine import MODEL_LIBRARIES
 from models.ports import VectorRow
@@ -126,7 +126,7 @@ def count(settings: Settings, number: int, outcome: str) -> float:
     return total(samples(settings, number), "palate_events_total", outcome=outcome)
 
 
-def samples(settings: Settings, number: int) -> list[Sample]:
+def samples(settings: Settings, number: int) -> list[MetricLine]:
     """A worker's metrics; none while it does not answer."""
     port = settings.metrics.tracker_port + number
     return scrape(f"http://{settings.metrics.host}:{port}")

@@ -17,7 +17,7 @@ import pytest
 from models.engines.model_files import embedder_model, files_hash
 from models.ports import TextEmbedder, VectorRow, Vectors
 from models.ranking.catalogue import Catalogue
-from models.ranking.cooccurrence_build import Evidence, build
+from models.ranking.cooccurrence_build import PositivePairs, build
 from models.ranking.neighbours import Neighbours, align
 from models.ranking.queries import Query, Recent
 from models.ranking.scoring import rank_batch
@@ -80,7 +80,7 @@ def read_sequences() -> dict[str, list[tuple[str, int]]]:
     return sequences
 
 
-def training_evidence(sequences: dict[str, list[tuple[str, int]]]) -> Evidence:
+def training_evidence(sequences: dict[str, list[tuple[str, int]]]) -> PositivePairs:
     """All but the last event of each user; the milliseconds keep the order within a day."""
     rows = [
         (number, item, seconds * 1000 + place)
@@ -88,7 +88,7 @@ def training_evidence(sequences: dict[str, list[tuple[str, int]]]) -> Evidence:
         for place, (item, seconds) in enumerate(events[:-1])
     ]
     ids, items = np.unique([item for _, item, _ in rows], return_inverse=True)
-    return Evidence(
+    return PositivePairs(
         ids=tuple(ids.tolist()),
         users=np.array([user for user, _, _ in rows]),
         items=items,

@@ -12,7 +12,7 @@ from models.schemas import Item, Message
 from models.settings import Settings
 from streams.codec import key_of, partition_for
 from streams.event_log import SegmentLog
-from streams.recorder.rows import Buffer, Judge
+from streams.recorder.rows import Buffer, RecordClassifier
 
 NOW = 1_300_000_000_000
 
@@ -42,7 +42,7 @@ def table_of(settings: Settings, records: Iterable[ARecord]) -> pa.Table:
     found = list(records)
     buffer = Buffer(found[0].topic, found[0].partition, start=found[0].offset)
     for record in found:
-        buffer.add(record, Judge.of(settings), now=0.0)
+        buffer.add(record, RecordClassifier.of(settings), now=0.0)
     return buffer.table()
 
 

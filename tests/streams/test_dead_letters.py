@@ -24,11 +24,11 @@ from streams.codec import (
     id_of,
     key_of,
 )
-from streams.dead_letters import Correction, DeadLetter, Origin, Outcome, ReplayedList
+from streams.dead_letters import Correction, DeadLetter, RecordOrigin, ReplayedList, ReplayResult
 from streams.event_log import SegmentLog
 from tests.streams.logged import NOW, ARecord, record
 
-HERE = Origin("interactions", 1, 7)
+HERE = RecordOrigin("interactions", 1, 7)
 
 
 def interaction(**fields: Any) -> Interaction:
@@ -54,7 +54,7 @@ def test_of_a_long_original_the_beginning_is_kept():
     letter = letter_of(b"x" * 1_000_000, "too_large")
     assert (len(letter.value), letter.size, letter.whole) == (DEAD_LETTER_BYTES, 1_000_000, False)
     outcome = letters.as_it_was(letter)
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, ReplayResult)
     assert (outcome.result, outcome.origin) == ("refused", HERE)
 
 
@@ -90,8 +90,8 @@ def test_a_key_that_is_no_id_is_refused(key):
 
 def test_a_record_without_headers_is_its_own_origin():
     letter = letters.parse(ARecord("x-dead-letters", 2, 5, b"?"), "x-")
-    assert letter.origin == Origin("dead-letters", 2, 5)
-    assert isinstance(letters.as_it_was(letter), Outcome)
+    assert letter.origin == RecordOrigin("dead-letters", 2, 5)
+    assert isinstance(letters.as_it_was(letter), ReplayResult)
 
 
 def test_the_original_bytes_go_back_as_they_were():
@@ -104,7 +104,7 @@ def test_bytes_that_are_not_the_originals_do_not():
     changed = DeadLetter(
         letter.origin, letter.reason, "", NOW, 3, hashlib.sha256(b"xyz").hexdigest(), None, b"abc"
     )
-    assert isinstance(letters.as_it_was(changed), Outcome)
+    assert isinstance(letters.as_it_was(changed), ReplayResult)
 
 
 def test_the_log_tells_of_refused_records_too(make_settings):
@@ -114,7 +114,7 @@ def test_the_log_tells_of_refused_records_too(make_settings):
     record(log, settings, [ARecord("interactions", 0, 0, good, b"ann")])
     record(log, settings, [ARecord("interactions", 0, 1, b"{", b"ann")])
     (letter,) = letters.from_log(log)
-    assert (letter.origin, letter.reason) == (Origin("interactions", 0, 1), "not_json")
+    assert (letter.origin, letter.reason) == (RecordOrigin("interactions", 0, 1), "not_json")
     assert letters.as_it_was(letter) == Correction(letter.origin, b"{")
 
 
@@ -171,7 +171,9 @@ class FakeProducer:
         self.sent.append((topic, value, key))
 
 
-def replay(settings: Settings, sender: FakeProducer, *found: Correction | Outcome) -> list[str]:
+def replay(
+    settings: Settings, sender: FakeProducer, *found: Correction | ReplayResult
+) -> list[str]:
     async def outcomes() -> list[str]:
         replayed = letters.replayed_list(settings)
         return [o.result async for o in letters.replay(found, settings, sender, replayed)]
@@ -182,7 +184,7 @@ def replay(settings: Settings, sender: FakeProducer, *found: Correction | Outcom
 def test_a_second_replay_sends_nothing_twice(make_settings):
     settings, sender = make_settings(), FakeProducer()
     value = interaction().to_json()
-    wrong = Correction(Origin("interactions", 0, 8), b"{")
+    wrong = Correction(RecordOrigin("interactions", 0, 8), b"{")
     assert replay(settings, sender, Correction(HERE, value), wrong) == ["sent", "refused"]
     assert replay(settings, sender, Correction(HERE, value)) == ["already sent"]
     assert sender.sent == [(settings.topic("interactions"), value, b"ann")]

@@ -18,7 +18,7 @@ from models.settings import Settings, load_settings
 from streams.codec import partition_for
 from streams.indexer.rejects import Rejects
 from streams.indexer.table_sync import Keeper, Shared
-from streams.indexer.tables import Table
+from streams.indexer.tables import IndexedTable
 from streams.last_resort import attempted, failure
 from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
 from streams.partition_clock import PartitionClock
@@ -26,9 +26,9 @@ from streams.profiler import worker as answering_module
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.worker import Answering
 from streams.recorder import rows as rows_module
-from streams.recorder.rows import Buffer, Judge
+from streams.recorder.rows import Buffer, RecordClassifier
 from streams.tracker import role as tracker_module
-from streams.tracker.app import Row
+from streams.tracker.app import DeliveredRecord
 from streams.tracker.role import TrackerRole
 from streams.tracker.state import HEAD
 from streams.tracker.transactions import Output
@@ -129,9 +129,9 @@ def tracker(settings: Settings, registry: CollectorRegistry) -> tuple[TrackerRol
     return role, letters
 
 
-def rows(topic: str, *messages: Interaction | ProfileEdit) -> list[Row]:
+def rows(topic: str, *messages: Interaction | ProfileEdit) -> list[DeliveredRecord]:
     return [
-        Row(topic, 0, offset, NOW, one.user_id.encode(), one.to_json(), ())
+        DeliveredRecord(topic, 0, offset, NOW, one.user_id.encode(), one.to_json(), ())
         for offset, one in enumerate(messages)
     ]
 
@@ -206,7 +206,7 @@ def test_the_tracker_goes_on_behind_an_edit_and_a_profile_it_fails_with(settings
 
 def test_the_recorder_makes_a_row_of_a_record_that_it_fails_with(monkeypatch):
     buffer = Buffer("interactions", 0, start=0)
-    judge = Judge(partitions=1, future_tolerance_ms=600_000)
+    judge = RecordClassifier(partitions=1, future_tolerance_ms=600_000)
     true = rows_module.decode_interaction
 
     def failing(record, *rest):
@@ -228,7 +228,7 @@ def test_the_recorder_makes_a_row_of_a_record_that_it_fails_with(monkeypatch):
 
 def test_a_message_that_fits_into_no_column_is_one_row_not_the_segments_end():
     buffer = Buffer("items", 0, start=0)
-    judge = Judge(partitions=1, future_tolerance_ms=0)
+    judge = RecordClassifier(partitions=1, future_tolerance_ms=0)
     for offset in range(3):
         item = Item(item_id=f"i{offset}", title="t", price=1.0)
         key = item.item_id.encode()
@@ -265,7 +265,7 @@ def keeper(settings: Settings, bad: str, index: MemoryIndex, letters: Letters) -
         serving=lambda: "r",
         on_news=lambda: None,
     )
-    table = Table("items@r", index, Embedder(bad), settings.index, metrics)
+    table = IndexedTable("items@r", index, Embedder(bad), settings.index, metrics)
     return Keeper(shared, "r", {"items": table}, takes_over=lambda _: False)
 
 
@@ -324,12 +324,12 @@ def test_the_profiler_takes_in_all_requests_but_the_one_it_fails_with(settings, 
     registry = CollectorRegistry()
     role, letters = answering(settings, registry)
     request = seeds("profile-requests")[0]
-    true = answering_module.Marks.of_request
+    true = answering_module.ProfileVersion.of_request
 
     def failing(one):
         return 1 / 0 if one.user_id == "bad" else true(one)
 
-    monkeypatch.setattr(answering_module.Marks, "of_request", failing)
+    monkeypatch.setattr(answering_module.ProfileVersion, "of_request", failing)
 
     async def take() -> None:
         for offset, user in enumerate(("bad", "ann")):

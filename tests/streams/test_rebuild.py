@@ -10,7 +10,7 @@ from models.settings import Settings
 from streams.event_log import SegmentLog
 from streams.partition_clock import PartitionClock
 from streams.rebuild import RebuiltPartition, compare, rebuild_partition
-from streams.recorder.rows import Buffer, Judge
+from streams.recorder.rows import Buffer, RecordClassifier
 from streams.tracker.reducer import Arrival, apply_interactions, pass_time
 from streams.tracker.state import CLOCK_KEY, User, decode_clock, load, source_key
 from streams.windows import HOUR_MS, windows_hash
@@ -105,7 +105,7 @@ def test_the_records_read_back_as_the_states(settings):
 def test_a_rebuilt_state_is_of_the_topic_that_was_logged(settings):
     row = record_of("interactions", 0, 0, event(0), NOW)
     buffer = Buffer("interactions", 0, 0)
-    buffer.add(row, Judge.of(settings), 0.0)
+    buffer.add(row, RecordClassifier.of(settings), 0.0)
     SegmentLog(settings.log_dir).append_from("interactions", 0, 0, buffer.table(), "id-of-topic")
     records = dict(rebuild_partition(SegmentLog(settings.log_dir), settings, 0).records())
     assert records[source_key("interactions")] == b"id-of-topic"

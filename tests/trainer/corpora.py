@@ -11,7 +11,7 @@ from models.schemas import Interaction, Item
 from models.settings import Settings, load_settings
 from trainer.data.corpus import Corpus, read_corpus
 from trainer.data.sources import COLUMNS
-from trainer.data.splits import Protocol
+from trainer.data.splits import SplitProtocol
 
 DAY = 86_400_000
 START = 1_300_000_000_000
@@ -68,6 +68,6 @@ def corpus_of(
     events: Sequence[Interaction],
     catalogue: Sequence[Item],
     settings: Settings | None = None,
-    protocol: Protocol = "temporal",
+    protocol: SplitProtocol = "temporal",
 ) -> Corpus:
     return read_corpus(MemorySource(events, catalogue), settings or load_settings(), protocol)

@@ -20,7 +20,7 @@ from tests.streams.logged import record, record_items, record_of
 from tests.trainer.learning.tiny_embedder import tiny_embedder
 from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.gate.release_evaluator import Advance
-from trainer.pipeline.outcome import Outcome
+from trainer.pipeline.outcome import RunOutcome
 from trainer.pipeline.run import run
 from trainer.pipeline.training import Tools
 
@@ -97,7 +97,7 @@ def run_once(
     advance: Advance,
     promote: Callable[[Release], None] | None = None,
     serving: str = BASE_RELEASE,
-) -> Outcome:
+) -> RunOutcome:
     """`trainer.pipeline.run.run` with the adapters that `palate train` gives it."""
     tools = Tools(
         releases=FolderReleaseStore(settings.releases_dir),

@@ -10,7 +10,7 @@ import pytest
 
 from models.training_settings import GateSettings
 from trainer.gate.decision import Measured, Window, judge
-from trainer.pipeline.outcome import Memory, Outcome
+from trainer.pipeline.outcome import Memory, RunOutcome
 from trainer.reward.reward_hacking import WatchFigures
 
 USERS = 1_000
@@ -34,7 +34,7 @@ def passes(refreshes: Iterable[Measured]) -> list[bool]:
     for candidate in refreshes:
         anchor = made[memory.anchor or serving.release]
         verdict = judge(candidate, serving, anchor, SETTINGS, WINDOW)
-        ending = Outcome("passed" if verdict.passed else "refused", "", verdict=verdict)
+        ending = RunOutcome("passed" if verdict.passed else "refused", "", verdict=verdict)
         memory = memory.after(ending, 0, serving.release)
         made[candidate.release] = candidate
         serving = candidate if verdict.passed else serving

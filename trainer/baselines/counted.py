@@ -13,7 +13,7 @@ from streams.windows import DAY_MS, split_by_liking
 from trainer.data.corpus import Corpus
 from trainer.data.events import Events
 from trainer.data.sessions import Session
-from trainer.evaluation.systems import Scores
+from trainer.evaluation.systems import ScoreMatrix
 
 
 class RandomSystem:
@@ -24,7 +24,7 @@ class RandomSystem:
     def __init__(self, items: int, seed: int) -> None:
         self._items, self._seed = items, seed
 
-    def scores(self, sessions: Sequence[Session]) -> Scores:
+    def scores(self, sessions: Sequence[Session]) -> ScoreMatrix:
         """Uniform in 0..1."""
         return np.stack([self._row(session) for session in sessions])
 
@@ -41,7 +41,7 @@ class PopularitySystem:
         self.name = name
         self._popularity = np.asarray(popularity, np.float32)
 
-    def scores(self, sessions: Sequence[Session]) -> Scores:
+    def scores(self, sessions: Sequence[Session]) -> ScoreMatrix:
         """Users per item."""
         return np.broadcast_to(self._popularity, (len(sessions), len(self._popularity)))
 
@@ -58,7 +58,7 @@ class HadBeforeSystem:
         self._row_of, self._size = corpus.row_of, len(corpus.item_ids)
         self._spec, self._half_life_ms = corpus.spec, half_life_days * DAY_MS
 
-    def scores(self, sessions: Sequence[Session]) -> Scores:
+    def scores(self, sessions: Sequence[Session]) -> ScoreMatrix:
         """Σ ½^(age / half-life) over the item's events."""
         found = np.zeros((len(sessions), self._size), np.float32)
         for row, session in zip(found, sessions, strict=True):

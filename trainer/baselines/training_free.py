@@ -16,7 +16,7 @@ import numpy as np
 
 from models.ports import VectorRow, Vectors
 from models.ranking.catalogue import Catalogue
-from models.ranking.cooccurrence_build import Evidence, build
+from models.ranking.cooccurrence_build import PositivePairs, build
 from models.ranking.explanation import PARTS
 from models.ranking.neighbours import Neighbours, align
 from models.ranking.queries import Query
@@ -26,7 +26,7 @@ from streams.queries import query_of
 from trainer.baselines.counted import newest_per_pair
 from trainer.data.corpus import Corpus
 from trainer.data.sessions import Session
-from trainer.evaluation.systems import Scores
+from trainer.evaluation.systems import ScoreMatrix
 
 _NOTHING: Final = dict.fromkeys(PARTS, 0.0)
 
@@ -49,7 +49,7 @@ class RankingSystem:
         self._catalogue, self._neighbours = catalogue, neighbours
         self._settings, self._spec, self._by_moment = settings, spec, by_moment
 
-    def scores(self, sessions: Sequence[Session]) -> Scores:
+    def scores(self, sessions: Sequence[Session]) -> ScoreMatrix:
         """As the tracker would score at each session's moment."""
         queries = [query_of(one.user_id, one.history, self._spec) for one in sessions]
         if not self._by_moment:
@@ -89,7 +89,7 @@ def neighbours_of(corpus: Corpus, catalogue: Catalogue, settings: IndexSettings)
     return align(snapshot, catalogue)
 
 
-def evidence_of(corpus: Corpus) -> Evidence:
+def evidence_of(corpus: Corpus) -> PositivePairs:
     """What was known before the test: one row per user and item."""
     events = corpus.known_events
     newest = newest_per_pair(events)
@@ -99,7 +99,7 @@ def evidence_of(corpus: Corpus) -> Evidence:
         _pair_keys(events.users, events.items, len(corpus.item_ids)),
     )
     np.maximum.at(strongest, pair_of_row, events.weights)
-    return Evidence(
+    return PositivePairs(
         ids=corpus.item_ids,
         users=events.users[newest].astype(np.int64),
         items=events.items[newest].astype(np.int64),

@@ -26,7 +26,7 @@ from trainer.data.point_in_time import UserLog, replay_users
 from trainer.data.sessionize import Positives, left_out_sessions, temporal_sessions
 from trainer.data.sessions import Session
 from trainer.data.sources import InteractionSource, event_times
-from trainer.data.splits import Borders, Protocol, Split, temporal_borders
+from trainer.data.splits import Borders, Split, SplitProtocol, temporal_borders
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Corpus:
     """One reading of the data. Everything in it is in a fixed order: same data, same corpus."""
 
     name: str
-    protocol: Protocol
+    protocol: SplitProtocol
     spec: WindowSettings
     items: Mapping[str, Item]  # in ascending order of id
     sessions: Sessions
@@ -72,7 +72,7 @@ class Corpus:
         cls,
         log: SegmentLog,
         settings: Settings,
-        protocol: Protocol = "temporal",
+        protocol: SplitProtocol = "temporal",
         until: Pins | None = None,
     ) -> Corpus:
         """The event log up to now, or up to the offsets `until` by topic and partition.
@@ -84,7 +84,7 @@ class Corpus:
 
     @classmethod
     def from_folder(
-        cls, folder: Path, settings: Settings, protocol: Protocol = "temporal"
+        cls, folder: Path, settings: Settings, protocol: SplitProtocol = "temporal"
     ) -> Corpus:
         """`items.parquet` and `interactions.parquet`. Raises TrainingError, ImportFailed."""
         return read_corpus(FolderSource(folder), settings, protocol)
@@ -117,7 +117,7 @@ class Corpus:
         return self.item_ids, texts
 
 
-def read_corpus(source: InteractionSource, settings: Settings, protocol: Protocol) -> Corpus:
+def read_corpus(source: InteractionSource, settings: Settings, protocol: SplitProtocol) -> Corpus:
     """Read a source once for its times and once for its users."""
     spec, chosen = settings.windows, settings.train.sessions
     items = {item.item_id: item for item in sorted(source.items(), key=lambda item: item.item_id)}
@@ -151,7 +151,11 @@ class _Reading:
     """What has been made of the users read so far."""
 
     def __init__(
-        self, items: Mapping[str, Item], borders: Borders, settings: Settings, protocol: Protocol
+        self,
+        items: Mapping[str, Item],
+        borders: Borders,
+        settings: Settings,
+        protocol: SplitProtocol,
     ) -> None:
         self._items, self._borders, self._protocol = items, borders, protocol
         self._chosen, self._spec = settings.train.sessions, settings.windows

@@ -19,7 +19,7 @@ from models.schemas import Interaction, Item
 from streams.importers.cells import Layout
 from streams.importers.layouts import FORMATS
 from streams.importers.readers import open_table
-from streams.importers.rows import Adapted, Adapter, Kind, Table
+from streams.importers.rows import Adapted, Kind, RowAdapter, SourceTable
 from streams.importers.values import build, missing, seconds_to_ms
 from trainer.data.sources import COLUMNS
 
@@ -87,7 +87,7 @@ def _read(path: Path) -> pa.Table:
     return pa.concat_tables([*tables, _table(rows)]) if rows else pa.concat_tables(tables)
 
 
-def _adapter(opened: Table) -> Adapter:
+def _adapter(opened: SourceTable) -> RowAdapter:
     sequences = Layout(
         _SEQUENCE,
         lambda: sequence_row,

@@ -10,7 +10,7 @@ from models.schemas import AppliedEdits, ProfileRequest
 from models.settings import WindowSettings
 from streams.windows import History, split_by_liking, to_windows, views, windows_hash
 
-Key = tuple[str, int, str]  # user id, as_of, id of the last event known
+SessionKey = tuple[str, int, str]  # user id, as_of, id of the last event known
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Session:
     last_target_offset: int  # of the target that was logged last
 
     @property
-    def key(self) -> Key:
+    def key(self) -> SessionKey:
         """What names a session within a corpus; it sorts a user's by time.
 
         Sessions of one time, as leave-one-out has them, differ in the last event of their history.

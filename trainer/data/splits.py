@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from models.training_settings import SessionSettings
 
 Split = Literal["train", "validation", "test"]
-Protocol = Literal["temporal", "leave-one-out"]
+SplitProtocol = Literal["temporal", "leave-one-out"]
 
 
-class Span(NamedTuple):
+class TimeSpan(NamedTuple):
     """Event times of one split, epoch ms: since ≤ time < until."""
 
     split: Split
@@ -37,11 +37,11 @@ class Borders:
     validation_end: int  # the test begins
     end: int  # after the last event
 
-    def spans(self) -> Iterator[Span]:
+    def spans(self) -> Iterator[TimeSpan]:
         """The three splits in order of time."""
-        yield Span("train", self.first, self.train_end)
-        yield Span("validation", self.train_end, self.validation_end)
-        yield Span("test", self.validation_end, self.end)
+        yield TimeSpan("train", self.first, self.train_end)
+        yield TimeSpan("validation", self.train_end, self.validation_end)
+        yield TimeSpan("test", self.validation_end, self.end)
 
 
 def temporal_borders(times: NDArray[np.int64], settings: SessionSettings) -> Borders:

@@ -16,7 +16,7 @@ from models.training_settings import EvaluationSettings
 from trainer.baselines.counted import users_per_item
 from trainer.data.corpus import Corpus
 from trainer.data.sessions import Session
-from trainer.data.splits import Protocol
+from trainer.data.splits import SplitProtocol
 from trainer.evaluation.bootstrap import Interval, Values, interval, per_user
 from trainer.evaluation.metrics import (
     Exposure,
@@ -49,7 +49,7 @@ class SystemResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EvaluationReport:
     """All systems on the same sessions, so that differences are paired."""
 
     data: str
@@ -97,7 +97,7 @@ def evaluate(
     settings: EvaluationSettings,
     *,
     advance: Advance = lambda _: None,
-) -> Report:
+) -> EvaluationReport:
     """Rank all items for all sessions.
 
     With `mask_seen`, items that the user had before are left out of ranking and of the targets.
@@ -107,7 +107,7 @@ def evaluate(
     ranked = rankable(corpus, sessions, mask_seen)
     if not ranked:
         raise TrainingError(f"{corpus.name}: there is no session to evaluate on")
-    return Report(
+    return EvaluationReport(
         data=corpus.name,
         protocol=corpus.protocol,
         masked=mask_seen,
@@ -124,7 +124,7 @@ def evaluate(
     )
 
 
-def masks_seen(settings: EvaluationSettings, protocol: Protocol) -> bool:
+def masks_seen(settings: EvaluationSettings, protocol: SplitProtocol) -> bool:
     """Whether items had before are left out: as set, else as papers do in leave-one-out."""
     return protocol == "leave-one-out" if settings.mask_seen is None else settings.mask_seen
 

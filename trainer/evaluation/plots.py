@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from models.errors import TrainingError
 from trainer.evaluation.ageing import ByAge
 from trainer.evaluation.bootstrap import Interval
-from trainer.evaluation.evaluate import Report
+from trainer.evaluation.evaluate import EvaluationReport
 from trainer.evaluation.report import headline_k
 
 _SIZE: Final = (8.0, 4.5)  # inches
 _DPI: Final = 120
 
 
-def metric_by_slice(report: Report, dimension: str, path: Path) -> Path:
+def metric_by_slice(report: EvaluationReport, dimension: str, path: Path) -> Path:
     """NDCG of every system in each part of one dimension, for example history length."""
     metric = f"ndcg@{headline_k(report)}"
     parts = report.slices[dimension]
@@ -31,7 +31,7 @@ def metric_by_slice(report: Report, dimension: str, path: Path) -> Path:
     return _curves(curves, labels, f"{dimension} (sessions)", metric, path)
 
 
-def draw_slices(report: Report, folder: Path) -> list[Path]:
+def draw_slices(report: EvaluationReport, folder: Path) -> list[Path]:
     """One picture per dimension with more than one part."""
     return [
         metric_by_slice(report, dimension, folder / f"by-{dimension}.png")

@@ -12,7 +12,7 @@ from trainer.evaluation.context import Context
 from trainer.evaluation.systems import System
 
 
-class Entry(NamedTuple):
+class SystemEntry(NamedTuple):
     """One system: `function` of `module` makes it from a Context."""
 
     name: str
@@ -26,23 +26,23 @@ _LEARNED: Final = "trainer.learning.builders"
 _PROFILES: Final = "trainer.learning.profile_builders"
 _PROFILE: Final = re.compile(r"profile(:[^+]+)?(\+shuffled|\+sasrec)?")
 ENTRIES: Final = (
-    Entry("random", _BASELINES, "random_order"),
-    Entry("popularity", _BASELINES, "popularity"),
-    Entry("recent-popularity", _BASELINES, "recent_popularity"),
-    Entry("had-before", _BASELINES, "had_before"),
-    Entry("last-item-text", _BASELINES, "last_item_text"),
-    Entry("history-text", _BASELINES, "history_text"),
-    Entry("cooccurrence", _BASELINES, "cooccurrence"),
-    Entry("star", _BASELINES, "star"),
-    Entry("star-had-before", _BASELINES, "star_had_before"),
-    Entry("noprofile", _LEARNED, "noprofile", False),
-    Entry("noprofile-shuffled", _LEARNED, "noprofile_shuffled", False),
-    Entry("noprofile-cl", _LEARNED, "noprofile_cl", False),
-    Entry("extractive-profile", _LEARNED, "extractive_profile", False),
-    Entry("extractive-profile-shuffled", _LEARNED, "extractive_profile_shuffled", False),
-    Entry("sasrec", _LEARNED, "sasrec", False),
-    Entry("star-sasrec", _LEARNED, "star_sasrec", False),
-    Entry("noprofile-cl-sasrec", _LEARNED, "noprofile_cl_sasrec", False),
+    SystemEntry("random", _BASELINES, "random_order"),
+    SystemEntry("popularity", _BASELINES, "popularity"),
+    SystemEntry("recent-popularity", _BASELINES, "recent_popularity"),
+    SystemEntry("had-before", _BASELINES, "had_before"),
+    SystemEntry("last-item-text", _BASELINES, "last_item_text"),
+    SystemEntry("history-text", _BASELINES, "history_text"),
+    SystemEntry("cooccurrence", _BASELINES, "cooccurrence"),
+    SystemEntry("star", _BASELINES, "star"),
+    SystemEntry("star-had-before", _BASELINES, "star_had_before"),
+    SystemEntry("noprofile", _LEARNED, "noprofile", False),
+    SystemEntry("noprofile-shuffled", _LEARNED, "noprofile_shuffled", False),
+    SystemEntry("noprofile-cl", _LEARNED, "noprofile_cl", False),
+    SystemEntry("extractive-profile", _LEARNED, "extractive_profile", False),
+    SystemEntry("extractive-profile-shuffled", _LEARNED, "extractive_profile_shuffled", False),
+    SystemEntry("sasrec", _LEARNED, "sasrec", False),
+    SystemEntry("star-sasrec", _LEARNED, "star_sasrec", False),
+    SystemEntry("noprofile-cl-sasrec", _LEARNED, "noprofile_cl_sasrec", False),
 )
 
 
@@ -84,6 +84,6 @@ def _profile_builder() -> Callable[[str, Context], System]:
     return found
 
 
-def _builder(entry: Entry) -> Callable[[Context], System]:
+def _builder(entry: SystemEntry) -> Callable[[Context], System]:
     found: Callable[[Context], System] = getattr(import_module(entry.module), entry.function)
     return found

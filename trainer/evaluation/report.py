@@ -14,19 +14,19 @@ import orjson
 from models.training_settings import metric_names
 from trainer.evaluation.ageing import ByAge
 from trainer.evaluation.bootstrap import Interval
-from trainer.evaluation.evaluate import Report
+from trainer.evaluation.evaluate import EvaluationReport
 
 HEADLINE_K: Final = 10
 
 About = Mapping[str, Any]  # command, machine, duration: what the report itself cannot know
 
 
-def headline_k(report: Report) -> int:
+def headline_k(report: EvaluationReport) -> int:
     """The cut-off shown in tables: 10 where it was measured."""
     return HEADLINE_K if HEADLINE_K in report.settings.ks else max(report.settings.ks)
 
 
-def short_table(report: Report) -> Iterator[tuple[str, ...]]:
+def short_table(report: EvaluationReport) -> Iterator[tuple[str, ...]]:
     """Head and rows for a terminal: means, and the interval of what decides."""
     k = headline_k(report)
     others = _compared_with(report)
@@ -48,7 +48,7 @@ def short_table(report: Report) -> Iterator[tuple[str, ...]]:
         )
 
 
-def columns_of(report: Report) -> tuple[str, ...]:
+def columns_of(report: EvaluationReport) -> tuple[str, ...]:
     """Head of the table."""
     k = headline_k(report)
     top = max(report.settings.ks)
@@ -56,7 +56,7 @@ def columns_of(report: Report) -> tuple[str, ...]:
     return (*found, *(f"NDCG@{k} − {other}" for other in _compared_with(report)))
 
 
-def rows_of(report: Report) -> Iterator[tuple[str, ...]]:
+def rows_of(report: EvaluationReport) -> Iterator[tuple[str, ...]]:
     """One row per system, in the order measured."""
     k = headline_k(report)
     for system in report.systems:
@@ -69,13 +69,13 @@ def rows_of(report: Report) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _compared_with(report: Report) -> list[str]:
+def _compared_with(report: EvaluationReport) -> list[str]:
     """The systems of `train.evaluation.against` that were measured, if there are others."""
     names = {system.name for system in report.systems}
     return [name for name in report.settings.against if {name} < names]
 
 
-def _apart(report: Report, system: str, other: str, metric: str) -> str:
+def _apart(report: EvaluationReport, system: str, other: str, metric: str) -> str:
     if system == other:
         return ""
     found = report.difference(system, other, metric)
@@ -86,7 +86,7 @@ def _said(found: Interval) -> str:
     return f"{found.mean:.4f} [{found.low:.4f}, {found.high:.4f}]"
 
 
-def setting_of(report: Report) -> str:
+def setting_of(report: EvaluationReport) -> str:
     """One paragraph: what was ranked for whom, and under which rules."""
     seen = "left out of ranking" if report.masked else "ranked like all others"
     users = len(set(report.users))
@@ -101,7 +101,7 @@ def setting_of(report: Report) -> str:
     )
 
 
-def to_markdown(report: Report, about: About) -> str:
+def to_markdown(report: EvaluationReport, about: About) -> str:
     """The whole report as one page."""
     lines = [
         f"# {report.data}: systems side by side",
@@ -119,7 +119,7 @@ def to_markdown(report: Report, about: About) -> str:
     return "\n".join(lines)
 
 
-def _slice_table(report: Report, dimension: str, labels: list[str]) -> list[str]:
+def _slice_table(report: EvaluationReport, dimension: str, labels: list[str]) -> list[str]:
     metric = f"ndcg@{headline_k(report)}"
     masks = report.slices[dimension]
     head = [f"{label} ({int(masks[label].sum())} sessions)" for label in labels]
@@ -135,7 +135,7 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> list[str]:
     return lines + [f"| {' | '.join(row)} |" for row in rows]
 
 
-def to_json(report: Report, about: About) -> dict[str, Any]:
+def to_json(report: EvaluationReport, about: About) -> dict[str, Any]:
     """Everything but the single sessions."""
     names = metric_names(report.settings.ks)
     return {
@@ -161,7 +161,7 @@ def to_json(report: Report, about: About) -> dict[str, Any]:
     }
 
 
-def _slices(report: Report, system: str) -> dict[str, dict[str, list[float]]]:
+def _slices(report: EvaluationReport, system: str) -> dict[str, dict[str, list[float]]]:
     metric = f"ndcg@{headline_k(report)}"
     return {
         dimension: {
@@ -175,7 +175,7 @@ def _listed(found: Interval) -> list[float]:
     return [round(float(value), 6) for value in found]
 
 
-def write(report: Report, folder: Path, about: About) -> list[Path]:
+def write(report: EvaluationReport, folder: Path, about: About) -> list[Path]:
     """table.md, results.json and sessions.npz (each session's metrics, to pair runs later)."""
     folder.mkdir(parents=True, exist_ok=True)
     per_session: dict[str, Any] = {

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trainer.data.sessions import Session
 
-Scores = NDArray[np.float32]  # [sessions, items] in the order of Corpus.item_ids
+ScoreMatrix = NDArray[np.float32]  # [sessions, items] in the order of Corpus.item_ids
 
 
 class System(Protocol):
@@ -18,6 +18,6 @@ class System(Protocol):
 
     name: str
 
-    def scores(self, sessions: Sequence[Session]) -> Scores:
+    def scores(self, sessions: Sequence[Session]) -> ScoreMatrix:
         """Higher is better; it may use nothing of a session but what was known at `as_of`."""
         ...

@@ -14,7 +14,7 @@ from models.schemas import ProfileRequest
 from models.settings import Settings
 from trainer.data.cases import Case, Prompted, cases, prompted
 from trainer.data.corpus import Corpus, newest_of_each, sample_users
-from trainer.data.sessions import Key, Session, request_of
+from trainer.data.sessions import Session, SessionKey, request_of
 from trainer.evaluation.context import Context
 from trainer.gate.decision import Measured
 from trainer.gate.measurement import Contender, Write, measure
@@ -26,7 +26,7 @@ Advance = Callable[[str, int, int], None]  # stage, done, of
 OpenEmbedder = Callable[[ModelSource], TextEmbedder]
 
 
-class Gauge:
+class ReleaseEvaluator:
     """Measures releases on the same users of the window after training."""
 
     def __init__(
@@ -92,7 +92,7 @@ def profiles_of(
     max_tokens: int,
     kept: Path,
     advance: Callable[[int, int], None] = lambda _done, _of: None,
-) -> dict[Key, Composed]:
+) -> dict[SessionKey, Composed]:
     """Profiles as the live system would write them; sessions of too long prompts are absent.
 
     `max_tokens`: of a profile. `kept`: answers made before a kill, of this policy alone. `advance`

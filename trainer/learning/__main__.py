@@ -20,7 +20,7 @@ from models.engines.threads import wait_without_spinning
 from models.settings import Settings, load_settings
 from trainer.data.corpus import Corpus
 from trainer.learning.profile_builders import Learned as Found
-from trainer.learning.stages import Learned, Models, Stages
+from trainer.learning.stages import Models, StageResults, Stages
 
 ADAPTER, EMBEDDER = "adapter", "embedder"
 
@@ -47,7 +47,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def learn(settings: Settings, data: Path, start: Path | None, out: Path) -> Learned:
+def learn(settings: Settings, data: Path, start: Path | None, out: Path) -> StageResults:
     """All stages on a folder of data. Raises TrainingError."""
     corpus = Corpus.from_folder(data, settings)
     begun = Found.of(start) if start else Found()

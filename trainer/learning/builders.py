@@ -33,7 +33,7 @@ from trainer.data.vector_cache import cached_vectors
 from trainer.evaluation.context import Context
 from trainer.evaluation.evaluate import evaluate, masks_seen, rankable
 from trainer.evaluation.systems import System
-from trainer.learning.contrastive import ContrastiveResult, Embed, Validate, train_embedder
+from trainer.learning.contrastive import ContrastiveResult, Embed, ValidateTower, train_embedder
 from trainer.learning.pairs import history_text, pairs_of
 from trainer.learning.profile_systems import (
     EmbeddedTextSystem,
@@ -217,7 +217,7 @@ def ranking_validation(
     sessions: Sequence[Session] | None = None,
     *,
     mask_seen: bool,
-) -> Validate:
+) -> ValidateTower:
     """NDCG by the gate's metric on these sessions, or on some users' validation sessions.
 
     `mask_seen`: items had before are neither ranked nor wanted.

@@ -38,7 +38,7 @@ _BEST: Final = "best"
 _NO_PART_OF_THE_RUN: Final = {"validate_every", "checkpoint_every"}
 
 Embed = Callable[[Sequence[str]], Vectors]
-Validate = Callable[[Embed], float]  # greater is better
+ValidateTower = Callable[[Embed], float]  # greater is better
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def train_embedder(
     settings: ContrastiveSettings,
     out_dir: Path,
     *,
-    validate: Validate | None = None,
+    validate: ValidateTower | None = None,
     device: str | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> ContrastiveResult:
@@ -81,7 +81,7 @@ def train_embedder(
     goes on from its checkpoint with the same losses. `advance` is told of steps done.
     Raises TrainingError if there are too few pairs, the loss is not finite or the disk is full.
     """
-    run = _Run(pairs, item_texts, base, settings, out_dir, device)
+    run = _ContrastiveRun(pairs, item_texts, base, settings, out_dir, device)
     run.resume()
     advance(run.step)
     if validate and not run.seen.validations:
@@ -97,7 +97,7 @@ def train_embedder(
     return run.finish()
 
 
-class _Run:
+class _ContrastiveRun:
     """Tower, optimiser and what they have seen."""
 
     def __init__(

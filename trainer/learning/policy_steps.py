@@ -20,7 +20,7 @@ from trainer.learning.policy import Policy, Rollout
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RolloutGroup:
     """The K rollouts of one prompt and what they are worth."""
 
     rollouts: Sequence[Rollout]
@@ -42,7 +42,7 @@ class Step:
 class _Known:
     """A group with what does not change during the round."""
 
-    group: Group
+    group: RolloutGroup
     old: Sequence[Tensor]  # K of [tokens]
     reference: Sequence[Tensor]  # K of [tokens]
 
@@ -50,7 +50,7 @@ class _Known:
 def learn(
     policy: Policy,
     optimiser: torch.optim.Optimizer,
-    groups: Sequence[Group],
+    groups: Sequence[RolloutGroup],
     settings: RlsoSettings,
     seed: int,
 ) -> Iterator[Step]:
@@ -68,7 +68,7 @@ def learn(
             yield _step(policy, optimiser, objective, chosen, epoch, settings)
 
 
-def _known(policy: Policy, group: Group, temperature: float) -> _Known:
+def _known(policy: Policy, group: RolloutGroup, temperature: float) -> _Known:
     with torch.no_grad():
         old = policy.token_log_probs(group.rollouts, temperature=temperature)
         with policy.reference():

@@ -17,7 +17,7 @@ from models.errors import TrainingError
 from models.ports import TextEmbedder, Vectors
 from models.profile.assembly import Composed
 from trainer.data.sessions import Session
-from trainer.evaluation.systems import Scores, System
+from trainer.evaluation.systems import ScoreMatrix, System
 
 TextOf = Callable[[Session], str]
 TextsOf = Callable[[Sequence[Session]], Sequence[str]]  # models write for many at once
@@ -39,10 +39,10 @@ class EmbeddedTextSystem:
         """What is ranked by."""
         return self._texts_of(sessions)
 
-    def scores(self, sessions: Sequence[Session]) -> Scores:
+    def scores(self, sessions: Sequence[Session]) -> ScoreMatrix:
         """Cosines; a session without a text scores 0 everywhere."""
         texts = self.texts(sessions)
-        scores: Scores = self._embedder.embed(texts) @ self._items.T
+        scores: ScoreMatrix = self._embedder.embed(texts) @ self._items.T
         scores[[not text for text in texts]] = 0.0
         return scores
 
@@ -132,11 +132,11 @@ class HybridSystem:
         self._first, self._second = first, second
         self._weights, self._activity = dict(sorted(weights.items())), activity
 
-    def scores(self, sessions: Sequence[Session]) -> Scores:
+    def scores(self, sessions: Sequence[Session]) -> ScoreMatrix:
         """Unit-free; only the order means something."""
         weights = np.array([self._weight(session) for session in sessions], np.float32)[:, None]
         first, second = (standardised(one.scores(sessions)) for one in (self._first, self._second))
-        mixed: Scores = weights * first + (1 - weights) * second
+        mixed: ScoreMatrix = weights * first + (1 - weights) * second
         return mixed
 
     def _weight(self, session: Session) -> float:
@@ -144,11 +144,11 @@ class HybridSystem:
         return self._weights[reached[-1] if reached else next(iter(self._weights))]
 
 
-def standardised(scores: Scores) -> Scores:
+def standardised(scores: ScoreMatrix) -> ScoreMatrix:
     """Each row to mean 0 and deviation 1; a constant row to zeros."""
     centred = scores - scores.mean(axis=1, keepdims=True)
     deviation = centred.std(axis=1, keepdims=True)
-    found: Scores = centred / np.where(deviation > 0, deviation, 1)
+    found: ScoreMatrix = centred / np.where(deviation > 0, deviation, 1)
     return found
 
 

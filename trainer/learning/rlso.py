@@ -24,10 +24,10 @@ from trainer.data.cases import Case, Prompted
 from trainer.learning import checkpoints
 from trainer.learning.objectives import varied
 from trainer.learning.policy import Policy, Rollout
-from trainer.learning.policy_steps import Group, Step, learn
+from trainer.learning.policy_steps import RolloutGroup, Step, learn
 from trainer.learning.rollouts import RolloutSource
 from trainer.pipeline.run_log import RunLog
-from trainer.reward.reward_model import Answer, Judge, Judged
+from trainer.reward.reward_model import Answer, Judged, Rewarder
 from trainer.reward.rewards import Rewards
 from trainer.rounds import cases_of_round, seed_of_round
 
@@ -75,7 +75,7 @@ class _Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class _RlsoBatch:
     asked: list[Prompted]
     rollouts: list[list[Rollout]]
     judged: Judged
@@ -88,8 +88,8 @@ class Rlso:
         self,
         policy: Policy,
         source: RolloutSource,
-        judge: Judge,
-        served: Judge,
+        judge: Rewarder,
+        served: Rewarder,
         read: Read,
         settings: RlsoSettings,
         folder: Path,
@@ -158,7 +158,7 @@ class Rlso:
         logger.info("round %d: reward %.4f", number, batch.judged.rewards.means()["total"])
         self._done.round += 1
 
-    def _collect(self, training: Sequence[Case], number: int) -> _Batch:
+    def _collect(self, training: Sequence[Case], number: int) -> _RlsoBatch:
         chosen = cases_of_round(len(training), self._settings.prompts, self._settings.seed, number)
         return self._answered(
             self._readable(training[n] for n in chosen),
@@ -172,10 +172,10 @@ class Rlso:
 
     def _answered(
         self, asked: list[Prompted], samples: int, temperature: float, seed: int
-    ) -> _Batch:
+    ) -> _RlsoBatch:
         prompts = [prompt.prompt for prompt in asked]
         rollouts = self._source.sample(prompts, samples, temperature=temperature, seed=seed)
-        return _Batch(asked, rollouts, self._judge.judge(asked, _answers(rollouts)))
+        return _RlsoBatch(asked, rollouts, self._judge.judge(asked, _answers(rollouts)))
 
     def _count(self, step: Step, number: int) -> None:
         """Log a step, and hold the optimiser's own count of steps against ours (§1.10)."""
@@ -261,12 +261,12 @@ class Rlso:
         )
 
 
-def _groups(batch: _Batch, samples: int) -> list[Group]:
+def _groups(batch: _RlsoBatch, samples: int) -> list[RolloutGroup]:
     """The prompts whose samples differ in reward."""
     rewards = torch.from_numpy(batch.judged.rewards.total).reshape(-1, samples).float()
     telling = varied(rewards).tolist()
     return [
-        Group(rollouts, row)
+        RolloutGroup(rollouts, row)
         for rollouts, row, tells in zip(batch.rollouts, rewards, telling, strict=True)
         if tells
     ]

@@ -20,7 +20,7 @@ from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.rlso import Rlso, RlsoResult
 from trainer.learning.rollouts import LocalRollouts, RolloutSource
 from trainer.learning.rollouts_vllm import VllmRollouts
-from trainer.reward.reward_model import Judge, checked
+from trainer.reward.reward_model import Rewarder, checked
 
 # May change between a kill and the resumption: a run can be prolonged.
 FREE_TO_CHANGE: Final = {"rounds", "checkpoint_every", "vllm_url"}
@@ -56,7 +56,7 @@ def run_rlso(
     chosen = settings.rlso
     vectors = embedder.embed(corpus.embedding_texts()[1]) if items is None else items
     composed = (checked(policy.count_tokens, max_tokens, stand_ins=some) for some in (False, True))
-    judge, served = (Judge(embedder, vectors, compose, chosen) for compose in composed)
+    judge, served = (Rewarder(embedder, vectors, compose, chosen) for compose in composed)
 
     def read(case: Case) -> Prompted | None:
         asked = prompted(case, corpus.spec, corpus.text_of)

@@ -25,13 +25,13 @@ from trainer.learning.softmax_loss import full_softmax_loss
 _POOL: Final = 16  # batches whose sequences are sorted by length together: little padding
 _LOG: Final = "epochs.jsonl"
 
-Validate = Callable[[Sasrec], Mapping[str, float]]
+ValidateSasrec = Callable[[Sasrec], Mapping[str, float]]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Progress:
+class SasrecState:
     """What a run has seen so far; all of it is in the checkpoint."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Trained(NamedTuple):
 def train_sasrec(
     sequences: Sequence[ItemNumbers],
     items: int,
-    validate: Validate,
+    validate: ValidateSasrec,
     settings: SasrecSettings,
     folder: Path,
     *,
@@ -214,14 +214,14 @@ def _step(
 
 def _resumed(
     folder: Path, identity: str, network: Sasrec, optimiser: torch.optim.Optimizer
-) -> Progress:
+) -> SasrecState:
     held = checkpoints.load(folder, identity)
     if held is None:
-        return Progress()
+        return SasrecState()
     network.load_state_dict(held["network"])
     optimiser.load_state_dict(held["optimiser"])
     checkpoints.set_random_state(held["random"])
-    return Progress(**held["progress"])
+    return SasrecState(**held["progress"])
 
 
 def _keep(
@@ -229,13 +229,13 @@ def _keep(
     identity: str,
     network: Sasrec,
     optimiser: torch.optim.Optimizer,
-    progress: Progress,
+    progress: SasrecState,
 ) -> None:
     state = {
         "network": network.state_dict(),
         "optimiser": optimiser.state_dict(),
         "random": checkpoints.random_state(),
-        "progress": {name: getattr(progress, name) for name in Progress.__slots__},
+        "progress": {name: getattr(progress, name) for name in SasrecState.__slots__},
     }
     checkpoints.save(folder, state, identity)
     (folder / _LOG).write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in progress.epochs))

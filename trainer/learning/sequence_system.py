@@ -16,7 +16,7 @@ from trainer.data.corpus import Corpus
 from trainer.data.events import Events
 from trainer.data.sessions import Session
 from trainer.evaluation.evaluate import masks_seen, rankable
-from trainer.evaluation.systems import Scores
+from trainer.evaluation.systems import ScoreMatrix
 from trainer.learning.sasrec import ItemNumbers, Sasrec
 from trainer.learning.sasrec_training import refit_sasrec, train_sasrec
 from trainer.learning.sasrec_validation import NextItems
@@ -31,10 +31,10 @@ class SequenceSystem:
         self.name = name
         self._network, self._reader = network, reader
 
-    def scores(self, sessions: Sequence[Session]) -> Scores:
+    def scores(self, sessions: Sequence[Session]) -> ScoreMatrix:
         """Logits of the next item; items that it was not trained on are below all others."""
         found = self._network.scores([self._reader.rows(session) for session in sessions])
-        scores: Scores = found.cpu().numpy()
+        scores: ScoreMatrix = found.cpu().numpy()
         below = scores.min(axis=1, keepdims=True) - 1
         return np.where(self._reader.trained, scores, below)
 

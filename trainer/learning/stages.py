@@ -46,7 +46,7 @@ class Models:
 
 
 @dataclass(slots=True)
-class Learned:
+class StageResults:
     """What came of all stages."""
 
     models: Models
@@ -87,9 +87,9 @@ class Stages:
         self._model, self._embedder, self._open = model, embedder, open_embedder
         self._folder, self._vectors, self._advance = folder, vectors, advance
 
-    def learn(self, start: Models) -> Learned:
+    def learn(self, start: Models) -> StageResults:
         """All stages; a stage with 0 steps or rounds is left out."""
-        learned = Learned(start)
+        learned = StageResults(start)
         if start.adapter is None and self._train.warm_start.steps:
             self._warm_start(learned)
         for number in range(1, self._train.rounds + 1):
@@ -99,7 +99,7 @@ class Stages:
                 self._rlso(learned, number)
         return learned
 
-    def _warm_start(self, learned: Learned) -> None:
+    def _warm_start(self, learned: StageResults) -> None:
         corpus, folder = self._corpus, self._folder / "warm-start"
         started = time.monotonic()
         asked = requests(self._sessions, corpus.spec, corpus.text_of)
@@ -118,7 +118,7 @@ class Stages:
         learned.models = Models(folder / "adapter", learned.models.embedder)
         self._note(learned, "warm-start", started, result.steps, result.loss)
 
-    def _contrastive(self, learned: Learned, number: int) -> None:
+    def _contrastive(self, learned: StageResults, number: int) -> None:
         name, corpus = f"contrastive-{number}", self._corpus
         folder, started = self._folder / name, time.monotonic()
         wanted, mask_seen = self._train.contrastive, self._settings.ranking.exclude_seen
@@ -167,7 +167,7 @@ class Stages:
             learned.models = Models(learned.models.adapter, result.embedder)
         self._note(learned, name, started, result.steps, result.losses[-1])
 
-    def _rlso(self, learned: Learned, number: int) -> None:
+    def _rlso(self, learned: StageResults, number: int) -> None:
         name, wanted = f"rlso-{number}", self._train.rlso
         started, start = time.monotonic(), learned.models.adapter
         rounds = steps_for(len(self._sessions), wanted.prompts, self._train.passes, wanted.rounds)
@@ -206,5 +206,7 @@ class Stages:
         return cached_vectors(texts, lambda: embedder, identity, self._vectors)
 
     @staticmethod
-    def _note(learned: Learned, name: str, started: float, steps: int, loss: float | None) -> None:
+    def _note(
+        learned: StageResults, name: str, started: float, steps: int, loss: float | None
+    ) -> None:
         learned.stages.append(Stage(name, time.monotonic() - started, steps, loss))

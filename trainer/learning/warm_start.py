@@ -60,7 +60,7 @@ def train(
     the checkpoint is of another run.
     """
     chosen = _fitting(policy, examples)
-    run = _Run(policy, chosen, settings, folder, _fitting(policy, validation, least=0))
+    run = _WarmStartRun(policy, chosen, settings, folder, _fitting(policy, validation, least=0))
     loss = run.resume()
     for step in range(run.step, settings.steps):
         loss = run.take_step(step)
@@ -85,7 +85,7 @@ def _fitting(policy: Policy, examples: Sequence[Example], least: int = 1) -> lis
     return kept
 
 
-class _Run:
+class _WarmStartRun:
     """A warm start under way."""
 
     def __init__(

@@ -28,7 +28,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """What a run came to. `passed`: a release was made and the gate lets it serve."""
 
     ending: Ending
@@ -65,7 +65,7 @@ class Memory:
     gate_found: dict[str, float | None] = field(default_factory=dict)  # None: the bound of no users
     endings: dict[str, int] = field(default_factory=dict)
 
-    def after(self, outcome: Outcome, at_ms: int, serving: str) -> Memory:
+    def after(self, outcome: RunOutcome, at_ms: int, serving: str) -> Memory:
         """With one more run beside `serving`. A refused release is no success of the job, nor is
         a failure, nor is a run that is skipped because of them.
         """
@@ -100,14 +100,14 @@ class Memory:
         """The anchor was rolled back. What ranked above it may not rank above the new one."""
         return replace(self, anchor=serving, above="")
 
-    def _anchor_after(self, outcome: Outcome, serving: str) -> str:
+    def _anchor_after(self, outcome: RunOutcome, serving: str) -> str:
         """The gate itself takes another anchor where the old one cannot be loaded."""
         if serving == self.above:
             return serving
         judged = outcome.verdict.anchor if outcome.verdict else ""
         return judged or self.anchor or serving
 
-    def _above_after(self, outcome: Outcome, anchor: str) -> str:
+    def _above_after(self, outcome: RunOutcome, anchor: str) -> str:
         """One that passed and does not serve, because nobody promotes it, is never the anchor."""
         passed = outcome.verdict if outcome.ending == "passed" else None
         if passed and passed.ranks_above(anchor):

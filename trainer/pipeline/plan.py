@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """The next release's name, whence it comes, and up to which offsets the log is read."""
 
     release: str
@@ -54,7 +54,7 @@ class Fate:
 class Ended:
     """A plan that ended, and what became of its release."""
 
-    plan: Plan
+    plan: RunPlan
     fate: Fate
 
     def may_pass(self, judged_by: str) -> bool:
@@ -62,7 +62,7 @@ class Ended:
         return self.fate.judged_by not in ("", judged_by)
 
 
-def under_way(folder: Path) -> Plan | None:
+def under_way(folder: Path) -> RunPlan | None:
     """The plan of a run that has not ended; None if there is none that this Palate can read.
 
     Raises TrainingError if the file is damaged.
@@ -85,22 +85,22 @@ def begin(
     now_ms: int,
     taken: Collection[str] = (),
     learning: str = "",
-) -> Plan:
+) -> RunPlan:
     """A new plan, kept in `folder`; its release's name is none of `taken`."""
     named_ms = now_ms
     while release_id(named_ms) in taken:
         named_ms += 1_000
-    return _kept(folder, Plan(release_id(named_ms), parent, now_ms, until, learning))
+    return _kept(folder, RunPlan(release_id(named_ms), parent, now_ms, until, learning))
 
 
-def with_learning(folder: Path, plan: Plan, learning: str) -> Plan:
+def with_learning(folder: Path, plan: RunPlan, learning: str) -> RunPlan:
     """The plan, gone on with by other settings or models."""
     if plan.learning == learning:
         return plan
     return _kept(folder, replace(plan, learning=learning))
 
 
-def again(folder: Path, ended: Plan, now_ms: int, taken: Collection[str]) -> Plan:
+def again(folder: Path, ended: RunPlan, now_ms: int, taken: Collection[str]) -> RunPlan:
     """A plan for the same release under a new name: only its verdict is to be another.
 
     What the ended run has kept is the new one's, which so has nothing to learn.
@@ -127,19 +127,19 @@ def _remember(folder: Path, ended: Ended) -> None:
     kept.write(folder / _ENDED, [asdict(one) for one in newest])
 
 
-def drop(folder: Path, plan: Plan) -> None:
+def drop(folder: Path, plan: RunPlan) -> None:
     """The run will not be gone on with; what it has made so far is removed."""
     (folder / _FILE).unlink(missing_ok=True)
     for run in (folder / _RUNS).glob(f"{plan.release}-*"):
         shutil.rmtree(run)
 
 
-def run_folder(folder: Path, plan: Plan, key: str) -> Path:
+def run_folder(folder: Path, plan: RunPlan, key: str) -> Path:
     """Where a run keeps what it makes; `key` names its settings and models."""
     return folder / _RUNS / f"{plan.release}-{key}"
 
 
-def set_aside(folder: Path, plan: Plan, key: str) -> str | None:
+def set_aside(folder: Path, plan: RunPlan, key: str) -> str | None:
     """What was begun on the plan's data with other settings or models; None if nothing was."""
     mine = run_folder(folder, plan, key)
     others = sorted(path.name for path in mine.parent.glob(f"{plan.release}-*") if path != mine)
@@ -151,7 +151,9 @@ def set_aside(folder: Path, plan: Plan, key: str) -> str | None:
     )
 
 
-def why_dropped(plan: Plan, serving: str, logged: Pins, forgotten: Collection[str]) -> str | None:
+def why_dropped(
+    plan: RunPlan, serving: str, logged: Pins, forgotten: Collection[str]
+) -> str | None:
     """Why the plan cannot be gone on with; None if it can.
 
     `forgotten`: users who asked to be forgotten since it was made. Pinned data would have them.
@@ -197,7 +199,7 @@ def release_id(now_ms: int) -> str:
     return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("r-%Y%m%d-%H%M%S")
 
 
-def _kept(folder: Path, plan: Plan) -> Plan:
+def _kept(folder: Path, plan: RunPlan) -> RunPlan:
     kept.write(folder / _FILE, asdict(plan))
     return plan
 
@@ -221,9 +223,9 @@ def _ended(folder: Path) -> dict[str, Ended]:
     return _read(folder / _ENDED, made_of) or {}
 
 
-def _plan(found: dict[str, Any]) -> Plan:
+def _plan(found: dict[str, Any]) -> RunPlan:
     until = {topic: _offsets(found["until"][topic]) for topic in READ}
-    return Plan(**{**found, "until": until})
+    return RunPlan(**{**found, "until": until})
 
 
 def _offsets(found: Mapping[str, int]) -> dict[int, int]:

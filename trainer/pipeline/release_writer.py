@@ -20,7 +20,7 @@ from trainer.evaluation.bootstrap import interval
 from trainer.gate.decision import Check, Measured, PerUser, Verdict
 from trainer.learning.policy import Policy
 from trainer.learning.writing import canary_lines, write_answers
-from trainer.pipeline.plan import Plan
+from trainer.pipeline.plan import RunPlan
 
 ADAPTER: Final = "adapter"
 EMBEDDER: Final = "embedder"
@@ -28,7 +28,7 @@ CANARY_LINES: Final = 4
 
 
 def release_of(
-    plan: Plan,
+    plan: RunPlan,
     corpus: Corpus,
     settings: Settings,
     *,
@@ -60,7 +60,7 @@ def release_of(
     )
 
 
-def _data_range(plan: Plan, corpus: Corpus, begun_with: Seen) -> dict[str, Any]:
+def _data_range(plan: RunPlan, corpus: Corpus, begun_with: Seen) -> dict[str, Any]:
     """Old history that is imported moves the borders back, but not what was learned already.
 
     So `train_end` never falls behind that of the models gone on from. The offsets need no such

@@ -32,7 +32,7 @@ from trainer.data.replay_sampling import chosen
 from trainer.learning.stages import require_a_stage
 from trainer.learning.writing import served_otherwise
 from trainer.pipeline import job_metrics, plan
-from trainer.pipeline.outcome import Memory, Outcome, load_memory, save_memory
+from trainer.pipeline.outcome import Memory, RunOutcome, load_memory, save_memory
 from trainer.pipeline.parent import anchor_of, rolled_back, start_from
 from trainer.pipeline.release_writer import judged_by, verdict_of
 from trainer.pipeline.run_key import judging_key, learning_key
@@ -46,7 +46,7 @@ OTHER_GATE: Final = "the gate held it back, and has other settings now"
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, tools: Tools, serving: str) -> Outcome:
+def run(settings: Settings, tools: Tools, serving: str) -> RunOutcome:
     """Train once beside the `serving` release, and let what passes the gate take its place.
 
     Raises TrainingError if another training runs or the disk is full, ReleaseError if what passed
@@ -65,7 +65,7 @@ def run(settings: Settings, tools: Tools, serving: str) -> Outcome:
             _end(settings, tools, outcome)
         except Exception as error:  # one that is told to stop has not failed: it goes on later
             seconds = time.monotonic() - started
-            failed = Outcome("failed", _said(error), verdict=verdict, seconds=seconds)
+            failed = RunOutcome("failed", _said(error), verdict=verdict, seconds=seconds)
             _remember(settings, memory, failed, serving)
             raise
         outcome = replace(outcome, seconds=time.monotonic() - started)
@@ -97,7 +97,7 @@ def _said(error: Exception) -> str:
     return str(error) if isinstance(error, PalateError) else repr(error)
 
 
-def _remember(settings: Settings, memory: Memory, outcome: Outcome, serving: str) -> None:
+def _remember(settings: Settings, memory: Memory, outcome: RunOutcome, serving: str) -> None:
     """What the run came to stands, whether it can be written down or not."""
     after = memory.after(outcome, time.time_ns() // 1_000_000, serving)
     try:
@@ -107,7 +107,7 @@ def _remember(settings: Settings, memory: Memory, outcome: Outcome, serving: str
     job_metrics.publish(settings, outcome, after)
 
 
-def _end(settings: Settings, tools: Tools, outcome: Outcome) -> None:
+def _end(settings: Settings, tools: Tools, outcome: RunOutcome) -> None:
     """Promote what passed. The plan stays until there is nothing left to do."""
     try:
         fate = _fate(outcome, tools)
@@ -120,7 +120,7 @@ def _end(settings: Settings, tools: Tools, outcome: Outcome) -> None:
     plan.end(settings.training_dir, fate)
 
 
-def _fate(outcome: Outcome, tools: Tools) -> plan.Fate | None:
+def _fate(outcome: RunOutcome, tools: Tools) -> plan.Fate | None:
     """Let what passed serve; what became of the release, as in plan.end."""
     if outcome.release is None:
         return None
@@ -150,7 +150,7 @@ class _Attempt:
         for reason in dict.fromkeys((self._start.reason, self._anchor.reason, sampled)):
             self._note(reason)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunOutcome:
         """Where a plan cannot be gone on with, all begins anew, and the outcome says why."""
         planned = self._under_way()
         made = self._made(planned) if planned else None
@@ -171,7 +171,7 @@ class _Attempt:
             log.warning("%s", reason)
             self._notes.append(reason)
 
-    def _under_way(self) -> plan.Plan | None:
+    def _under_way(self) -> plan.RunPlan | None:
         planned = plan.under_way(self._folder)
         if planned is None:
             return None
@@ -186,7 +186,7 @@ class _Attempt:
             self._drop(planned, reason)
         return None
 
-    def _drop(self, planned: plan.Plan, reason: str) -> None:
+    def _drop(self, planned: plan.RunPlan, reason: str) -> None:
         said = f"the run of {planned.release} is not gone on with: {reason}"
         made = self._made(planned)
         if made and verdict_of(made).passed:
@@ -194,7 +194,7 @@ class _Attempt:
         self._note(said)
         plan.drop(self._folder, planned)
 
-    def _made(self, planned: plan.Plan) -> Release | None:
+    def _made(self, planned: plan.RunPlan) -> Release | None:
         """The plan's release, if the run was killed, or its promotion failed, after it was written.
 
         It is not made again: releases never change.
@@ -202,12 +202,12 @@ class _Attempt:
         store = self._tools.releases
         return store.get(planned.release) if planned.release in store.ids() else None
 
-    def _trained(self, planned: plan.Plan | None) -> Outcome:
+    def _trained(self, planned: plan.RunPlan | None) -> RunOutcome:
         settings, serving = self._settings, self._start.release
         new = logged_since(self._start.seen.next_offsets, self._logged)
         least = settings.train.sessions.min_new_events
         if new < least:
-            return Outcome(
+            return RunOutcome(
                 "skipped",
                 f"{new} events since the data of {serving.id}; fewer than "
                 f"train.sessions.min_new_events ({least})",
@@ -220,18 +220,18 @@ class _Attempt:
         corpus = Corpus.from_log(self._events, settings, until=planned.until)
         sessions = chosen(corpus.sessions.train, self._start.seen, settings.train.sessions)
         if not sessions:
-            return Outcome("skipped", f"no session is newer than {serving.id}", new_events=new)
+            return RunOutcome("skipped", f"no session is newer than {serving.id}", new_events=new)
         under_way = UnderWay(settings, self._tools, self._start, self._anchor, planned, corpus)
         self._note(under_way.set_aside)
         return replace(under_way.outcome(sessions), new_events=new)
 
-    def _made_before(self, least: int) -> Outcome | None:
+    def _made_before(self, least: int) -> RunOutcome | None:
         """Skipped, if a run would only make again what one before made, and judge it as then."""
         ended = self._ended()
         if ended is None or ended.may_pass(judging_key(self._settings)):
             return None
         reason = plan.why_not_again(ended, self._learning, self._logged, least)
-        return Outcome("skipped", reason, unserved=not ended.fate.may_serve) if reason else None
+        return RunOutcome("skipped", reason, unserved=not ended.fate.may_serve) if reason else None
 
     def _ended(self) -> plan.Ended | None:
         """The last run from what serves now, if what it made is still there."""
@@ -239,7 +239,7 @@ class _Attempt:
         there = ended and ended.plan.release in self._tools.releases.ids()
         return ended if there else None
 
-    def _planned(self, planned: plan.Plan | None, least: int) -> plan.Plan:
+    def _planned(self, planned: plan.RunPlan | None, least: int) -> plan.RunPlan:
         if planned:
             return plan.with_learning(self._folder, planned, self._learning)
         now, taken = time.time_ns() // 1_000_000, self._tools.releases.ids()
@@ -251,7 +251,7 @@ class _Attempt:
         serving = self._start.release.id
         return plan.begin(self._folder, serving, self._logged, now, taken, self._learning)
 
-    def _to_be_judged_again(self, least: int) -> plan.Plan | None:
+    def _to_be_judged_again(self, least: int) -> plan.RunPlan | None:
         """What the gate held back, where only its settings have changed since."""
         ended = self._ended()
         if ended is None or not plan.why_not_again(ended, self._learning, self._logged, least):

@@ -18,11 +18,11 @@ from trainer.data.corpus import Corpus
 from trainer.data.sessions import Session
 from trainer.data.vector_cache import forget_unused
 from trainer.gate.decision import Measured, Verdict, Window, judge
-from trainer.gate.release_evaluator import Advance, Gauge, OpenEmbedder
+from trainer.gate.release_evaluator import Advance, OpenEmbedder, ReleaseEvaluator
 from trainer.learning.policy import Policy, policy_options
-from trainer.learning.stages import Learned, Models, Stages
+from trainer.learning.stages import Models, StageResults, Stages
 from trainer.pipeline import plan
-from trainer.pipeline.outcome import Outcome
+from trainer.pipeline.outcome import RunOutcome
 from trainer.pipeline.parent import Start
 from trainer.pipeline.release_writer import (
     ADAPTER,
@@ -51,10 +51,10 @@ class Tools:
     promote: Callable[[Release], None] | None
 
 
-def outcome_of(release: Release) -> Outcome:
+def outcome_of(release: Release) -> RunOutcome:
     """Of a run that made `release`: what the gate said of it."""
     verdict = verdict_of(release)
-    return Outcome(
+    return RunOutcome(
         ending="passed" if verdict.passed else "refused",
         said="; ".join(verdict.reasons) or "every rule of the gate is kept",
         release=release.id,
@@ -71,7 +71,7 @@ class UnderWay:
         tools: Tools,
         start: Start,
         anchor: Start,
-        planned: plan.Plan,
+        planned: plan.RunPlan,
         corpus: Corpus,
     ) -> None:
         self._settings, self._tools, self._start = settings, tools, start
@@ -82,7 +82,7 @@ class UnderWay:
         self._folder = plan.run_folder(settings.training_dir, planned, key)
         self.set_aside = plan.set_aside(settings.training_dir, planned, key)
         self._vectors = settings.training_dir / "vectors"
-        self._gauge = Gauge(
+        self._gauge = ReleaseEvaluator(
             corpus,
             settings,
             tools.model,
@@ -93,7 +93,7 @@ class UnderWay:
             tools.advance,
         )
 
-    def outcome(self, sessions: Sequence[Session]) -> Outcome:
+    def outcome(self, sessions: Sequence[Session]) -> RunOutcome:
         """Learn, release, judge."""
         self._clear_old_runs()
         learned = self._learn(sessions)
@@ -106,7 +106,7 @@ class UnderWay:
             reward_after=learned.reward_after,
         )
 
-    def _learn(self, sessions: Sequence[Session]) -> Learned:
+    def _learn(self, sessions: Sequence[Session]) -> StageResults:
         tools = self._tools
         stages = Stages(
             self._corpus,

@@ -17,7 +17,7 @@ PHRASE_WORDS = 3  # a phrase that is said twice in one answer is a run of this m
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ShownAnswer:
     """One answer of the model beside what it was shown."""
 
     statements: tuple[str, ...]
@@ -36,7 +36,7 @@ class WatchFigures:
     commonest: float  # share of answers that make the batch's most common statement
 
 
-def watch(batch: Sequence[Written]) -> WatchFigures:
+def watch(batch: Sequence[ShownAnswer]) -> WatchFigures:
     """Figures of a batch; all 0 for an empty one."""
     statements = [statement for written in batch for statement in written.statements]
     return WatchFigures(
@@ -67,7 +67,7 @@ def repetition(statements: Iterable[str]) -> float:
     return 1.0 - len(set(phrases)) / len(phrases) if phrases else 0.0
 
 
-def commonest(batch: Sequence[Written]) -> float:
+def commonest(batch: Sequence[ShownAnswer]) -> float:
     """Share of the answers in which the most common statement of all stands."""
     said = Counter(s for written in batch for s in {_spaced(s) for s in written.statements})
     return max(said.values()) / len(batch) if said else 0.0

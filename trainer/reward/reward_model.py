@@ -22,7 +22,7 @@ from models.profile.prompts import first_section
 from models.schemas import ProfileRequest
 from models.training_settings import RlsoSettings
 from trainer.data.cases import Prompted
-from trainer.reward.reward_hacking import WatchFigures, Written, watch
+from trainer.reward.reward_hacking import ShownAnswer, WatchFigures, watch
 from trainer.reward.rewards import Rewards, ndcg, rewards
 
 Compose = Callable[[ProfileRequest, str], Composed]  # request, answer → checked profile
@@ -59,7 +59,7 @@ class Judged:
     vectors: Vectors
 
 
-class Judge:
+class Rewarder:
     """Gives rewards with one frozen decoder: an embedder and the catalogue's vectors under it."""
 
     def __init__(
@@ -130,10 +130,10 @@ def embedded(texts: Sequence[str], embedder: TextEmbedder, dimension: int) -> Ve
     return vectors[[row_of[text] for text in texts]]
 
 
-def written(prompt: Prompted, answer: Answer) -> Written:
+def written(prompt: Prompted, answer: Answer) -> ShownAnswer:
     """An answer in the form that the watch figures are taken of."""
     events = section_events(prompt.request)
-    return Written(
+    return ShownAnswer(
         statements=tuple(said for _, said in statements(answer.text, first_section(events))),
         titles=tuple(dict.fromkeys(event.text for event in chain.from_iterable(events.values()))),
         tokens=answer.tokens,

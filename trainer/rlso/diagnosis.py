@@ -20,7 +20,7 @@ from trainer.data.cases import Prompted, cases, prompted
 from trainer.data.corpus import Corpus, newest_of_each, sample_users
 from trainer.evaluation.bootstrap import interval
 from trainer.learning.policy import Policy
-from trainer.reward.reward_model import Answer, Judge, checked
+from trainer.reward.reward_model import Answer, Rewarder, checked
 from trainer.reward.rewards import Target, log_lift, ndcg
 from trainer.rlso.signal import Floats, Reward, signals, table_of
 
@@ -48,7 +48,7 @@ def diagnose(
         )
     answers = _answers(policy, asked, settings)
     own_words = checked(policy.count_tokens, max_tokens, stand_ins=False)
-    judge = Judge(embedder, items, own_words, settings)
+    judge = Rewarder(embedder, items, own_words, settings)
     judged = judge.judge(asked, answers)
     scores = (judged.vectors @ items.T).astype(np.float64)
     by_prompt = scores.reshape(len(asked), settings.samples, -1)

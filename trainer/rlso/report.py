@@ -26,7 +26,7 @@ CURVES: Final = (
     "word entropy",
 )
 
-Record = Mapping[str, Any]
+LogLine = Mapping[str, Any]
 
 
 def write_report(log: Path, folder: Path) -> list[Path]:
@@ -42,7 +42,7 @@ def write_report(log: Path, folder: Path) -> list[Path]:
     return [table, curves, learning_curves(curves, CURVES, plot, step="round")]
 
 
-def table_of(records: Sequence[Record]) -> str:
+def table_of(records: Sequence[LogLine]) -> str:
     """Markdown: every validation, with paired 95 % intervals of the differences to the start."""
     validations = [record for record in records if record["kind"] == "validation"]
     lines = [
@@ -62,7 +62,7 @@ def table_of(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def difference(start: Record, now: Record, part: str) -> Interval:
+def difference(start: LogLine, now: LogLine, part: str) -> Interval:
     """Mean difference over the same users, with its bootstrap interval."""
     return interval(np.array(now["users"][part]) - np.array(start["users"][part]))
 
@@ -71,7 +71,7 @@ def _said(apart: Interval) -> str:
     return f"{apart.mean:+.4f} ({apart.low:+.4f} … {apart.high:+.4f})"
 
 
-def curves_of(records: Sequence[Record]) -> Iterator[dict[str, float]]:
+def curves_of(records: Sequence[LogLine]) -> Iterator[dict[str, float]]:
     """One row per record that has a point of a curve; `round` is the rounds done before it."""
     for record in records:
         match record["kind"]:

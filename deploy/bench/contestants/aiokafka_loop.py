@@ -13,11 +13,11 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from deploy.bench.ground import COUNTS
-from deploy.bench.progress import Progress
+from deploy.bench.progress import WorkerProgress
 from models.settings import Settings, load_settings
 
 
-async def serve(settings: Settings, progress: Progress) -> None:
+async def serve(settings: Settings, progress: WorkerProgress) -> None:
     """Count until killed."""
     topic, kafka = settings.topic("interactions"), settings.kafka
     consumer = AIOKafkaConsumer(
@@ -45,7 +45,7 @@ def main() -> None:
     """The argument is the progress file."""
     logging.disable(logging.INFO)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(load_settings(), Progress(Path(sys.argv[1]))))
+        runner.run(serve(load_settings(), WorkerProgress(Path(sys.argv[1]))))
 
 
 if __name__ == "__main__":

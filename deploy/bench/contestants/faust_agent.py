@@ -22,7 +22,7 @@ from faust.streams import _current_event
 from faust.types import EventT, StreamT
 
 from deploy.bench.ground import COUNTS
-from deploy.bench.progress import Progress
+from deploy.bench.progress import WorkerProgress
 from models.settings import Settings, load_settings
 
 BATCH: Final = 2_000
@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> faust.App:
     )
 
 
-def declare(app: faust.App, settings: Settings, progress: Progress, *, batched: bool) -> None:
+def declare(app: faust.App, settings: Settings, progress: WorkerProgress, *, batched: bool) -> None:
     """The agent, its table and its topics."""
     options = {"key_type": bytes, "value_type": bytes, "value_serializer": "raw"}
     events = app.topic(settings.topic("interactions"), **options)
@@ -84,7 +84,7 @@ def declare(app: faust.App, settings: Settings, progress: Progress, *, batched: 
     app.agent(events, name="counter")(batch if batched else each)
 
 
-async def serve(settings: Settings, progress: Progress, *, batched: bool) -> None:
+async def serve(settings: Settings, progress: WorkerProgress, *, batched: bool) -> None:
     """Count until killed."""
     app = create_app(settings)
     declare(app, settings, progress, batched=batched)
@@ -97,7 +97,7 @@ def main() -> None:
     """Arguments: progress file, `each` or `batch`."""
     logging.basicConfig(level=logging.WARNING)
     logging.disable(logging.INFO)
-    progress, kind = Progress(Path(sys.argv[1])), sys.argv[2]
+    progress, kind = WorkerProgress(Path(sys.argv[1])), sys.argv[2]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(load_settings(), progress, batched=kind == "batch"))
 

@@ -8,7 +8,7 @@ from deploy.bench.contestants import rollout_work as work
 from models.engines.threads import wait_without_spinning
 from models.training_settings import RlsoSettings
 from trainer.learning.policy import Policy, PolicyOptions
-from trainer.learning.policy_steps import Group, learn
+from trainer.learning.policy_steps import RolloutGroup, learn
 
 SETTINGS = RlsoSettings(
     objective="rloo",
@@ -30,8 +30,8 @@ def main() -> None:
     policy = Policy.load(model, options, seed=work.SEED)
     optimiser = torch.optim.AdamW(policy.parameters(), lr=SETTINGS.learning_rate)
     lot = torch.Generator().manual_seed(work.SEED)
-    one_round(policy, optimiser, lot, prompts[: work.PROMPTS], work.Work())
-    done = work.Work()
+    one_round(policy, optimiser, lot, prompts[: work.PROMPTS], work.WorkSeconds())
+    done = work.WorkSeconds()
     for number in range(rounds):
         first = number * work.PROMPTS % len(prompts)
         one_round(policy, optimiser, lot, prompts[first : first + work.PROMPTS], done)
@@ -43,13 +43,13 @@ def one_round(
     optimiser: torch.optim.Optimizer,
     lot: torch.Generator,
     prompts: list[str],
-    done: work.Work,
+    done: work.WorkSeconds,
 ) -> None:
     """Rollouts, then all optimiser steps on them."""
     with done.rolling_out():
         sampled = policy.sample(prompts, work.SAMPLES, seed=done.rounds)
     with done.learning():
-        groups = [Group(one, torch.rand(work.SAMPLES, generator=lot)) for one in sampled]
+        groups = [RolloutGroup(one, torch.rand(work.SAMPLES, generator=lot)) for one in sampled]
         done.steps += sum(1 for _ in learn(policy, optimiser, groups, SETTINGS, seed=done.rounds))
     done.tokens += sum(len(one.completion_ids) for group in sampled for one in group)
     done.rounds += 1

@@ -11,11 +11,11 @@ import orjson
 from quixstreams import Application, State
 
 from deploy.bench.ground import COUNTS
-from deploy.bench.progress import Progress
+from deploy.bench.progress import WorkerProgress
 from models.settings import Settings, load_settings
 
 
-def create_app(settings: Settings, progress: Progress) -> Application:
+def create_app(settings: Settings, progress: WorkerProgress) -> Application:
     """The app; a record counts when its message was handed to the producer."""
     worker = os.environ.get("PALATE_WORKER", "0")
     app = Application(
@@ -41,7 +41,7 @@ def _count(value: Any, state: State) -> bytes:
 
 def main() -> None:
     """The argument is the progress file."""
-    create_app(load_settings(), Progress(Path(sys.argv[1]))).run()
+    create_app(load_settings(), WorkerProgress(Path(sys.argv[1]))).run()
 
 
 if __name__ == "__main__":

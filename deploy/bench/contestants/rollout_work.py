@@ -25,7 +25,7 @@ KL: Final = 0.02
 
 
 @dataclass(slots=True)
-class Work:
+class WorkSeconds:
     """Seconds of one process, and what it did in them."""
 
     rounds: int = 0

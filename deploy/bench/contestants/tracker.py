@@ -11,20 +11,20 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from deploy.bench.progress import Progress
+from deploy.bench.progress import WorkerProgress
 from models.settings import load_settings
 from streams.metrics import TrackerMetrics
 from streams.service import run_role
-from streams.tracker.app import Row
+from streams.tracker.app import DeliveredRecord
 from streams.tracker.role import TrackerRole
 
 
 class CountedTracker(TrackerRole):
     """Counts the interactions it is done with."""
 
-    progress: Progress
+    progress: WorkerProgress
 
-    async def _on_interactions(self, rows: list[Row]) -> None:
+    async def _on_interactions(self, rows: list[DeliveredRecord]) -> None:
         await super()._on_interactions(rows)
         position = sum(interactions for interactions, _ in self.next_offsets.values())
         self.progress.add(len(rows), position)
@@ -41,7 +41,7 @@ def main() -> None:
         index=LanceIndex(settings.lancedb_uri),
         metrics=TrackerMetrics(CollectorRegistry()),
     )
-    role.progress = Progress(Path(sys.argv[1]))
+    role.progress = WorkerProgress(Path(sys.argv[1]))
     run_role("tracker", settings, role.run)
 
 

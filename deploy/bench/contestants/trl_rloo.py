@@ -19,7 +19,7 @@ from models.engines.threads import wait_without_spinning
 class TimedTrainer(RLOOTrainer):
     """Its generation counts as rollouts, all else of a training step as learning."""
 
-    done: work.Work
+    done: work.WorkSeconds
 
     def _generate(self, prompts: list[Any]) -> Any:
         with self.done.rolling_out():
@@ -37,7 +37,7 @@ class TimedTrainer(RLOOTrainer):
         self.done.learning_cpu_s -= self.done.rollouts_cpu_s - rolled_cpu
         self.done.steps += 1
         if self.done.rounds == 1 and self.done.steps == work.STEPS and not self.warm:
-            self.done, self.warm = work.Work(), True  # the first round does not count
+            self.done, self.warm = work.WorkSeconds(), True  # the first round does not count
         return loss
 
     warm = False
@@ -56,7 +56,7 @@ def main() -> None:
         processing_class=AutoTokenizer.from_pretrained(model),
         peft_config=LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"),
     )
-    trainer.done = work.Work()
+    trainer.done = work.WorkSeconds()
     trainer.train()
     trainer.done.write(out)
 

@@ -21,7 +21,7 @@ from models.settings import ProfileSettings
 from streams.metrics import ProfilerMetrics
 from streams.profiler import engine as engine_module
 from streams.profiler.engine import Engine
-from tests.models.encoders.completion_server import CompletionServer
+from tests.models.engines.completion_server import CompletionServer
 from tests.patience import HANG_S
 
 WITHIN_S = 0.5

@@ -13,7 +13,7 @@ from models.engines.openai_encoder import OpenAIEncoder
 from models.errors import EngineError, EngineUnavailable
 from models.ports import Completion
 from models.settings import ProfileSettings
-from tests.models.encoders.completion_server import CompletionServer, completion, never
+from tests.models.engines.completion_server import CompletionServer, completion, never
 from tests.ports import free_port
 
 

@@ -14,7 +14,7 @@ from models.engines.openai_encoder import OpenAIEncoder
 from models.errors import EngineError, EngineUnavailable
 from models.ports import Adapter
 from models.settings import ProfileSettings
-from tests.models.encoders.completion_server import CompletionServer
+from tests.models.engines.completion_server import CompletionServer
 
 Use = Callable[[OpenAIEncoder], Coroutine[Any, Any, Any]]
 

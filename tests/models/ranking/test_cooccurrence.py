@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.ranking import cooccurrence_build
 from models.ranking.cooccurrence import (
     KEPT_SNAPSHOTS,
     Cooccurrence,
@@ -15,8 +16,7 @@ from models.ranking.cooccurrence import (
     load_current,
     save_snapshot,
 )
-from models.ranking.cooccurrence_build import Evidence, build
-from models.ranking.scoring import cooccurrence_build
+from models.ranking.cooccurrence_build import PositivePairs, build
 
 DAY_MS = 86_400_000
 ITEMS = tuple("abcdef")
@@ -29,9 +29,9 @@ observations = st.dictionaries(
 Observed = dict[tuple[int, int], tuple[float, int]]
 
 
-def evidence_of(observed: Observed) -> Evidence:
+def evidence_of(observed: Observed) -> PositivePairs:
     keys, values = list(observed), list(observed.values())
-    return Evidence(
+    return PositivePairs(
         ids=ITEMS,
         users=np.array([user for user, _ in keys], np.int64),
         items=np.array([item for _, item in keys], np.int64),

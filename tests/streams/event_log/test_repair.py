@@ -19,7 +19,7 @@ from streams.event_log import SegmentLog, compact
 from streams.event_log.columns import SCHEMAS
 from streams.event_log.manifest import FILE_NAME, Missing, SegmentInfo, load_manifest
 from streams.event_log.repair import Found, apart, inspected, pieces, repair, set_apart, sweep
-from streams.event_log.segment_file import Origin
+from streams.event_log.segment_file import SegmentOrigin
 from tests.streams.event_log.rows import rows
 
 TOPIC = "interactions"
@@ -191,7 +191,7 @@ def test_pieces_cover_what_any_segment_holds_each_offset_once(
         if not disjoint or one[0] > disjoint[-1][1]:
             disjoint.append(one)
     segments = [SegmentInfo(str(one), *one, 1, 1) for one in disjoint]
-    origin = Origin(TOPIC, 0, None, None)
+    origin = SegmentOrigin(TOPIC, 0, None, None)
     chosen = pieces(segments, [Found(SegmentInfo(str(s), *s, 1, 1), origin) for s in found])
     holding = [offset for a, b in disjoint for offset in range(a, b + 1)]
     holding += [offset for p in chosen for offset in range(p.span[0], p.span[1] + 1)]

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models.schemas import Interaction, Item
-from streams.importers.cells import Layout, Reading
+from streams.importers.cells import CellOptions, Layout
 from streams.importers.dates import DateOrder
 from streams.importers.layouts import layout_of
-from streams.importers.rows import Adapted, Kind, Table, Unusable
+from streams.importers.rows import Adapted, Kind, SourceTable, Unusable
 
 ITEMS, INTERACTIONS = Kind.ITEMS, Kind.INTERACTIONS
-READING = Reading(dates=DateOrder.MONTH_FIRST)
+READING = CellOptions(dates=DateOrder.MONTH_FIRST)
 NOON = datetime(2020, 1, 2, 12, tzinfo=UTC)
 
 EVENT = {"user_id": "u", "item_id": "i", "type": "view", "timestamp": "2020-01-02T03:04:05Z"}
@@ -89,8 +89,8 @@ def adapted(kind: Kind, format_name: str, *rows: dict[str, Any]) -> list[Adapted
     return [adapt(row) for row in rows]
 
 
-def _table(row: dict[str, Any]) -> Table:
-    return Table(Path("f.csv"), tuple(row), iter(()), lambda: 0.0)
+def _table(row: dict[str, Any]) -> SourceTable:
+    return SourceTable(Path("f.csv"), tuple(row), iter(()), lambda: 0.0)
 
 
 def interaction(format_name: str, row: dict[str, Any]) -> Interaction:

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from models.errors import ImportFailed
 from streams.importers.readers import open_table
-from streams.importers.report import Report
+from streams.importers.report import ImportReport
 from streams.importers.rows import Kind
 from streams.importers.survey import survey
 
@@ -103,7 +103,9 @@ WRITERS = {
 }
 
 
-def accounted(name: str, content: bytes, kind: Kind, format_: str, **options: Any) -> Report | None:
+def accounted(
+    name: str, content: bytes, kind: Kind, format_: str, **options: Any
+) -> ImportReport | None:
     """The report, once it is checked; None if the file was refused, which names it."""
     with TemporaryDirectory() as folder:
         path = Path(folder, name)

@@ -15,10 +15,10 @@ import pytest
 
 from models.errors import ImportFailed
 from models.schemas import Interaction, Item, to_epoch_ms, to_rfc3339
-from streams.importers.cells import Reading
+from streams.importers.cells import CellOptions
 from streams.importers.dates import DateOrder
 from streams.importers.layouts import FORMATS
-from streams.importers.report import Report
+from streams.importers.report import ImportReport
 from streams.importers.rows import Kind, Unusable
 from streams.importers.survey import survey
 from tests.streams.importers.formats import (
@@ -468,14 +468,14 @@ def test_nobody_is_nobody_with_a_decimal_too(written: str) -> None:
 
 def test_the_words_for_nobody_are_a_setting() -> None:
     (layout,) = FORMATS["generic"].layouts[INTERACTIONS]
-    adapt = layout.start(Reading(absent=frozenset({"guest"})))
+    adapt = layout.start(CellOptions(absent=frozenset({"guest"})))
 
     assert adapt(EVENT | {"user_id": "Guest"}) == Unusable("missing value", "no user_id")
     assert isinstance(adapt(EVENT | {"user_id": "None"}), Interaction)
 
     (layout,) = FORMATS["movielens"].layouts[ITEMS]
     film = {"movieId": 1, "title": "None", "genres": "nan|guest"}
-    assert layout.start(Reading(absent=frozenset({"guest"})))(film) == Item(
+    assert layout.start(CellOptions(absent=frozenset({"guest"})))(film) == Item(
         item_id="1", title="None", categories=("nan",)
     )
 
@@ -511,7 +511,7 @@ def invoices(folder: Path, *dates: str) -> Path:
 
 
 def days(path: Path, dates: DateOrder | None = None) -> list[str]:
-    opened = survey(path, INTERACTIONS, "online-retail", reading=Reading(dates=dates))
+    opened = survey(path, INTERACTIONS, "online-retail", reading=CellOptions(dates=dates))
     return [to_rfc3339(message.event_time or 0)[:10] for message in opened.messages]
 
 
@@ -721,7 +721,9 @@ def test_an_id_with_blanks_around_it_is_doubted(tmp_path: Path, said: str) -> No
     assert first == [(1, f"item_id {said!r} is another than item_id {said.strip()!r}")]
 
 
-def parquet_of(folder: Path, name: str, kind: Kind, column: str, cells: pyarrow.Array) -> Report:
+def parquet_of(
+    folder: Path, name: str, kind: Kind, column: str, cells: pyarrow.Array
+) -> ImportReport:
     path = folder / "a.parquet"
     row = next(good.row for good in ROWS if (good.format, good.kind) == (name, kind))
     table = pyarrow.Table.from_pylist([row] * len(cells))

@@ -17,7 +17,7 @@ import pytest
 from models.errors import ImportFailed
 from streams.importers import lines, parquet, readers
 from streams.importers.readers import open_table
-from streams.importers.rows import Row, Unreadable
+from streams.importers.rows import FileRow, UnreadableCell
 
 
 def written(path: Path, content: str | bytes) -> Path:
@@ -26,7 +26,7 @@ def written(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def rows_of(path: Path, **options: Any) -> list[Row]:
+def rows_of(path: Path, **options: Any) -> list[FileRow]:
     return list(open_table(path, **options).rows)
 
 
@@ -39,8 +39,8 @@ def test_csv_yields_a_row_per_record_with_its_first_line(tmp_path: Path, name: s
     path = written(tmp_path / name, 'a,b\r\n1,"two\r\nlines, é"\r\n\r\n3,4\r\n')
 
     assert rows_of(path) == [
-        Row(2, {"a": "1", "b": "two\r\nlines, é"}),
-        Row(5, {"a": "3", "b": "4"}),
+        FileRow(2, {"a": "1", "b": "two\r\nlines, é"}),
+        FileRow(5, {"a": "3", "b": "4"}),
     ]
 
 
@@ -51,7 +51,7 @@ def test_jsonl_yields_a_row_per_line(tmp_path: Path, name: str) -> None:
     table = open_table(path)
 
     assert table.columns == ("a", "b")
-    assert list(table.rows) == [Row(1, {"a": 1}), Row(3, {"b": [2]})]
+    assert list(table.rows) == [FileRow(1, {"a": 1}), FileRow(3, {"b": [2]})]
 
 
 def test_dat_fields_are_parted_by_double_colons_and_latin_1(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_dat_fields_are_parted_by_double_colons_and_latin_1(tmp_path: Path) -> N
 
     rows = rows_of(path, dat_columns=("id", "title", "genres"))
 
-    assert rows[0] == Row(1, {"id": "1", "title": "Amélie (2001)", "genres": "Comedy"})
+    assert rows[0] == FileRow(1, {"id": "1", "title": "Amélie (2001)", "genres": "Comedy"})
     assert rows[1].problem == "2 fields under 3 columns"
 
 
@@ -75,7 +75,7 @@ def test_parquet_is_read_in_batches_with_python_values(
     table = open_table(path)
 
     assert table.columns == ("n", "at")
-    assert list(table.rows) == [Row(n + 1, {"n": n, "at": noon}) for n in range(5)]
+    assert list(table.rows) == [FileRow(n + 1, {"n": n, "at": noon}) for n in range(5)]
     assert table.fraction() == 1.0
 
 
@@ -178,7 +178,7 @@ def test_a_stray_quote_is_a_problem_of_that_row(tmp_path: Path) -> None:
     rows = rows_of(written(tmp_path / "a.csv", 'a,b\n"x"y,1\n3,4\n'))
 
     assert rows[0].problem.startswith("not CSV")
-    assert rows[-1] == Row(3, {"a": "3", "b": "4"})
+    assert rows[-1] == FileRow(3, {"a": "3", "b": "4"})
 
 
 def test_a_line_that_is_no_json_object_is_a_problem_of_that_line(tmp_path: Path) -> None:
@@ -422,8 +422,8 @@ def test_cells_that_python_cannot_hold_spoil_no_others(tmp_path: Path) -> None:
     first, second, third = values_of(path)
 
     assert (first["s"], third["s"], third["n"]) == ("x", "z", 3)
-    assert isinstance(second["at"], Unreadable)
-    assert isinstance(second["s"], Unreadable)
+    assert isinstance(second["at"], UnreadableCell)
+    assert isinstance(second["s"], UnreadableCell)
     assert second["n"] == 2
 
 

@@ -23,7 +23,7 @@ from models.schemas import Interaction
 from models.settings import Settings
 from streams.codec import partition_for
 from streams.importers import transmission
-from streams.importers.report import Report
+from streams.importers.report import ImportReport
 from streams.importers.rows import Kind
 from streams.importers.survey import Survey
 from streams.importers.transmission import ImportOptions, import_files
@@ -190,7 +190,7 @@ def test_while_the_broker_is_away_an_import_says_so_and_then_resumes(
     path = events_file(tmp_path, 20_000)
     options = replace(OPTIONS, speed=1_000.0)  # 20,000 s of events take 20 s
 
-    async def main() -> list[Report]:
+    async def main() -> list[ImportReport]:
         importing = asyncio.create_task(import_files(settings, [path], options))
         await asyncio.sleep(3)
         await asyncio.to_thread(own_broker.stop)

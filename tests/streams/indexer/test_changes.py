@@ -13,7 +13,7 @@ from models.schemas import Item, Profile, Sections
 from models.settings import IndexSettings
 from streams.codec import Headers, Rejected
 from streams.indexer.changes import Change, item_change, newest, plan, profile_change
-from streams.indexer.tables import Table
+from streams.indexer.tables import IndexedTable
 from streams.metrics import IndexerMetrics
 
 NOW = 1_300_000_000_000
@@ -141,13 +141,13 @@ def index() -> MemoryIndex:
 
 
 @pytest.fixture
-def table(index: MemoryIndex, embedder: CountingEmbedder) -> Table:
+def table(index: MemoryIndex, embedder: CountingEmbedder) -> IndexedTable:
     metrics = IndexerMetrics(CollectorRegistry())
-    return Table("items@r", index, embedder, IndexSettings(optimize_every=2), metrics)
+    return IndexedTable("items@r", index, embedder, IndexSettings(optimize_every=2), metrics)
 
 
 def test_a_text_that_is_known_is_not_embedded_again(
-    table: Table, index: MemoryIndex, embedder: CountingEmbedder
+    table: IndexedTable, index: MemoryIndex, embedder: CountingEmbedder
 ) -> None:
     table.write([Change("a", "lamp", {"available": True})])
     table.write([Change("a", "lamp", {"available": False})])
@@ -156,7 +156,7 @@ def test_a_text_that_is_known_is_not_embedded_again(
 
 
 def test_a_vector_that_only_claims_to_be_of_the_embedder_is_made_anew(
-    table: Table, index: MemoryIndex, embedder: CountingEmbedder
+    table: IndexedTable, index: MemoryIndex, embedder: CountingEmbedder
 ) -> None:
     sound = np.full(embedder.dimension, 0.125, np.float32)
     false = {"short": sound[:2], "nan": sound * np.nan}
@@ -168,11 +168,11 @@ def test_a_vector_that_only_claims_to_be_of_the_embedder_is_made_anew(
 
 
 def test_a_vector_is_copied_from_a_table_of_the_same_embedder_for_the_same_text(
-    index: MemoryIndex, embedder: CountingEmbedder, table: Table
+    index: MemoryIndex, embedder: CountingEmbedder, table: IndexedTable
 ) -> None:
     table.write([Change("a", "lamp"), Change("b", "mug")])
     metrics = IndexerMetrics(CollectorRegistry())
-    beside = Table(
+    beside = IndexedTable(
         "items@s", index, embedder, IndexSettings(), metrics, alike=lambda: ["items@r", "items@q"]
     )
     beside.write([Change("a", "lamp"), Change("b", "jug"), Change("c", "tin")])
@@ -182,7 +182,7 @@ def test_a_vector_is_copied_from_a_table_of_the_same_embedder_for_the_same_text(
 
 
 def test_a_table_that_is_gone_is_not_begun_anew_in_silence(
-    table: Table, index: MemoryIndex, embedder: CountingEmbedder
+    table: IndexedTable, index: MemoryIndex, embedder: CountingEmbedder
 ) -> None:
     """What was written before would be missing, for its offsets are committed."""
     table.write([Change("a", "lamp")])
@@ -194,7 +194,7 @@ def test_a_table_that_is_gone_is_not_begun_anew_in_silence(
     assert index.ids("items@r") == set()
 
 
-def test_a_redelivered_change_writes_nothing(table: Table, index: MemoryIndex) -> None:
+def test_a_redelivered_change_writes_nothing(table: IndexedTable, index: MemoryIndex) -> None:
     table.write([Change("a", "lamp"), Change("b", "mug")])
     table.write([Change("b", None)])
     version = index.version("items@r")
@@ -202,7 +202,7 @@ def test_a_redelivered_change_writes_nothing(table: Table, index: MemoryIndex) -
     assert index.version("items@r") == version
 
 
-def test_a_table_is_optimized_after_so_many_writes(table: Table, index: MemoryIndex) -> None:
+def test_a_table_is_optimized_after_so_many_writes(table: IndexedTable, index: MemoryIndex) -> None:
     table.write([Change("a", "lamp"), Change("b", "mug")])
     assert not table.due()
     table.write([Change("b", None)])

@@ -12,7 +12,7 @@ from streams.event_log import SegmentLog
 from streams.indexer.evidence import read_evidence
 from streams.indexer.snapshots import Snapshots
 from streams.metrics import IndexerMetrics
-from tests.models.test_cooccurrence import near
+from tests.models.ranking.test_cooccurrence import near
 
 DAY_MS = 86_400_000
 NOW = 1_300_000_000_000

@@ -19,8 +19,8 @@ from models.ranking.cooccurrence import current_id, load_current, load_newest_wh
 from models.settings import Settings
 from streams.indexer.snapshots import Snapshots
 from streams.metrics import IndexerMetrics, TrackerMetrics
-from streams.tracker.serving_views import Derived
-from tests.models.test_cooccurrence import near
+from streams.tracker.serving_views import ServingViews
+from tests.models.ranking.test_cooccurrence import near
 from tests.streams.indexer.test_evidence import event, logged
 
 Damage = Callable[[Path], None]
@@ -81,8 +81,8 @@ def current(settings: Settings) -> Path:
     return settings.cooccurrence_dir / f"{current_id(settings.cooccurrence_dir)}.npz"
 
 
-def derived(settings: Settings) -> Derived:
-    found = Derived(settings, MemoryIndex(), TrackerMetrics(CollectorRegistry()))
+def derived(settings: Settings) -> ServingViews:
+    found = ServingViews(settings, MemoryIndex(), TrackerMetrics(CollectorRegistry()))
     found.refresh()
     return found
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from models.fakes import HashEmbedder, MemoryIndex
 from models.settings import IndexSettings
 from streams.indexer.changes import Change
-from streams.indexer.tables import Table
+from streams.indexer.tables import IndexedTable
 from streams.metrics import IndexerMetrics
 from tests.patience import HANG_S
 
@@ -33,13 +33,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def table(clock: Clock) -> Table:
+def table(clock: Clock) -> IndexedTable:
     settings = IndexSettings(keep_versions_s=KEEP_S, optimize_every=2)
     metrics = IndexerMetrics(CollectorRegistry())
-    return Table("profiles@r", MemoryIndex(), HashEmbedder(), settings, metrics, clock=clock)
+    return IndexedTable("profiles@r", MemoryIndex(), HashEmbedder(), settings, metrics, clock=clock)
 
 
-def optimized_at(table: Table, clock: Clock, until: float) -> list[float]:
+def optimized_at(table: IndexedTable, clock: Clock, until: float) -> list[float]:
     found = []
     while clock.now < until:
         clock.now += 100.0
@@ -50,7 +50,7 @@ def optimized_at(table: Table, clock: Clock, until: float) -> list[float]:
 
 
 def test_versions_that_an_optimization_left_go_later_without_further_writes(
-    table: Table, clock: Clock
+    table: IndexedTable, clock: Clock
 ) -> None:
     table.write([Change("ann", "likes tea")])
     table.write([Change("ann", None)])
@@ -60,7 +60,7 @@ def test_versions_that_an_optimization_left_go_later_without_further_writes(
 
 
 def test_what_was_left_before_a_restart_goes_too_and_then_nothing_is_done(
-    table: Table, clock: Clock
+    table: IndexedTable, clock: Clock
 ) -> None:
     assert optimized_at(table, clock, until=5_000) == [KEEP_S, 2 * KEEP_S]
 
@@ -81,7 +81,7 @@ class SlowEmbedder(HashEmbedder):
 def test_a_write_that_still_embeds_does_not_bring_a_dropped_table_back() -> None:
     index, embedder = MemoryIndex(), SlowEmbedder()
     metrics = IndexerMetrics(CollectorRegistry())
-    table = Table("items@r", index, embedder, IndexSettings(), metrics)
+    table = IndexedTable("items@r", index, embedder, IndexSettings(), metrics)
     writing = threading.Thread(target=table.write, args=([Change("cake", "Red cake")],))
     writing.start()
     assert embedder.began.wait(HANG_S)

@@ -15,7 +15,7 @@ import streams.kafka.consumption as reading_module
 from models.fakes import HashEmbedder, MemoryReleaseStore
 from models.settings import LivenessSettings, load_settings
 from streams.kafka.clients import client_options, consumer, deliver, producer
-from streams.kafka.consumption import Progress, Reading, positions_of
+from streams.kafka.consumption import ConsumerProgress, ConsumptionWatch, positions_of
 from streams.kafka.topics import ensure_topics
 from streams.metrics import ProfilerMetrics
 from streams.profiler.intake import Intake
@@ -43,7 +43,7 @@ def clock():
 
 @pytest.fixture
 def progress(clock):
-    return Progress(LIMITS, clock)
+    return ConsumerProgress(LIMITS, clock)
 
 
 def test_a_broker_that_has_not_answered_for_a_while_is_away_and_back_when_it_answers(
@@ -140,7 +140,7 @@ def test_a_broker_is_away_whether_or_not_anything_is_read(monkeypatch, positions
     monkeypatch.setattr(reading_module, "start_client", lambda make: asyncio.sleep(0, AwayClient()))
 
     async def run():
-        reading = Reading(
+        reading = ConsumptionWatch(
             load_settings(liveness={"away_s": 0.2}), lambda: asyncio.sleep(0, positions)
         )
         watching = asyncio.create_task(reading.watch())
@@ -216,7 +216,7 @@ def test_on_a_broker_unread_records_and_a_deleted_topic_are_seen(kafka, make_set
             started(lambda: consumer(settings, (), None)) as reader,
         ):
             reader.assign([TopicPartition(topic, 0)])
-            reading = Reading(settings, lambda: positions_of(reader))
+            reading = ConsumptionWatch(settings, lambda: positions_of(reader))
             watching = asyncio.create_task(reading.watch())
             await deliver(sender, topic, b"one", key=b"i")
             await until(lambda: "stands still" in (reading.not_ready or ""))

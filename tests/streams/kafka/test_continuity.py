@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import TopicError
-from streams.kafka.clients import continuity
+from streams.kafka import continuity
 from streams.kafka.continuity import Kept, Present, TopicWatch, check_continuity
 from streams.kafka.topics import ensure_topics
 from tests.patience import HANG_S

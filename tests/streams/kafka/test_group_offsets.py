@@ -11,7 +11,7 @@ from aiokafka.errors import GroupAuthorizationFailedError
 from aiokafka.protocol.commit import OffsetFetchResponse_v3
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.kafka.clients import group_offsets
+from streams.kafka import group_offsets
 
 PLACE = TopicPartition("t", 0)
 TOLD = OffsetFetchResponse_v3(0, [("t", [(0, 7, "", 0)])], 0)

@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.profiler.backlog import Backlog, Waiting
-from streams.profiler.version import Marks
+from streams.profiler.version import ProfileVersion
 from tests.streams.profiler.requests import record
 
 
 def waiting(
     user_id: str, applied: int, offset: int, number: int = 1, partition: int = 0
 ) -> Waiting:
-    return Waiting(user_id, Marks(applied, -1, number), record(offset, b"", partition))
+    return Waiting(user_id, ProfileVersion(applied, -1, number), record(offset, b"", partition))
 
 
 def test_a_newer_request_takes_the_place_of_an_older_one_of_the_same_user() -> None:

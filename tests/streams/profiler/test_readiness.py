@@ -16,7 +16,7 @@ from models.ports import Adapter
 from models.release.store import base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import load_settings
-from streams.profiler import kits, proving
+from streams.profiler import readiness, release_runtime
 from streams.profiler.readiness import Proving
 from streams.profiler.release_runtime import Kits, Sources
 from streams.profiler.replica import Replica
@@ -29,7 +29,7 @@ CREATED_MS = 1_600_000_000_000
 
 
 class World:
-    """A profiler's proving, with an engine and a store; what it announces is in `said`."""
+    """A profiler's readiness, with an engine and a store; what it announces is in `said`."""
 
     def __init__(self, folder: Path) -> None:
         self.settings, self.store, self.encoder = load_settings(), MemoryReleaseStore(), Counted()
@@ -78,8 +78,8 @@ class Counted(FakeEncoder):
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(tmp_path)
-    monkeypatch.setattr(kits, "AGAIN_S", 0.001)
-    monkeypatch.setattr(proving, "announce", world.announce)
+    monkeypatch.setattr(release_runtime, "AGAIN_S", 0.001)
+    monkeypatch.setattr(readiness, "announce", world.announce)
     return world
 
 

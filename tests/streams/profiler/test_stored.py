@@ -4,7 +4,7 @@ from typing import Any
 
 from models.schemas import Profile, Sections
 from streams.profiler.stored import StoredProfiles
-from streams.profiler.version import Marks, Position
+from streams.profiler.version import ProfileVersion, RecordPosition
 from tests.streams.profiler.requests import AS_OF, record
 
 RETRY_S = 30.0
@@ -42,19 +42,19 @@ def due(stored: StoredProfiles, after_s: float, most: int = 9) -> list[Any]:
 
 def test_a_request_is_answered_by_a_stored_profile_that_is_as_new() -> None:
     stored = StoredProfiles(RETRY_S, 1)
-    assert not stored.answers("ada", Marks(5, -1, 1))
+    assert not stored.answers("ada", ProfileVersion(5, -1, 1))
     stored.note(profile(5))
-    assert stored.answers("ada", Marks(5, -1, 1))
-    assert stored.answers("ada", Marks(4, 7, 9))
-    assert not stored.answers("ada", Marks(5, -1, 2))
-    assert not stored.answers("bob", Marks(5, -1, 1))
+    assert stored.answers("ada", ProfileVersion(5, -1, 1))
+    assert stored.answers("ada", ProfileVersion(4, 7, 9))
+    assert not stored.answers("ada", ProfileVersion(5, -1, 2))
+    assert not stored.answers("bob", ProfileVersion(5, -1, 1))
 
 
 def test_a_fallback_answers_older_requests_but_not_its_own() -> None:
     stored = StoredProfiles(RETRY_S, 1)
     stored.note(profile(5, fallback=True))
-    assert stored.answers("ada", Marks(4, -1, 1))
-    assert not stored.answers("ada", Marks(5, -1, 1))
+    assert stored.answers("ada", ProfileVersion(4, -1, 1))
+    assert not stored.answers("ada", ProfileVersion(5, -1, 1))
 
 
 def test_a_fallback_found_in_the_topic_is_a_debt_that_names_its_request() -> None:
@@ -62,7 +62,7 @@ def test_a_fallback_found_in_the_topic_is_a_debt_that_names_its_request() -> Non
     stored.on_record(record(0, profile(5, fallback=True).to_json()))
     assert due(stored, RETRY_S - 1) == []
     (debt,) = due(stored, RETRY_S)
-    assert (debt.user_id, debt.request_id, debt.position) == ("ada", "r5", Position(2, 105))
+    assert (debt.user_id, debt.request_id, debt.position) == ("ada", "r5", RecordPosition(2, 105))
     assert stored.due_debts(AS_OF + 1e6, {0, 1}, 9) == []
 
 
@@ -102,14 +102,14 @@ def test_a_tombstone_forgets_the_user_with_the_debt() -> None:
     stored.note(profile(5, fallback=True))
     stored.on_record(record(1, None))
     assert stored.debts == 0
-    assert not stored.answers("ada", Marks(1, -1, 1))
+    assert not stored.answers("ada", ProfileVersion(1, -1, 1))
 
 
 def test_what_is_no_profile_is_left_out() -> None:
     stored = StoredProfiles(RETRY_S, 1)
     for value in (b"\xff\x00", b"[]", b'{"user_id": "ada"}'):
         stored.on_record(record(0, value))
-    assert not stored.answers("ada", Marks(0, -1, 1))
+    assert not stored.answers("ada", ProfileVersion(0, -1, 1))
 
 
 def test_debts_that_cannot_be_paid_are_written_off() -> None:

@@ -13,7 +13,7 @@ from models.schemas import Origin, Profile, Section
 from models.settings import Settings, load_settings
 from streams.metrics import ProfilerMetrics
 from streams.profiler.release_runtime import Kit, Sources
-from streams.profiler.version import Position
+from streams.profiler.version import RecordPosition
 from streams.profiler.writing import Deps, Writer, count_written
 from tests.streams.profiler.requests import request
 
@@ -32,7 +32,7 @@ def write(
     asked = request(**fields)
 
     async def written() -> Profile:
-        return await writer.write(asked, Position(3, 77), kit, await writer.ask(asked, kit))
+        return await writer.write(asked, RecordPosition(3, 77), kit, await writer.ask(asked, kit))
 
     return asyncio.run(written())
 

@@ -20,7 +20,7 @@ from streams.kafka.clients import deliver, producer
 from streams.kafka.topics import ensure_topics
 from streams.metrics import RecorderMetrics
 from streams.recorder.backfill import Backfill, expired_before
-from streams.recorder.rows import Buffer, Judge
+from streams.recorder.rows import Buffer, RecordClassifier
 from tests.records import records
 from tests.streams.logged import record_of
 
@@ -81,7 +81,7 @@ def item(number: int) -> Item:
 
 def with_a_hole(settings: Settings, topic: str, found: list[Any]) -> SegmentLog:
     """A log of all records, of which the segment with offsets 10..20 is gone."""
-    log, judge = SegmentLog(settings.log_dir), Judge.of(settings)
+    log, judge = SegmentLog(settings.log_dir), RecordClassifier.of(settings)
     for begin, end in ((0, 10), (10, 21), (21, COUNT)):
         buffer = Buffer(topic, 0, begin)
         for record in found[begin:end]:
@@ -161,7 +161,7 @@ def damaged_log(settings):
     found = sorted(records(settings, "interactions"), key=lambda record: record.offset)
     whole = Buffer("interactions", 0, 0)
     for record in found:
-        whole.add(record, Judge.of(settings), 0.0)
+        whole.add(record, RecordClassifier.of(settings), 0.0)
     return with_a_hole(settings, "interactions", found), whole.table().to_pylist()
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from models.schemas import TOPIC_SCHEMAS, Interaction, Item, ProfileEdit, ReleaseAnnouncement
 from streams.codec import DEAD_LETTER_BYTES, FORWARDED_HEADER, MAX_VALUE_BYTES, partition_for
 from streams.event_log.columns import NESTED, RAW_NAMES, SCHEMAS, TYPED
-from streams.recorder.rows import Buffer, Judge, encode_headers
+from streams.recorder.rows import Buffer, RecordClassifier, encode_headers
 
 NOW = 1_300_000_000_000
-JUDGE = Judge(partitions=4, future_tolerance_ms=600_000)
+JUDGE = RecordClassifier(partitions=4, future_tolerance_ms=600_000)
 HOME = partition_for(b"ann", 4)
 
 

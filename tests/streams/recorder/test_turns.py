@@ -15,7 +15,7 @@ from models.settings import load_settings
 from streams.metrics import RecorderMetrics
 from streams.recorder import role
 from streams.recorder.role import SLICE_S, Recorder
-from streams.recorder.rows import OK, Buffer, Verdict
+from streams.recorder.rows import OK, Buffer, RecordStatus
 from tests.streams.logged import ARecord
 
 PLACE = TopicPartition("interactions", 0)
@@ -28,9 +28,9 @@ class SlowJudge:
     def __init__(self, seconds: float) -> None:
         self.now, self.seconds = 0.0, seconds
 
-    def verdict(self, topic: str, record: ARecord) -> Verdict:
+    def verdict(self, topic: str, record: ARecord) -> RecordStatus:
         self.now += self.seconds
-        return Verdict(OK, SimpleNamespace())
+        return RecordStatus(OK, SimpleNamespace())
 
 
 @pytest.fixture

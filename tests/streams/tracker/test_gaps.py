@@ -10,7 +10,7 @@ import pytest
 from models.settings import Settings
 from streams.kafka.clients import producer
 from streams.kafka.topics import ensure_topics
-from streams.tracker.app import Row
+from streams.tracker.app import DeliveredRecord
 from streams.tracker.gaps import GapReader
 from tests.conftest import MakeSettings
 
@@ -72,15 +72,15 @@ async def check(gaps: GapReader, settings: Settings, chance: random.Random) -> N
     assert max(read) < 2**20 // 4096  # no more than a fetch at a time
 
 
-def delivery(settings: Settings, partition: int, offset: int) -> Row:
+def delivery(settings: Settings, partition: int, offset: int) -> DeliveredRecord:
     topic, value = settings.topic("interactions"), value_of(partition, offset)
-    return Row(topic, partition, offset, 0, None, value, ())
+    return DeliveredRecord(topic, partition, offset, 0, None, value, ())
 
 
 def test_a_batch_without_a_gap_stays_together(filled: Settings) -> None:
     delivered = [delivery(filled, p, offset) for p in (0, 1) for offset in range(3, 6)]
 
-    async def scenario() -> list[list[Row]]:
+    async def scenario() -> list[list[DeliveredRecord]]:
         return [rows async for rows in GapReader(filled).complete(delivered, {0: 3, 1: 3})]
 
     assert asyncio.run(scenario()) == [delivered]

@@ -16,8 +16,8 @@ from models.ports import VectorRow
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
-from streams.tracker.release_migration import LOOKED_THROUGH, Moving, is_foreign
-from streams.tracker.scheduling import WaitingUsers
+from streams.tracker.release_migration import LOOKED_THROUGH, ReleaseMigration, is_foreign
+from streams.tracker.scheduling import ServeQueue
 from streams.tracker.state import Head, ProfileRecord, User
 from streams.tracker.users import Users
 
@@ -60,11 +60,11 @@ class World:
     def __init__(self, index=None, refresh_s=1e-9, batch=4):
         self.settings = Settings(ranking={"refresh_s": refresh_s, "batch": batch})
         self.users = Users(States(), 500, TrackerMetrics(CollectorRegistry()))
-        self.waiting = WaitingUsers(0.0)
+        self.waiting = ServeQueue(0.0)
         self.derived = SimpleNamespace(shelf=SimpleNamespace(release="old"))
         self.index = index or MemoryIndex()
         self.clocks = {0: PartitionClock(NOW), 1: PartitionClock(NOW)}
-        self.moving = Moving(
+        self.moving = ReleaseMigration(
             self.settings,
             self.users,
             self.waiting,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from models.settings import TriggerSettings, WindowSettings
 from streams.partition_clock import PartitionClock
-from streams.tracker.scheduling import DueUsers, Timers, WaitingUsers, recommendation_trigger
+from streams.tracker.scheduling import RefreshQueue, ServeQueue, Timers, recommendation_trigger
 from streams.tracker.state import Head, ProfileRecord
 from streams.triggers import Due
 
@@ -39,7 +39,7 @@ def test_a_profile_whose_vector_is_of_another_release_owes_nothing_by_itself():
 
 
 def test_the_newest_waiting_users_are_served_first():
-    waiting = WaitingUsers(interval=1.0)
+    waiting = ServeQueue(interval=1.0)
     for place in (A, B, A):
         waiting.add(place)
     assert waiting.take(1, now=0.0) == [A]
@@ -47,7 +47,7 @@ def test_the_newest_waiting_users_are_served_first():
 
 
 def test_a_user_just_served_waits_for_the_interval():
-    waiting = WaitingUsers(interval=1.0)
+    waiting = ServeQueue(interval=1.0)
     waiting.add(A)
     waiting.take(1, now=0.0)
     waiting.add(A)
@@ -57,7 +57,7 @@ def test_a_user_just_served_waits_for_the_interval():
 
 
 def test_who_waits_is_told_that_somebody_may_be_served_and_not_of_who_must_rest():
-    waiting = WaitingUsers(interval=1.0)
+    waiting = ServeQueue(interval=1.0)
     waiting.add(A)
     assert waiting.ready.is_set()
     waiting.take(1, now=0.0)
@@ -69,7 +69,7 @@ def test_who_waits_is_told_that_somebody_may_be_served_and_not_of_who_must_rest(
 
 
 def test_a_new_profile_does_not_wait_for_the_interval():
-    waiting = WaitingUsers(interval=1.0)
+    waiting = ServeQueue(interval=1.0)
     waiting.add(A)
     waiting.take(1, now=0.0)
     waiting.add(A, at_once=True)
@@ -86,7 +86,7 @@ def test_a_new_profile_does_not_wait_for_the_interval():
     )
 )
 def test_no_moved_user_is_ever_forgotten_and_none_is_served_twice_within_the_interval(steps):
-    waiting, moved, served = WaitingUsers(interval=5.0), set(), {}
+    waiting, moved, served = ServeQueue(interval=5.0), set(), {}
     for now, (step, value) in enumerate(steps):
         if step == "add":
             waiting.add(value)
@@ -101,15 +101,15 @@ def test_no_moved_user_is_ever_forgotten_and_none_is_served_twice_within_the_int
 
 
 def test_users_of_lost_partitions_are_dropped():
-    waiting = WaitingUsers(interval=1.0)
+    waiting = ServeQueue(interval=1.0)
     waiting.add(A)
     waiting.add(C)
     waiting.drop_partitions_except({1})
     assert waiting.take(9, now=0.0) == [C]
 
 
-def due_users() -> DueUsers:
-    return DueUsers(TriggerSettings(evidence=4, first_evidence=1), WindowSettings())
+def due_users() -> RefreshQueue:
+    return RefreshQueue(TriggerSettings(evidence=4, first_evidence=1), WindowSettings())
 
 
 def test_the_stalest_are_asked_for_first_ties_by_place():

@@ -13,7 +13,7 @@ from models.fakes import MemoryIndex
 from models.ports import VectorRow
 from models.schemas import ReleaseAnnouncement
 from streams.metrics import TrackerMetrics
-from streams.tracker.serving_views import Derived
+from streams.tracker.serving_views import ServingViews
 from tests.conftest import MakeSettings
 from tests.streams.clients import until
 
@@ -37,7 +37,7 @@ def test_what_is_damaged_is_named_and_taken_up_when_it_is_whole(
     settings = make_settings(ranking={"refresh_s": 0.01})
 
     async def run() -> None:
-        derived = Derived(settings, index, TrackerMetrics(CollectorRegistry()))
+        derived = ServingViews(settings, index, TrackerMetrics(CollectorRegistry()))
         derived.release.take(ReleaseAnnouncement(release="base-0", status="serving", at=10**12))
         refreshing = asyncio.create_task(derived.keep_fresh())
         await until(lambda: derived.problem == "table 'items@base-0' is damaged")
@@ -51,13 +51,15 @@ def test_what_is_damaged_is_named_and_taken_up_when_it_is_whole(
     asyncio.run(run())
 
 
-def derived_of(make_settings: MakeSettings, index: MemoryIndex, *steps: tuple[str, str]) -> Derived:
-    derived = Derived(make_settings(), index, TrackerMetrics(CollectorRegistry()))
+def derived_of(
+    make_settings: MakeSettings, index: MemoryIndex, *steps: tuple[str, str]
+) -> ServingViews:
+    derived = ServingViews(make_settings(), index, TrackerMetrics(CollectorRegistry()))
     take(derived, *steps)
     return derived
 
 
-def take(derived: Derived, *steps: tuple[str, str]) -> None:
+def take(derived: ServingViews, *steps: tuple[str, str]) -> None:
     for release, status in steps:
         step = ReleaseAnnouncement.model_validate(
             {"release": release, "status": status, "at": 10**12}

@@ -15,7 +15,7 @@ from models.settings import IndexSettings, Settings, load_settings
 from trainer.baselines.counted import PopularitySystem, users_per_item
 from trainer.data.corpus import Corpus
 from trainer.evaluation.context import Context
-from trainer.evaluation.evaluate import Report, evaluate
+from trainer.evaluation.evaluate import EvaluationReport, evaluate
 from trainer.evaluation.registry import build_systems
 
 REPOSITORY = Path(__file__).parents[3]
@@ -48,7 +48,7 @@ def corpus() -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def report(corpus: Corpus) -> Report:
+def report(corpus: Corpus) -> EvaluationReport:
     settings = Settings(index=IndexSettings(pair_support=0.0))  # that script does not shrink
     vectors = REPOSITORY / "var" / "vectors"  # outside version control
     context = Context(
@@ -62,14 +62,14 @@ def report(corpus: Corpus) -> Report:
     return evaluate(corpus, systems, corpus.sessions.test, settings.train.evaluation)
 
 
-def test_all_users_and_items_of_the_published_data_are_ranked(report: Report) -> None:
+def test_all_users_and_items_of_the_published_data_are_ranked(report: EvaluationReport) -> None:
     assert (len(report.users), len(set(report.users)), report.items) == (22_363, 22_363, 12_101)
     assert (report.masked, report.skipped) == (True, 0)
 
 
 @pytest.mark.parametrize(("system", "figures"), FIGURES.items())
 def test_a_baseline_is_where_an_independent_script_has_it(
-    report: Report, system: str, figures: tuple[float, float]
+    report: EvaluationReport, system: str, figures: tuple[float, float]
 ) -> None:
     found = tuple(report.interval(system, metric).mean for metric in ("recall@10", "ndcg@10"))
 

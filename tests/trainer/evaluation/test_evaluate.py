@@ -15,10 +15,10 @@ from models.training_settings import EvaluationSettings
 from tests.trainer.corpora import bought, corpus_of, items, settings_with
 from trainer.data.corpus import Corpus
 from trainer.data.sessions import Session
-from trainer.evaluation.evaluate import Report, evaluate
+from trainer.evaluation.evaluate import EvaluationReport, evaluate
 from trainer.evaluation.plots import learning_curves, metric_by_slice
 from trainer.evaluation.report import columns_of, rows_of, setting_of, short_table, write
-from trainer.evaluation.systems import Scores
+from trainer.evaluation.systems import ScoreMatrix
 
 SETTINGS = EvaluationSettings(ks=(1, 10), resamples=100)
 
@@ -29,7 +29,7 @@ class Oracle:
     def __init__(self, corpus: Corpus, name: str, ahead: int) -> None:
         self.name, self._corpus, self._ahead = name, corpus, ahead
 
-    def scores(self, sessions: Sequence[Session]) -> Scores:
+    def scores(self, sessions: Sequence[Session]) -> ScoreMatrix:
         found = np.zeros((len(sessions), len(self._corpus.item_ids)), np.float32)
         for row, session in zip(found, sessions, strict=True):
             targets = [self._corpus.row_of[target] for target in session.targets]
@@ -76,7 +76,7 @@ def test_a_system_of_another_catalogue_is_refused(corpus: Corpus) -> None:
     class Short:
         name = "short"
 
-        def scores(self, sessions: Sequence[Session]) -> Scores:
+        def scores(self, sessions: Sequence[Session]) -> ScoreMatrix:
             return np.zeros((len(sessions), 3), np.float32)
 
     with pytest.raises(TrainingError, match="short scored"):
@@ -93,12 +93,14 @@ def test_slices_part_the_sessions_and_name_what_is_cold(corpus: Corpus) -> None:
 
 
 @pytest.fixture
-def report(corpus: Corpus) -> Report:
+def report(corpus: Corpus) -> EvaluationReport:
     systems = [Oracle(corpus, "star", 0), Oracle(corpus, "second", 1)]
     return evaluate(corpus, systems, corpus.sessions.test, SETTINGS)
 
 
-def test_the_table_sets_every_system_against_the_training_free_one(report: Report) -> None:
+def test_the_table_sets_every_system_against_the_training_free_one(
+    report: EvaluationReport,
+) -> None:
     head, (star, second) = columns_of(report), list(rows_of(report))
 
     assert head[-1] == "NDCG@10 − star"
@@ -119,14 +121,16 @@ def test_systems_are_set_against_those_that_the_setting_names_and_were_measured(
     assert [row[-1][:7] for row in rows_of(report)] == ["+0.3691", "", "-0.1309"]
 
 
-def test_the_report_says_how_it_was_ranked(report: Report) -> None:
+def test_the_report_says_how_it_was_ranked(report: EvaluationReport) -> None:
     said = setting_of(report)
 
     assert "ranked like all others" in said
     assert "100.0% of the targets are such items" in said
 
 
-def test_a_run_folder_holds_table_results_and_sessions(report: Report, tmp_path: Path) -> None:
+def test_a_run_folder_holds_table_results_and_sessions(
+    report: EvaluationReport, tmp_path: Path
+) -> None:
     write(report, tmp_path, {"command": "palate evaluate"})
 
     results = orjson.loads((tmp_path / "results.json").read_bytes())
@@ -137,7 +141,7 @@ def test_a_run_folder_holds_table_results_and_sessions(report: Report, tmp_path:
     assert "| second | 1.0000" in (tmp_path / "table.md").read_text()
 
 
-def test_pictures_are_drawn(report: Report, tmp_path: Path) -> None:
+def test_pictures_are_drawn(report: EvaluationReport, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.5, "kl": null}\n')
 

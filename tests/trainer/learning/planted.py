@@ -25,7 +25,7 @@ from trainer.data.sessions import request_of
 from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.rlso import Rlso
 from trainer.learning.rollouts import LocalRollouts
-from trainer.reward.reward_model import Judge
+from trainer.reward.reward_model import Rewarder
 
 TASTES = ("tea", "cats", "lace", "tins", "felt", "soap")
 SPECIAL = ("<|endoftext|>", "<|im_end|>", "likes", "?")
@@ -101,6 +101,6 @@ def run(folder: Path, source: Path, settings: RlsoSettings = RLSO) -> Rlso:
     """A run in `folder` on the model of `source`."""
     policy = Policy.load(source, POLICY, device="cpu")
     embedder = WordEmbedder()
-    judge = Judge(embedder, embedder.embed(list(ITEMS.values())), unchecked, settings)
+    judge = Rewarder(embedder, embedder.embed(list(ITEMS.values())), unchecked, settings)
     local = LocalRollouts(policy, ANSWER_TOKENS)
     return Rlso(policy, local, judge, judge, read, settings, folder, identity="planted")

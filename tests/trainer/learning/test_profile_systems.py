@@ -15,7 +15,7 @@ from models.fakes import HashEmbedder
 from models.ports import Vectors
 from tests.trainer.users import session
 from trainer.data.sessions import Session
-from trainer.evaluation.systems import Scores
+from trainer.evaluation.systems import ScoreMatrix
 from trainer.learning.profile_systems import (
     EmbeddedTextSystem,
     HybridSystem,
@@ -37,7 +37,7 @@ class Fixed:
     def __init__(self, name: str, row: Sequence[float]) -> None:
         self.name, self._row = name, np.array(row, np.float32)
 
-    def scores(self, sessions: Sequence[Session]) -> Scores:
+    def scores(self, sessions: Sequence[Session]) -> ScoreMatrix:
         return np.tile(self._row, (len(sessions), 1))
 
 

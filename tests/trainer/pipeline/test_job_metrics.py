@@ -10,17 +10,17 @@ from prometheus_client import CollectorRegistry
 from streams.metrics import TrainerMetrics
 from trainer.gate.decision import Check, Verdict
 from trainer.pipeline.job_metrics import fill
-from trainer.pipeline.outcome import Memory, Outcome, load_memory, save_memory
+from trainer.pipeline.outcome import Memory, RunOutcome, load_memory, save_memory
 
-SKIPPED = Outcome("skipped", "was made of this data, and the gate held it back", unserved=True)
+SKIPPED = RunOutcome("skipped", "was made of this data, and the gate held it back", unserved=True)
 
 
-def refused(**found: float) -> Outcome:
+def refused(**found: float) -> RunOutcome:
     checks = tuple(Check(rule, False, bound, 0.0, "") for rule, bound in found.items())
-    return Outcome("refused", "", verdict=Verdict("r-1", "base-0", "base-0", 9, checks))
+    return RunOutcome("refused", "", verdict=Verdict("r-1", "base-0", "base-0", 9, checks))
 
 
-def told(outcome: Outcome, memory: Memory) -> CollectorRegistry:
+def told(outcome: RunOutcome, memory: Memory) -> CollectorRegistry:
     registry = CollectorRegistry()
     fill(TrainerMetrics(registry), outcome, memory)
     return registry

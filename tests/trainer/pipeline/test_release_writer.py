@@ -10,7 +10,7 @@ from models.settings import Settings
 from tests.trainer.corpora import DAY, START, bought, corpus_of, items
 from trainer.data.corpus import Corpus
 from trainer.data.replay_sampling import Seen, seen_by
-from trainer.pipeline.plan import Plan
+from trainer.pipeline.plan import RunPlan
 from trainer.pipeline.release_writer import release_of
 
 UNTIL = {"interactions": {0: 40}, "items": {0: 2}}
@@ -23,7 +23,7 @@ def corpus(settings: Settings) -> Corpus:
 
 
 def released(settings: Settings, begun_with: Seen) -> Release:
-    plan = Plan("r-2", "r-1", START, UNTIL)
+    plan = RunPlan("r-2", "r-1", START, UNTIL)
     return release_of(
         plan,
         corpus(settings),

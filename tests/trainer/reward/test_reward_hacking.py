@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from trainer.reward.reward_hacking import Written, commonest, copies, entropy, repetition, watch
+from trainer.reward.reward_hacking import ShownAnswer, commonest, copies, entropy, repetition, watch
 
 
 def test_a_statement_with_a_whole_title_in_it_is_a_copy() -> None:
@@ -33,18 +33,18 @@ def test_a_phrase_is_repeated_when_its_three_words_come_again() -> None:
 
 
 def test_the_most_common_statement_shows_that_all_answers_are_alike() -> None:
-    batch = [Written(("Gifts", "Gifts", text), (), 4) for text in ("mugs", "bags", "tins")]
+    batch = [ShownAnswer(("Gifts", "Gifts", text), (), 4) for text in ("mugs", "bags", "tins")]
 
     assert commonest(batch) == 1.0
     assert commonest(batch[:1]) == 1.0
-    assert commonest([Written(("a",), (), 1), Written(("b",), (), 1)]) == 0.5
+    assert commonest([ShownAnswer(("a",), (), 1), ShownAnswer(("b",), (), 1)]) == 0.5
 
 
 def test_the_figures_of_a_batch_are_means_over_its_answers() -> None:
     figures = watch(
         [
-            Written(("Pink lunch box", "tea cups"), ("Pink lunch box",), 10),
-            Written(("mugs",), ("Enamel mug",), 20),
+            ShownAnswer(("Pink lunch box", "tea cups"), ("Pink lunch box",), 10),
+            ShownAnswer(("mugs",), ("Enamel mug",), 20),
         ]
     )
 
@@ -56,4 +56,4 @@ def test_the_figures_of_a_batch_are_means_over_its_answers() -> None:
 
 def test_an_empty_batch_has_figures_of_zero() -> None:
     assert watch([]).tokens == 0.0
-    assert watch([Written((), (), 0)]).entropy == 0.0
+    assert watch([ShownAnswer((), (), 0)]).entropy == 0.0

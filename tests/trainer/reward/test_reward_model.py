@@ -10,7 +10,7 @@ from models.settings import WindowSettings
 from models.training_settings import RlsoSettings
 from tests.trainer.users import session
 from trainer.data.cases import Prompted, cases, prompted
-from trainer.reward.reward_model import Answer, Judge, Judged, checked
+from trainer.reward.reward_model import Answer, Judged, Rewarder, checked
 
 TEXTS = {
     "bag": "Red lunch bag",
@@ -31,9 +31,9 @@ def asked() -> list[Prompted]:
 
 def judge_of(
     asked: list[Prompted], *answers: list[str], stand_ins: bool = True
-) -> tuple[Judge, Judged]:
+) -> tuple[Rewarder, Judged]:
     embedder = HashEmbedder()
-    judge = Judge(
+    judge = Rewarder(
         embedder,
         embedder.embed(list(TEXTS.values())),
         checked(lambda text: len(text.split()), 256, stand_ins=stand_ins),

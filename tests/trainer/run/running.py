@@ -18,7 +18,7 @@ from streams.event_log import SegmentLog
 from tests.streams.logged import record, record_of
 from tests.trainer.small_run import DAY_MS, START_MS, run_once
 from trainer.learning import checkpoints
-from trainer.pipeline.outcome import Outcome
+from trainer.pipeline.outcome import RunOutcome
 
 
 @dataclass
@@ -45,7 +45,7 @@ def train(
     *,
     promote: Callable[[Release], None] | None = None,
     serving: str = BASE_RELEASE,
-) -> Outcome:
+) -> RunOutcome:
     return run_once(settings, (calls or Calls()).advance, promote, serving)
 
 
@@ -62,7 +62,7 @@ def metrics(settings: Settings) -> dict[str, float]:
     }
 
 
-def made(store, outcome: Outcome) -> Release:
+def made(store, outcome: RunOutcome) -> Release:
     assert outcome.release
     return store.verify(outcome.release)
 
