@@ -186,7 +186,7 @@ def our_groups(settings: Settings, releases: Iterable[ReleaseAnnouncement]) -> s
     """
     from streams.indexer.table_sync import readers_group
     from streams.kafka.clients import group_id
-    from streams.releases.serving import ServingRelease
+    from streams.releases import ServingRelease
 
     known = ServingRelease()
     for step in releases:

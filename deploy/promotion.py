@@ -25,8 +25,7 @@ from models.settings import Settings
 from streams.kafka.clients import client_options, group_id, producer, start_client, until_answered
 from streams.kafka.topic_follower import TopicFollower
 from streams.profiler.replica import replica_of
-from streams.releases.announcements import announce
-from streams.releases.serving import ServingRelease
+from streams.releases import ServingRelease, announce
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from models.release.store import items_table, profiles_table
 from models.schemas import Profile, Sections
 from models.settings import Settings
 from streams.kafka.clients import consumer, producer
-from streams.releases.announcements import announce
+from streams.releases import announce
 
 NEXT: Final = "next"
 USERS: Final = 5_000

@@ -27,11 +27,10 @@ def demo(
 
     Example: palate demo
     """
-    from deploy.demo.plan import FOLDER, make_plan
+    from deploy.demo.plan import FOLDER, make_plan, prepare
     from deploy.demo.report import make_report, save
     from deploy.demo.sample import load_sample
     from deploy.demo.scenes import Demo
-    from deploy.demo.setting_up import prepare
 
     console = terminal(quiet=as_json)
     stopped_by_signals()

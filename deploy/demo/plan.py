@@ -4,19 +4,55 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from deploy.broker import free_port
+from deploy.commands.up import live_parts
 from deploy.demo.sample import DemoSample
+from deploy.kafka_jars import find_java, jars
 from deploy.stack import Stack
+from models.errors import StackError
 from models.settings import Settings, load_settings
 
 FOLDER = Path("var/demo")
 FIRST_PROFILES = 8  # customers whose past is long enough for one; about 20 more grow into it
 CALLS_PER_MINUTE = 30.0  # the embedded model writes about one profile a second on two cores
 BURST = 12.0
+
+
+# What a machine needs once before the demo can start: Kafka's jars and the converted model.
+
+# In a process of its own, because it loads torch and should give the memory back.
+CONVERT = (
+    "from models.engines.model_files import language_model\n"
+    "from models.settings import load_settings\n"
+    "language_model(load_settings())"
+)
+
+
+def prepare(settings: Settings, console: Console) -> None:
+    """Fetch the jars and convert the language model, where that was not done before.
+
+    Says what takes its time. Raises StackError if either fails.
+    """
+    with live_parts(console) as say:
+        if settings.kafka.embedded:
+            find_java()
+            jars(settings, lambda what: say("Kafka's jars", what))
+            say("Kafka's jars", "ready")
+        say("language model", "converted on the first run: half a minute on idle cores")
+        done = subprocess.run(
+            [sys.executable, "-c", CONVERT], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise StackError(f"the language model cannot be prepared: {done.stderr[-400:]}")
+        say("language model", "ready")
 
 
 @dataclass(frozen=True, slots=True)

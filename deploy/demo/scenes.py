@@ -14,7 +14,6 @@ from rich.rule import Rule
 
 from deploy.commands.up import live_parts
 from deploy.console import run
-from deploy.demo.backlog import Pace, StackProgress, backlog
 from deploy.demo.plan import CALLS_PER_MINUTE, DemoPlan
 from deploy.demo.report import machine
 from deploy.demo.sample import DemoSample
@@ -27,7 +26,16 @@ from deploy.demo.traffic import (
     send_bad,
     shopping_trip,
 )
-from deploy.demo.waiting import Patience, counters_of, samples_of, settled, wait_for
+from deploy.demo.waiting import (
+    Pace,
+    Patience,
+    StackProgress,
+    backlog,
+    counters_of,
+    samples_of,
+    settled,
+    wait_for,
+)
 from deploy.log_reader import LogReader
 from deploy.observe import KafkaState, kafka_state, role_states, total
 from deploy.rendering import day, history_view, profile_view, recommendation_view

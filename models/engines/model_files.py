@@ -171,7 +171,7 @@ def _converted(gguf: Path, models_dir: Path) -> Path:
 
 
 def _convert(gguf: Path, target: Path) -> None:
-    from models.engines.conversion import gguf_to_safetensors
+    from models.engines.pretrained import gguf_to_safetensors
 
     logger.info("converting %s to %s, once: half a minute on idle cores", gguf.name, target)
     try:

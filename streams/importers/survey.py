@@ -12,9 +12,8 @@ from typing import Any, Final
 from models.errors import ImportFailed
 from models.schemas import Interaction, Item
 from streams.codec import MAX_VALUE_BYTES
-from streams.importers.cells import CellOptions, Layout
+from streams.importers.cells import CellOptions, Layout, has_decimal_points
 from streams.importers.dates import order_of
-from streams.importers.decimals import has_decimal_points
 from streams.importers.layouts import fitting, format_named, layout_of
 from streams.importers.readers import open_table
 from streams.importers.report import ImportReport

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from models.durable import replacing
 from models.errors import ImportFailed
+from models.identity import digest
 from models.settings import Settings
 from streams.importers.cells import CellOptions
 from streams.importers.dates import DateOrder
-from streams.importers.pacing import Pacer
-from streams.importers.position import PositionFile
-from streams.importers.report import ImportReport
+from streams.importers.report import ImportReport, printable
 from streams.importers.rows import Kind
 from streams.importers.survey import Ready, Survey, survey
 from streams.kafka.clients import (
@@ -45,6 +47,64 @@ ROWS_PER_TURN: Final = 200
 SILENT_S: Final = 5.0  # without an acknowledgement: what is waited for is said
 LOOK_EVERY_S: Final = 1.0
 GIVE_UP_S: Final = 5.0  # of acknowledgements, once the import has ended otherwise
+
+
+class PositionFile:
+    """How far into a file an import has come, kept on disk so that it can be resumed: the row up to
+    which the broker has acknowledged every usable row.
+
+    A file that has changed since is another import.
+    """
+
+    def __init__(self, folder: Path, source: Path, *identity: str) -> None:
+        """`identity`: how it is read, and which topic on which cluster it goes to."""
+        state = source.stat()
+        resolved = printable(str(source.resolve()))
+        name = digest(resolved, state.st_size, state.st_mtime_ns, identity, chars=16)
+        stem = re.sub(r"[^\w.-]", "_", source.name)[:80]
+        self.path = folder / f"{stem}-{name}.json"
+        self._source = resolved
+
+    def load(self) -> int:
+        """The saved row, 0 for none. Raises ImportFailed if it cannot be read."""
+        if not self.path.exists():
+            return 0
+        try:
+            return int(orjson.loads(self.path.read_bytes())["row"])
+        except (OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise ImportFailed(
+                f"{self.path}: the saved position cannot be read ({error}); "
+                "start the file anew with --restart"
+            ) from error
+
+    def forget(self) -> None:
+        """Begin at the first row next time."""
+        self.path.unlink(missing_ok=True)
+
+    def save(self, row: int) -> None:
+        """Replace the saved row, durably."""
+        with replacing(self.path) as draft:
+            draft.write_bytes(orjson.dumps({"row": row, "file": self._source}))
+
+
+class Pacer:
+    """Tells how long to wait so that event time runs `speed` times as fast as wall time.
+
+    The first event sets both clocks' zero. An event earlier than that, or late, does not wait.
+    Pure: both clocks are arguments.
+    """
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._zero: tuple[int, float] | None = None
+
+    def wait_s(self, event_ms: int, wall_s: float) -> float:
+        """Seconds from `wall_s` until the event is due; 0 if it is."""
+        if self._zero is None:
+            self._zero = (event_ms, wall_s)
+        first_ms, first_s = self._zero
+        due = first_s + (event_ms - first_ms) / 1000 / self._speed
+        return max(0.0, due - wall_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import orjson
 from pydantic import ValidationError
 
 from models.schemas import Interaction, Item
-from streams.importers.decimals import is_undecided
+from streams.importers.cells import is_undecided
 from streams.importers.rows import ShortFloat, UnreadableCell, Unusable
 
 INVALID: Final = "invalid value"

@@ -15,7 +15,7 @@ from models.release.starter import fitting_starter
 from models.release.store import BASE_RELEASE, base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
-from streams.releases.announcements import announce
+from streams.releases import announce
 
 STEPS = ("published", "items-ready", "serving")
 

@@ -32,8 +32,7 @@ from streams.kafka.consumption import ConsumptionWatch, Positions
 from streams.kafka.continuity import TopicWatch
 from streams.kafka.topic_follower import TopicFollower
 from streams.metrics import IndexerMetrics
-from streams.releases.announcements import announce
-from streams.releases.serving import AGAIN_S, ServingRelease, unavailable
+from streams.releases import AGAIN_S, ServingRelease, announce, unavailable
 from streams.service import cancelled, until_stopped, working
 
 log = logging.getLogger(__name__)

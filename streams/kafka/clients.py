@@ -16,8 +16,7 @@ from aiokafka.helpers import create_ssl_context
 from models.errors import SettingsError
 from models.settings import KafkaSettings, Settings
 from streams.codec import Record, Rejected, dead_letter
-from streams.kafka.group_offsets import retry_unanswered_offsets
-from streams.kafka.header_names import read_any_header_name
+from streams.kafka.aiokafka_repairs import read_any_header_name, retry_unanswered_offsets
 
 if TYPE_CHECKING:
     from streams.metrics import RoleMetrics

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import zlib
 from typing import Final
 
 from tenacity import (
@@ -18,14 +19,68 @@ from models.errors import EngineError, EngineUnavailable
 from models.ports import Completion, ProfileEncoder
 from models.settings import ProfileSettings
 from streams.metrics import ProfilerMetrics
-from streams.profiler.breaker import Breaker
-from streams.profiler.sense import nonsense
 
 log = logging.getLogger(__name__)
 
 FIRST_WAIT_S: Final = 0.25
 LONGEST_WAIT_S: Final = 10.0
 PROBE_EVERY_S: Final = 1.0
+
+
+FAILURES_TO_OPEN: Final = 3  # in a row; then the engine is asked whether it is well
+
+# Whether what an engine wrote is text at all; whether it is true, grounding decides.
+MOST_UNPRINTABLE: Final = 0.1  # share of characters; more is binary
+MOST_COMPRESSIBLE: Final = 12.0  # English shrinks 2 to 4 times, a loop of one phrase 15 and more
+LOOPS_FROM_BYTES: Final = 400  # shorter texts compress too little to judge
+MOST_CHARS_PER_TOKEN: Final = 40  # a longer answer ignores the limit that it was given
+
+
+def nonsense(text: str, max_new_tokens: int) -> str | None:
+    """Why a completion is no text: empty, endless, binary or loop; None if it is one."""
+    stripped = text.strip()
+    if not any(character.isalpha() for character in stripped):
+        return "empty"
+    if len(stripped) > max_new_tokens * MOST_CHARS_PER_TOKEN:
+        return "endless"
+    strange = sum(not (c.isprintable() or c.isspace()) or c == "\ufffd" for c in stripped)
+    if strange > MOST_UNPRINTABLE * len(stripped):
+        return "binary"
+    return "loop" if _loops(stripped.encode()) else None
+
+
+def _loops(text: bytes) -> bool:
+    return (
+        len(text) >= LOOPS_FROM_BYTES and len(text) / len(zlib.compress(text)) > MOST_COMPRESSIBLE
+    )
+
+
+class Breaker:
+    """Closed: calls pass. Open after three failures in a row: calls are not worth making.
+
+    `probed_well` closes it to a trial: the next failure opens it again, a success restores it.
+    Pure; the role decides when to probe.
+    """
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self.open = False
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        self._failures = 0
+        self.open = False
+
+    def failed(self) -> None:
+        """A call was not answered."""
+        self._failures += 1
+        self.open = self._failures >= FAILURES_TO_OPEN
+
+    def probed_well(self) -> None:
+        """The engine says that it is well again."""
+        if self.open:
+            self._failures = FAILURES_TO_OPEN - 1
+            self.open = False
 
 
 class Nonsense(EngineUnavailable):

@@ -14,8 +14,7 @@ from models.settings import Settings
 from streams.metrics import ProfilerMetrics
 from streams.profiler.release_runtime import Kit, Kits
 from streams.profiler.replica import Replica
-from streams.releases.announcements import announce
-from streams.releases.serving import AGAIN_S, ServingRelease, unavailable
+from streams.releases import AGAIN_S, ServingRelease, announce, unavailable
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from streams.profiler.replica import Replica
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.worker import Answering
 from streams.profiler.writing import Deps, Writer
-from streams.releases.serving import ServingRelease
+from streams.releases import ServingRelease
 from streams.service import freeze_gc, until_stopped, working
 
 MOST_WAITING: Final = 2_000  # users; a request may be 100 KB

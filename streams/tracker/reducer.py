@@ -134,7 +134,7 @@ def _apply(user: User, arrival: Arrival, spec: WindowSettings, inserted: list[Ke
 
 
 def _is_forgotten(user: User, arrival: Arrival) -> bool:
-    """Whether the user has asked to be forgotten since; see streams/event_log/wishes.py.
+    """Whether the user has asked to be forgotten since; see streams/event_log/views.py.
 
     An arrival that Kafka took before the wish is here after it where the two topics were not read
     in step: it moves `forgotten_until` as it would have done in time.

@@ -26,7 +26,7 @@ from models.settings import Settings
 from models.text import item_text
 from streams.codec import Record, Rejected, Removal, decode_keyed
 from streams.metrics import TrackerMetrics
-from streams.releases.serving import ServingRelease
+from streams.releases import ServingRelease
 
 log = logging.getLogger(__name__)
 

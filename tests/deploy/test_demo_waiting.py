@@ -10,8 +10,17 @@ from typing import Any
 import pytest
 
 from deploy.demo import traffic, waiting
-from deploy.demo.backlog import MOST_UNANSWERED, MOST_UNAPPLIED, Pace, StackProgress
-from deploy.demo.waiting import AT_MOST_S, STANDSTILL_S, Patience, settled, wait_for
+from deploy.demo.waiting import (
+    AT_MOST_S,
+    MOST_UNANSWERED,
+    MOST_UNAPPLIED,
+    STANDSTILL_S,
+    Pace,
+    Patience,
+    StackProgress,
+    settled,
+    wait_for,
+)
 from models.errors import StackError
 from models.settings import load_settings
 from streams.importers.survey import Ready

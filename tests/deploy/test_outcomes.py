@@ -10,7 +10,7 @@ import pytest
 
 from deploy.outcomes import DAY_MS, Outcomes, Ratio, outcomes
 from models.settings import DEFAULT_WEIGHTS
-from streams.event_log.wishes import wish_views
+from streams.event_log.views import wish_views
 
 START = 1_300_000_000_000 // DAY_MS * DAY_MS  # midnight
 

@@ -16,7 +16,7 @@ from models.ports import Release
 from models.release.store import FolderReleaseStore, base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
-from streams.releases.serving import ServingRelease
+from streams.releases import ServingRelease
 
 AT = 1_300_000_000_000
 

@@ -24,7 +24,7 @@ from models.errors import ReleaseError, ReleaseNotReady
 from models.release.store import BASE_RELEASE, FolderReleaseStore, base_release
 from models.settings import Settings
 from streams.event_log import SegmentLog
-from streams.releases.serving import ServingRelease
+from streams.releases import ServingRelease
 from tests.conftest import MakeSettings, role_environment
 from tests.patience import Deadline
 from tests.ports import free_port
@@ -35,7 +35,7 @@ from trainer.data.log_source import logged_until
 from trainer.gate.decision import Check, Verdict
 from trainer.pipeline import plan
 from trainer.pipeline.outcome import Memory, load_memory, save_memory
-from trainer.pipeline.run_key import judging_key, learning_key
+from trainer.pipeline.plan import judging_key, learning_key
 
 AT = 1_300_000_000_000
 

@@ -36,8 +36,7 @@ from streams.indexer.role import Indexer
 from streams.kafka.clients import consumer, deliver, producer
 from streams.kafka.topics import ensure_topics
 from streams.metrics import IndexerMetrics, TrackerMetrics
-from streams.releases.announcements import announce
-from streams.releases.serving import ServingRelease
+from streams.releases import ServingRelease, announce
 from streams.tracker.role import TrackerRole
 from tests.patience import Deadline
 

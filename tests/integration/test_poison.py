@@ -18,7 +18,7 @@ from streams.codec import key_of
 from streams.event_log import LOGGED_TOPICS, SegmentLog
 from streams.kafka.clients import producer
 from streams.kafka.topics import TOPICS
-from streams.releases.serving import ServingRelease
+from streams.releases import ServingRelease
 from tests.conftest import MakeSettings
 from tests.fuzz.seeds import seeds
 from tests.integration.live import Live, live, until

@@ -18,7 +18,7 @@ from models.ports import Adapter, CanaryLine, Release
 from models.release.store import base_release
 from models.settings import Settings
 from streams.profiler.release_runtime import Sources
-from streams.releases.announcements import announce
+from streams.releases import announce
 from tests.canaries import canary_of
 from tests.conftest import MakeSettings
 from tests.integration.test_profiler import GROUNDED, Gated, Running, Wire, profiler

@@ -19,7 +19,7 @@ from models.release.store import base_release
 from models.schemas import Profile
 from models.settings import Settings
 from streams.profiler.release_runtime import Sources
-from streams.releases.announcements import announce
+from streams.releases import announce
 from tests.conftest import MakeSettings
 from tests.integration.test_profiler import Wire, profiler
 from tests.patience import NEVER_S

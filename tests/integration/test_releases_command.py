@@ -16,7 +16,7 @@ from models.errors import PalateError
 from models.release.store import FolderReleaseStore, base_release
 from models.settings import Settings
 from streams.kafka.topics import ensure_topics
-from streams.releases.announcements import announce as announce_step
+from streams.releases import announce as announce_step
 from tests.conftest import MakeSettings, role_environment
 
 pytestmark = pytest.mark.service

@@ -17,7 +17,7 @@ from models.schemas import EARLIEST_MS, Interaction, ProfileEdit, ProfileRequest
 from models.settings import DEFAULT_WEIGHTS, Settings, load_settings
 from streams.codec import Rejected, decode_keyed
 from streams.event_log import SegmentLog, connect_views
-from streams.event_log.wishes import wish_views
+from streams.event_log.views import wish_views
 from streams.parity import check_parity
 from streams.rebuild import compare, rebuild_partition
 from streams.tracker.profile_requests import build_request

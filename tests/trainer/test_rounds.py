@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.rounds import cases_of_round, seed_of_round
+from trainer.learning.rlso import cases_of_round, seed_of_round
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 3))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from models.ranking.decay import reached, recency
 from streams.windows import DAY_MS, split_by_liking
 from trainer.data.corpus import Corpus
-from trainer.data.events import Events
 from trainer.data.sessions import Session
+from trainer.data.sources import Events
 from trainer.evaluation.systems import ScoreMatrix
 
 

@@ -19,13 +19,12 @@ from models.schemas import Item
 from models.settings import Settings, WindowSettings
 from models.text import embedding_text, item_text
 from streams.event_log import SegmentLog
-from trainer.data.events import Events, EventsBuilder
 from trainer.data.folder_source import FolderSource
 from trainer.data.log_source import LogSource, Pins
 from trainer.data.point_in_time import UserLog, replay_users
 from trainer.data.sessionize import Positives, left_out_sessions, temporal_sessions
 from trainer.data.sessions import Session
-from trainer.data.sources import InteractionSource, event_times
+from trainer.data.sources import Events, EventsBuilder, InteractionSource, event_times
 from trainer.data.splits import Borders, Split, SplitProtocol, temporal_borders
 
 

@@ -10,18 +10,21 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from models.profile.assembly import MAX_MODEL_SENTENCES
 from models.profile.evidence import LABELS, Evidence, section_events
 from models.profile.grounding import content_stems, grounded, statements, telling
-from models.profile.prompts import shown_events
+from models.profile.prompts import render, shown_events
 from models.profile.words import COLOUR_WORDS, FUNCTION_WORDS, PACKING_WORDS
 from models.schemas import ProfileRequest, Section
+from models.settings import WindowSettings
 from models.text import WORD, claims, stem, tells, words
+from streams.windows import HOUR_MS
+from trainer.data.sessions import Session, request_of
 
 MAX_WORDS: Final = 3  # as the prompt asks
 
@@ -31,6 +34,51 @@ _COLOUR: Final = 0.5  # tells of the item, but less of the taste
 _SHARED: Final = 2  # words that two items must share to be said together
 _SURFACES: Final = frozenset({"finish", "coating"})  # "picture frame white finish" is a frame
 _NAMES_TOO: Final = frozenset({"box"})  # packing in "box of 6", an item in "lunch box"
+
+
+# Sessions → prompts with the answers that a warm start learns.
+
+AFTER_MS: Final = HOUR_MS  # a profile is asked for soon after a visit, too
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and the answer wanted."""
+
+    prompt: str
+    answer: str
+
+
+def moments(session: Session) -> Iterator[Session]:
+    """The session's moment, before a visit, and the one just after the visit before it.
+
+    The live system asks for profiles at both: of silent users, and of those who have just
+    bought, whose prompt has a line Now.
+    """
+    yield session
+    soon = session.history[-1].timestamp + AFTER_MS
+    if soon < session.as_of:
+        yield replace(session, as_of=soon)
+
+
+def requests(
+    sessions: Iterable[Session], spec: WindowSettings, text_of: Callable[[str], str]
+) -> Iterator[ProfileRequest]:
+    """The requests of all moments of `sessions`, in order."""
+    for session in sessions:
+        for moment in moments(session):
+            yield request_of(moment, spec, text_of)
+
+
+def examples(requested: Iterable[ProfileRequest], weights: WordWeights) -> list[Example]:
+    """Each distinct prompt of which there is something to say, with its answer, in order."""
+    found: dict[str, Example] = {}
+    for request in requested:
+        answer = target_answer(request, weights)
+        if answer is not None:
+            prompt = render(request)
+            found.setdefault(prompt, Example(prompt, answer))
+    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)

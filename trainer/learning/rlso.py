@@ -26,10 +26,9 @@ from trainer.learning.objectives import varied
 from trainer.learning.policy import Policy, Rollout
 from trainer.learning.policy_steps import RolloutGroup, Step, learn
 from trainer.learning.rollouts import RolloutSource
-from trainer.pipeline.run_log import RunLog
+from trainer.pipeline.json_state import RunLog
 from trainer.reward.reward_model import Answer, Judged, Rewarder
 from trainer.reward.rewards import Rewards
-from trainer.rounds import cases_of_round, seed_of_round
 
 LOG_FILE: Final = "rlso.jsonl"
 BEST: Final = "best"  # adapter with the best reward on held-out users
@@ -38,6 +37,25 @@ Read = Callable[[Case], Prompted | None]  # None: too long a prompt
 BEFORE_THE_FIRST: Final = -1  # number of the "round" whose end is the start
 
 logger = logging.getLogger(__name__)
+
+
+# What a round of a run is made of, as a function of the seed and the round's number alone.
+
+
+def cases_of_round(cases: int, prompts: int, seed: int, number: int) -> list[int]:
+    """Which of `cases` a round takes: in one permutation after another, none is left out."""
+    size = min(prompts, cases)
+    places = range(number * size, (number + 1) * size)
+    return [_permutation(cases, seed, place // cases)[place % cases] for place in places]
+
+
+def seed_of_round(seed: int, number: int) -> int:
+    """A seed of the round's own."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
+def _permutation(cases: int, seed: int, turn: int) -> list[int]:
+    return np.random.default_rng((seed, turn)).permutation(cases).tolist()
 
 
 @dataclass(frozen=True, slots=True)

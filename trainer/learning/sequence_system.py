@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from models.errors import TrainingError
 from models.settings import Settings
 from trainer.data.corpus import Corpus
-from trainer.data.events import Events
 from trainer.data.sessions import Session
+from trainer.data.sources import Events
 from trainer.evaluation.evaluate import masks_seen, rankable
 from trainer.evaluation.systems import ScoreMatrix
 from trainer.learning.sasrec import ItemNumbers, Sasrec
-from trainer.learning.sasrec_training import refit_sasrec, train_sasrec
-from trainer.learning.sasrec_validation import NextItems
+from trainer.learning.sasrec_training import NextItems, refit_sasrec, train_sasrec
 
 REFIT: Final = "refit"
 

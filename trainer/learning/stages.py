@@ -20,9 +20,8 @@ from models.training_settings import TrainSettings
 from trainer.data.corpus import Corpus, newest_of_each, sample_users
 from trainer.data.replay_sampling import steps_for
 from trainer.data.sessions import Session
-from trainer.data.target_answers import WordWeights
+from trainer.data.target_answers import WordWeights, examples, requests
 from trainer.data.vector_cache import cached_vectors
-from trainer.data.warm_start_examples import examples, requests
 from trainer.evaluation.evaluate import rankable
 from trainer.gate.release_evaluator import OpenEmbedder, profiles_of
 from trainer.learning.builders import ranking_validation

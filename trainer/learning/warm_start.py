@@ -19,11 +19,11 @@ import torch
 from models.errors import TrainingError
 from models.identity import digest
 from models.training_settings import WarmStartSettings
-from trainer.data.warm_start_examples import Example
+from trainer.data.target_answers import Example
 from trainer.learning import checkpoints
 from trainer.learning.packing import Rollout
 from trainer.learning.policy import Policy
-from trainer.pipeline.run_log import RunLog
+from trainer.pipeline.json_state import RunLog
 
 WARM_UP: Final = 0.05  # share of `decay` in which the learning rate rises
 LEAST_RATE: Final = 0.1  # of the learning rate, from the end of the cosine on

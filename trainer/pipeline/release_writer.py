@@ -98,7 +98,7 @@ def metrics_of(
 ) -> dict[str, Any]:
     """What the manifest keeps of the gate's measurements, with intervals, and of what it said.
 
-    `judged_by`: trainer.pipeline.run_key.judging_key.
+    `judged_by`: trainer.pipeline.plan.judging_key.
     """
     return {
         "gate": {

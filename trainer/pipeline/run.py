@@ -34,8 +34,8 @@ from trainer.learning.writing import served_otherwise
 from trainer.pipeline import job_metrics, plan
 from trainer.pipeline.outcome import Memory, RunOutcome, load_memory, save_memory
 from trainer.pipeline.parent import anchor_of, rolled_back, start_from
+from trainer.pipeline.plan import judging_key, learning_key
 from trainer.pipeline.release_writer import judged_by, verdict_of
-from trainer.pipeline.run_key import judging_key, learning_key
 from trainer.pipeline.schedule import alone
 from trainer.pipeline.training import Tools, UnderWay, outcome_of
 

@@ -24,6 +24,7 @@ from trainer.learning.stages import Models, StageResults, Stages
 from trainer.pipeline import plan
 from trainer.pipeline.outcome import RunOutcome
 from trainer.pipeline.parent import Start
+from trainer.pipeline.plan import judging_key
 from trainer.pipeline.release_writer import (
     ADAPTER,
     EMBEDDER,
@@ -33,7 +34,6 @@ from trainer.pipeline.release_writer import (
     release_of,
     verdict_of,
 )
-from trainer.pipeline.run_key import judging_key
 
 KEPT_RUNS: Final = 3
 

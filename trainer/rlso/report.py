@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from trainer.evaluation.bootstrap import Interval, interval
-from trainer.pipeline.run_log import RunLog
+from trainer.pipeline.json_state import RunLog
 
 PARTS: Final = ("reward", "ndcg", "served")  # with the figures of each user in the log
 CURVES: Final = (

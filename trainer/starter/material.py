@@ -14,8 +14,7 @@ from models.training_settings import SessionSettings, TrainSettings, WarmStartSe
 from trainer.data.corpus import Corpus
 from trainer.data.held_out import held_out
 from trainer.data.sessions import Session
-from trainer.data.target_answers import WordWeights
-from trainer.data.warm_start_examples import Example, examples, requests
+from trainer.data.target_answers import Example, WordWeights, examples, requests
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.schemas import Interaction, Item
-from streams.importers.decimals import has_decimal_points, is_undecided
+from streams.importers.cells import has_decimal_points, is_undecided
 from streams.importers.rows import Kind
 from streams.importers.survey import survey
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import ImportFailed
-from streams.importers.pacing import Pacer
-from streams.importers.position import PositionFile
+from streams.importers.transmission import Pacer, PositionFile
 
 
 def test_the_first_event_is_due_at_once() -> None:

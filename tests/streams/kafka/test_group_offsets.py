@@ -11,7 +11,7 @@ from aiokafka.errors import GroupAuthorizationFailedError
 from aiokafka.protocol.commit import OffsetFetchResponse_v3
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.kafka import group_offsets
+from streams.kafka import aiokafka_repairs
 
 PLACE = TopicPartition("t", 0)
 TOLD = OffsetFetchResponse_v3(0, [("t", [(0, 7, "", 0)])], 0)
@@ -20,7 +20,7 @@ LOADING, UNAVAILABLE, MOVED, UNKNOWN_TOPIC, FORBIDDEN = 14, 15, 16, 3, 30
 
 def committed(monkeypatch, *answers: OffsetFetchResponse_v3) -> dict:
     """What a consumer's coordinator says is committed when these are Kafka's answers."""
-    group_offsets.retry_unanswered_offsets()
+    aiokafka_repairs.retry_unanswered_offsets()
     left = list(answers)
     coordinator = object.__new__(GroupCoordinator)
     coordinator.group_id, coordinator._retry_backoff_ms = "g", 1
@@ -33,7 +33,7 @@ def committed(monkeypatch, *answers: OffsetFetchResponse_v3) -> dict:
 
     coordinator.ensure_coordinator_known = known
     coordinator.coordinator_dead = lambda: None
-    monkeypatch.setattr(group_offsets, "_send", send)
+    monkeypatch.setattr(aiokafka_repairs, "_send", send)
     found = asyncio.run(coordinator.fetch_committed_offsets([PLACE]))
     assert left == []
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from streams.kafka.header_names import _Records
+from streams.kafka.aiokafka_repairs import _Records
 
 
 class AnyBytes(str):

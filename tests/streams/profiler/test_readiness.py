@@ -20,7 +20,7 @@ from streams.profiler import readiness, release_runtime
 from streams.profiler.readiness import Proving
 from streams.profiler.release_runtime import Kits, Sources
 from streams.profiler.replica import Replica
-from streams.releases.serving import ServingRelease
+from streams.releases import ServingRelease
 from tests.canaries import canary_of
 from tests.patience import HANG_S
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.profiler.sense import nonsense
+from streams.profiler.engine import nonsense
 
 
 @pytest.mark.parametrize(

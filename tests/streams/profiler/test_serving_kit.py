@@ -19,7 +19,7 @@ from streams.metrics import ProfilerMetrics
 from streams.profiler import readiness as proving
 from streams.profiler.readiness import ServingKit
 from streams.profiler.release_runtime import Kits, Sources
-from streams.releases.serving import ServingRelease
+from streams.releases import ServingRelease
 from tests.conftest import MakeSettings
 from tests.streams.clients import until
 

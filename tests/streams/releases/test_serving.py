@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models.errors import ReleaseError
 from models.schemas import ReleaseAnnouncement
 from streams.codec import key_of
-from streams.releases.serving import ServingRelease, unavailable
+from streams.releases import ServingRelease, unavailable
 
 AT = 1_700_000_000_000
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from models.settings import WindowSettings
 from tests.trainer.users import HOUR_MS, NOW_MS, session
-from trainer.data.target_answers import WordWeights
-from trainer.data.warm_start_examples import examples, moments, requests
+from trainer.data.target_answers import WordWeights, examples, moments, requests
 
 DAY_MS = 24 * HOUR_MS
 TEXTS = {"a": "Vinyl record frame", "b": "Flying ducks", "c": "Metal sign"}

@@ -15,8 +15,7 @@ from models.training_settings import ContrastiveSettings
 from tests.trainer.corpora import bought, corpus_of, items
 from tests.trainer.learning.tiny_embedder import tiny_embedder
 from trainer.learning import contrastive
-from trainer.learning.contrastive import ContrastiveResult, Embed, train_embedder
-from trainer.learning.hard_negatives import mine
+from trainer.learning.contrastive import ContrastiveResult, Embed, mine, train_embedder
 from trainer.learning.pairs import Pair, draws, negatives_of, pairs_of, shares
 from trainer.learning.text_tower import TextTower
 

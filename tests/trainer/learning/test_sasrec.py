@@ -12,17 +12,16 @@ from torch.nn import functional
 
 from models.errors import TrainingError
 from models.training_settings import SasrecSettings
-from trainer.learning import softmax_loss
-from trainer.learning.sasrec import ItemNumbers, Sasrec
+from trainer.learning import sasrec
+from trainer.learning.sasrec import ItemNumbers, Sasrec, full_softmax_loss
 from trainer.learning.sasrec_training import (
+    NextItems,
     batches,
     rate,
     refit_sasrec,
     train_sasrec,
     training_pieces,
 )
-from trainer.learning.sasrec_validation import NextItems
-from trainer.learning.softmax_loss import full_softmax_loss
 
 SMALL = SasrecSettings(
     width=16, layers=1, dropout=0.1, max_length=6, batch=8, learning_rate=0.01, epochs=6
@@ -44,7 +43,7 @@ def next_of(sequences: list[ItemNumbers]) -> NextItems:
 def test_the_loss_and_its_gradients_are_those_of_cross_entropy(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(softmax_loss, "CHUNK", chunk)
+    monkeypatch.setattr(sasrec, "CHUNK", chunk)
     torch.manual_seed(0)
     hidden, items = torch.randn(7, 4) * 3, torch.randn(11, 4)
     targets = torch.tensor([0, 10, 3, 3, 5, 1, 0])

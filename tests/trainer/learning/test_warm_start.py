@@ -11,11 +11,11 @@ import torch
 from models.errors import TrainingError
 from models.training_settings import WarmStartSettings
 from tests.trainer.learning.tiny_models import tiny_llama
-from trainer.data.warm_start_examples import Example
+from trainer.data.target_answers import Example
 from trainer.learning import warm_start
 from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.warm_start import LOG, train
-from trainer.pipeline.run_log import RunLog
+from trainer.pipeline.json_state import RunLog
 
 POLICY = PolicyOptions(rank=4, alpha=8, max_prompt_tokens=64, max_new_tokens=12)
 SETTINGS = WarmStartSettings(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.pipeline.run_log import RunLog
+from trainer.pipeline.json_state import RunLog
 
 
 def test_records_come_back_in_order_and_by_kind(tmp_path: Path) -> None:

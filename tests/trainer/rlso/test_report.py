@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainer.pipeline.run_log import RunLog
+from trainer.pipeline.json_state import RunLog
 from trainer.rlso.report import curves_of, difference, table_of, write_report
 
 FIGURES = {"tokens": 40.0, "copied": 0.1, "entropy": 6.0, "repeated": 0.0, "commonest": 0.1}

@@ -15,7 +15,7 @@ from models.training_settings import TrainSettings
 from tests.trainer.learning.tiny_models import tiny_llama
 from tests.trainer.run.running import Calls, made, metrics, train
 from tests.trainer.small_run import DAY_MS, QUICK, SMALL, START_MS, fill
-from trainer.pipeline.run_log import RunLog
+from trainer.pipeline.json_state import RunLog
 
 pytestmark = pytest.mark.model  # a minute of small training runs
 

@@ -28,8 +28,8 @@ from tests.trainer.run.running import (
     train,
 )
 from tests.trainer.small_run import QUICK, SMALL, START_MS, fill, run_once
+from trainer.pipeline.json_state import RunLog
 from trainer.pipeline.outcome import load_memory
-from trainer.pipeline.run_log import RunLog
 
 pytestmark = pytest.mark.model  # a minute of small training runs
 

@@ -13,7 +13,7 @@ from models.training_settings import PolicySettings, TrainSettings, WarmStartSet
 from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.data.held_out import held_out
 from trainer.learning.warm_start import LOG
-from trainer.pipeline.run_log import RunLog
+from trainer.pipeline.json_state import RunLog
 from trainer.starter.making import ANSWERS, make_starter
 from trainer.starter.material import Material, read_material
 

@@ -1,8 +1,12 @@
-"""Header names that are not UTF-8: librdkafka lets producers send them, aiokafka fails with them.
+"""Two repairs of aiokafka, made once for all clients of a process, where it has no public door.
 
-It fails while it takes a fetched batch apart, in every reader and again at every start. There is
-no public door: what the fetcher takes batches apart with is exchanged, once, for what replaces
-the bytes that are no text.
+Committed offsets: while a coordinator loads them, as after a broker's restart, it answers with an
+error and no offsets. aiokafka looks for errors per partition only, takes that for "nothing is
+committed", and would begin at the earliest record. Here the answer is looked at before.
+
+Header names that are not UTF-8: librdkafka lets producers send them. aiokafka fails with them while
+it takes a fetched batch apart, in every reader and again at every start. Here bytes that are no
+text are replaced.
 """
 
 from __future__ import annotations
@@ -12,8 +16,35 @@ from itertools import islice
 from typing import Any, SupportsIndex
 
 from aiokafka.consumer import fetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
+
+_send = GroupCoordinator._send_req
+
+
+async def _checked_send(self: GroupCoordinator, request: Any) -> Any:
+    answer = await _send(self, request)
+    if isinstance(request, OffsetFetchRequest):
+        for error in map(for_code, _codes(answer)):
+            if getattr(error, "retriable", False) and error is not UnknownTopicOrPartitionError:
+                self.coordinator_dead()  # it is looked up again, and asked again
+                raise error()
+    return answer
+
+
+def _codes(answer: Any) -> Iterator[int]:
+    """All error codes of an answer; before version 2 there is none of the whole."""
+    yield getattr(answer, "error_code", 0)
+    for _, partitions in answer.topics:
+        yield from (code for *_, code in partitions)
+
+
+def retry_unanswered_offsets() -> None:
+    """Let every consumer of this process ask again where it was not answered."""
+    GroupCoordinator._send_req = _checked_send
 
 
 class _AnyText(bytearray):
