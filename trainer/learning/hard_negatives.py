@@ -1,7 +1,7 @@
 """Hard negatives that are probably not false ones.
 
 The items nearest to a user's text are the most instructive negatives, and the likeliest to be
-liked unseen: taken as they come they halve the ranking's quality (methods §6.4). So one is kept
+liked unseen: taken as they come they halve the ranking's quality (methods §7.4). So one is kept
 only below a share of the positive's score (NV-Retriever's TopK-PercPos, arXiv 2407.15831).
 """
 
