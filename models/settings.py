@@ -106,7 +106,7 @@ class KafkaSettings(SettingGroup):
 
 
 class WindowSettings(SettingGroup):
-    """Spans and caps of the three views (RecSysLLM's data phase, methods §2.1)."""
+    """Spans and caps of the three views (RecSysLLM's data phase, methods §1.2)."""
 
     history_cap: int = Field(500, ge=1, le=500, description="Interactions kept per user.")
     long_days: float = Field(730.0, gt=0, description="Span of stable taste.")

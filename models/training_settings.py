@@ -60,7 +60,7 @@ class WarmStartSettings(SettingGroup):
 
 
 class RlsoSettings(SettingGroup):
-    """Reinforcement learning on ranking quality (methods §1.5, §6.1)."""
+    """Reinforcement learning on ranking quality (methods §8)."""
 
     objective: Literal["rebel", "rloo"] = Field("rebel", description="Loss.")
     samples: int = Field(8, ge=2, description="Profiles per prompt (K).")
@@ -75,7 +75,7 @@ class RlsoSettings(SettingGroup):
     )
     kl: float = Field(0.01, ge=0, description="Weight of the KL term to the reference.")
     temperature: float = Field(0.8, gt=0, description="Of the rollouts.")
-    similarity: float = Field(0.1, ge=0, description="Weight of the softmax-similarity reward.")
+    similarity: float = Field(0.1, ge=0, description="Weight of the log-lift reward.")
     similarity_temperature: float = Field(
         0.05, gt=0, description="τ of the softmax over cosine similarities to all items."
     )
@@ -96,7 +96,7 @@ class RlsoSettings(SettingGroup):
 
 
 class ContrastiveSettings(SettingGroup):
-    """InfoNCE between profiles and next items (methods §1.6, §6.4)."""
+    """InfoNCE between profiles and next items (methods §7)."""
 
     learning_rate: float = Field(5e-5, gt=0, description="Of AdamW.")
     batch: int = Field(64, ge=2, description="Pairs per optimiser step; the others are negatives.")

@@ -2,7 +2,7 @@
 
 Staleness = weighted evidence since the last request / evidence worth one refresh
           + age of the last request / medium span (at most 1, only if there is new evidence).
-The rules, in the order in which they are looked at:
+The rules (methods §2.1), in the order in which they are looked at:
 
 edit      the user changed the profile's rules since the last request
 first     no profile was asked for yet and there is evidence for one

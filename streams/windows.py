@@ -3,7 +3,7 @@
 A history holds the newest `cap` distinct interactions in the order (event time, event id). So
 `advance` gives the same history whatever the order of arrival and however often an event is
 sent: disorder and repetition need no further rule. Views are taken at a time `as_of`:
-RecSysLLM's long, medium and short windows (methods §2.1), and the dislikes beside them.
+RecSysLLM's long, medium and short windows (methods §1.2), and the dislikes beside them.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from models.settings import Settings
 from tests.readme import README, shell_lines
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 NEW = {"streams/importers/listens.py", "deploy/commands/popular.py"}  # the examples of the recipes
 
@@ -77,7 +77,7 @@ def test_make_help_lists_every_target_with_its_meaning() -> None:
     assert set(re.findall(r"make ([a-z-]+) +\S", printed)) == typed
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_to_a_file(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]

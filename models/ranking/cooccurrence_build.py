@@ -1,4 +1,4 @@
-"""Counts who had what together → a co-occurrence snapshot.
+"""Counts who had what together → a co-occurrence snapshot (methods §5.4).
 
 together(i, j) = Σ over users of w(u,i) · w(u,j) · ½^(|t(u,i) − t(u,j)| / half-life)
                  divided by sqrt(Σ w(u,i)² · Σ w(u,j)²)

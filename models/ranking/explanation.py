@@ -87,7 +87,7 @@ def _short(reason: Reason) -> Reason:
 
 
 def sentence_weights(profile: NDArray[np.floating], sentences: NDArray[np.floating]) -> Scores:
-    """[sentences]: how much of each lies in the profile; none is negative.
+    """[sentences]: how much of each lies in the profile; none is negative (methods §6.3).
 
     The profile's vector is that of its whole text. It is taken apart into the directions of its
     sentences, each the mean of the items that it rests on: non-negative least squares, by

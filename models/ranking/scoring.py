@@ -1,6 +1,6 @@
 """Recommendations for many users at once: pure functions over arrays.
 
-score = profile + recent + cooccurrence + popularity, each already weighted:
+score = profile + recent + cooccurrence + popularity, each already weighted (methods §5.1):
 
 profile       weight · cosine(profile vector, item)
 recent        weight · Σ share(j) · cosine(recent item j, item); an item says nothing about itself

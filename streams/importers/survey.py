@@ -12,13 +12,14 @@ from typing import Any, Final
 from models.errors import ImportFailed
 from models.schemas import Interaction, Item
 from streams.codec import MAX_VALUE_BYTES
-from streams.importers.cells import CellOptions, Layout, has_decimal_points
+from streams.importers.cells import CellOptions, Layout
 from streams.importers.dates import order_of
 from streams.importers.layouts import fitting, format_named, layout_of
 from streams.importers.readers import open_table
 from streams.importers.report import ImportReport
 from streams.importers.rows import FileRow, Kind, SourceTable, Unusable
 from streams.importers.spellings import Spellings
+from streams.importers.values import has_decimal_points
 
 _LOST_ROW: Final = "a quoted text that holds whole rows"
 

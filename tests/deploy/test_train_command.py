@@ -29,7 +29,7 @@ from tests.conftest import MakeSettings, role_environment
 from tests.patience import Deadline
 from tests.ports import free_port
 from tests.trainer.learning.tiny_models import tiny_llama
-from tests.trainer.run.running import metrics
+from tests.trainer.pipeline.whole.running import metrics
 from tests.trainer.small_run import fill
 from trainer.data.log_source import logged_until
 from trainer.gate.decision import Check, Verdict

@@ -11,7 +11,6 @@ from aiokafka.errors import CommitFailedError
 
 from deploy.broker import Broker
 from models.errors import StackError
-from streams.kafka import topics
 from streams.kafka.clients import (
     client_options,
     consumer,
@@ -19,6 +18,7 @@ from streams.kafka.clients import (
     group_id,
     producer,
     start_client,
+    topics,
     until_answered,
 )
 from streams.kafka.connectivity import check_reachable, start_within

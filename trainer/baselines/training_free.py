@@ -1,4 +1,4 @@
-"""Text and co-occurrence without training, through the ranking that serves (methods §6.4, STAR).
+"""Text and co-occurrence without training, through the ranking that serves (methods §5.9, STAR).
 
 last-item-text   cosine to the last item's text
 history-text     cosine to the history's texts, weights 0.7^age

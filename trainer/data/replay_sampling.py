@@ -1,7 +1,7 @@
 """What a refresh trains on: all that is new, and replayed old sessions in proportion to it.
 
 So a refresh costs in proportion to the new events and still sees enough of the old ones not to
-forget them (methods §4, incremental update with replay).
+forget them (methods §8.10).
 """
 
 from __future__ import annotations

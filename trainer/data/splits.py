@@ -1,7 +1,7 @@
 """What is trained on, what is chosen by, what is tested: one split for every task.
 
 The global split is by event time over all users, so nothing that is learned has seen anything of
-the time it is tested on (methods §5, caveats 2 and 7). Leave-one-out stands beside it for
+the time it is tested on (methods §10.2). Leave-one-out stands beside it for
 comparison with papers: it leaks time across users.
 """
 

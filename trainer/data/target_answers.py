@@ -1,4 +1,4 @@
-"""Answers to learn from: short, true, in the form that the prompt asks for (methods §6.5).
+"""Answers to learn from: short, true, in the form that the prompt asks for (methods §4.2).
 
 Of every item in the prompt's list the two or three words that tell most are kept, in their order;
 items of a section that share such words are said once, by what they share. So an answer sums up

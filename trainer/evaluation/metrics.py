@@ -4,7 +4,7 @@
     NDCG@k     Σ 1/log2(1 + rank) over targets with rank ≤ k, divided by the largest such sum
     MRR        1 / rank of the best-ranked target
 
-For one target recall@k is the hit rate and NDCG@k is 1/log2(1 + rank) (methods §1.5).
+For one target recall@k is the hit rate and NDCG@k is 1/log2(1 + rank) (methods §10.3).
 """
 
 from __future__ import annotations

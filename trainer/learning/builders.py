@@ -1,6 +1,6 @@
 """Systems that need torch or were learned, built on a Context; named in evaluation/registry.py.
 
-noprofile            the history's raw text, the embedder as it comes (methods §1.8)
+noprofile            the history's raw text, the embedder as it comes (methods §7.2)
 noprofile-cl         the same after contrastive training on the corpus's training sessions
 extractive-profile   the profile that stands in where no model answers
 *-shuffled           the control: another user's text

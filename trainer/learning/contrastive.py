@@ -1,11 +1,11 @@
-"""CL: the embedder learns to put a user's text near the items that came next (methods §1.6).
+"""CL: the embedder learns to put a user's text near the items that came next (methods §7).
 
     result = train_embedder(pairs, item_texts, base, settings, folder)
     SentenceEmbedder(result.embedder, …)
 
 The same code trains on profiles and on raw history text (NoProfile). It has an optimiser of its
 own and counts its steps by the optimiser's own state, because the authors' 800 "updates" were 50
-(methods §1.10).
+(methods §7.6).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 # Hard negatives that are probably not false ones.
 #
 # The items nearest to a user's text are the most instructive negatives, and the likeliest to be
-# liked unseen: taken as they come they halve the ranking's quality (methods §6.4). So one is kept
+# liked unseen: taken as they come they halve the ranking's quality (methods §7.4). So one is kept
 # only below a share of the positive's score (NV-Retriever's TopK-PercPos, arXiv 2407.15831).
 
 

@@ -1,16 +1,17 @@
 """InfoNCE between profiles and the items that came next: pure functions over tensors.
 
-For a profile p with next item v and negatives N, all of unit length (methods §1.6):
+For a profile p with next item v and negatives N, all of unit length (methods §7.1):
 
     L = −log( exp(p·v/τ) / ( exp(p·v/τ) + Σ_{n∈N} w(n) exp(p·n/τ) ) ),   w = 1
 
-Negatives are the other pairs' items, less duplicates of v and what the user had (§6.4).
+Negatives are the other pairs' items, less the pair's own next items and what the user had (methods
+§7.2).
 
-logQ. In-batch negatives are drawn as often as they are bought, which punishes popular items. With
-w(n) = 1 / (|N| Q(n)) the sum becomes an unbiased estimate of the sum over the catalogue, where Q
-is the probability of the draw. The usual correction also divides the positive's term by its Q;
-but the positive is not drawn, it is always there. The corrected form (arXiv 2507.09331) leaves
-its term alone and takes Q among the items that can be negatives of this row:
+logQ (methods §7.3). In-batch negatives are drawn as often as they are bought, which punishes
+popular items. With w(n) = 1 / (|N| Q(n)) the sum becomes an unbiased estimate of the sum over the
+catalogue, where Q is the probability of the draw. The usual correction also divides the positive's
+term by its Q; but the positive is not drawn, it is always there. The corrected form (arXiv
+2507.09331) leaves its term alone and takes Q among the items that can be negatives of this row:
 Q(n) = q(n) / (1 − q(v) − Σ_{h had} q(h)). That paper writes the loss as the stopped factor
 1 − P(v) times −f(v) + log Σ w exp f(n); the gradient is the same as of L above.
 """

@@ -1,7 +1,7 @@
 """What is minimised on a round of rollouts: REBEL's regression or RLOO, and the KL beside it.
 
 Both objectives see log-probabilities and rewards of K samples for each prompt, centre them within
-the prompt, and divide by no standard deviation (methods §6.1). They differ by a constant at the
+the prompt, and divide by no standard deviation (methods §8.9). They differ by a constant at the
 policy that made the samples; `scale` is that constant, so that a weight of the KL term means the
 same beside either.
 """
@@ -38,7 +38,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rebel:
-    """REBEL's regression over all pairs of K samples (methods §1.5, §6.1).
+    """REBEL's regression over all pairs of K samples (methods §8.6).
 
     mean over prompts and pairs of [ (Δ_i − Δ_j) − η (R_i − R_j) ]², Δ = new − old. With two
     samples it is the paper's formula. The squared residual keeps the policy near the old one.
@@ -60,7 +60,7 @@ class Rebel:
 
 @dataclass(frozen=True, slots=True)
 class Rloo:
-    """REINFORCE with the mean of the other samples as baseline (2402.14740).
+    """REINFORCE with the mean of the other samples as baseline (methods §8.7).
 
     −mean of min(ρ A, clip(ρ, 1 ± clip) A), ρ = exp(new − old) of the whole sample: rollouts are
     used for several passes, and the clip is what keeps the policy near the old one.
@@ -100,7 +100,7 @@ def varied(rewards: Tensor) -> Tensor:
 def kl(
     new: Tensor, reference: Tensor, written: Tensor, estimator: Literal["k3", "plain"]
 ) -> Tensor:
-    """Scalar: KL(policy ‖ reference) of whole samples, from samples of the policy; their mean.
+    """Scalar: mean KL(policy ‖ reference) of whole samples of the policy (methods §8.8).
 
     `new`, `reference`: log-probabilities of tokens [samples, tokens]; `written` [samples, tokens]
     says which of them are there. `plain` is Σ log p/q of a sample, with the gradient of

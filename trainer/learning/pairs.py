@@ -46,7 +46,7 @@ def pairs_of(
 def history_text(corpus: Corpus, items: int) -> TextOf:
     """Texts of the newest distinct items that were liked, newest first, one per line.
 
-    Newest first, because embedders cut long texts at their end: NoProfile of methods §1.8.
+    Newest first, because embedders cut long texts at their end: NoProfile of methods §7.2.
     """
 
     def text_of(session: Session) -> str:

@@ -1,7 +1,7 @@
 """The profile model as a policy: a frozen base, a LoRA adapter that learns, a reference.
 
 All log-probabilities (of the policy that sampled, of the reference, of the policy that learns)
-come from `token_log_probs` (methods §1.10): one code path, so that their differences are the
+come from `token_log_probs` (methods §8.1): one code path, so that their differences are the
 policies' and not two kernels'.
 
 The base keeps the precision that it is stored in (bfloat16 for the default model), the adapter
@@ -248,7 +248,7 @@ class Policy:
     def log_probs(
         self, rollouts: Sequence[Rollout], *, temperature: float = 1.0
     ) -> torch.Tensor:  # [rollouts]
-        """Σ of `token_log_probs` per rollout, the end of turn included (methods §1.5)."""
+        """Σ of `token_log_probs` per rollout, the end of turn included (methods §8.1)."""
         return torch.stack(
             [one.sum() for one in self.token_log_probs(rollouts, temperature=temperature)]
         )
@@ -306,7 +306,7 @@ def _with_adapter(
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
-        lora_dropout=0.0,  # methods §1.5; log-probabilities must not be drawn by chance
+        lora_dropout=0.0,  # methods §8.1; log-probabilities must not be drawn by chance
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )

@@ -1,7 +1,7 @@
 """One round of rollouts → optimiser steps on the policy.
 
 Old, reference and new log-probabilities of a group come from one function on the same group, so
-that at the first step their differences are zero and not noise (methods §1.10). A step's gradient
+that at the first step their differences are zero and not noise (methods §8.1). A step's gradient
 is accumulated over groups: it is the same however many of them go through the model at once.
 """
 

@@ -1,7 +1,7 @@
 """Systems that rank by the embedding of a text about the user, their control, and hybrids.
 
 The text is a profile, a history, whatever a function makes of a session; the score of an item is
-the cosine between the two texts' vectors (methods §1.4).
+the cosine between the two texts' vectors (methods §5.3).
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class HybridSystem:
     """Weighted sum of two systems' scores, each brought to mean 0 and deviation 1 per session.
 
     The weight may depend on how much a user has done: text says more of users with few events
-    (methods §6.2, HSUGA).
+    (methods §5.8, HSUGA).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""RLSO: reinforcement learning of the profile model on ranking quality (methods §1.5, §6.1).
+"""RLSO: reinforcement learning of the profile model on ranking quality (methods §8).
 
 A round: K profiles for each of a few prompts, rewards from the frozen decoder, a few passes of
 optimiser steps. Everything random in a round is a function of the seed and the round's number,
@@ -196,7 +196,7 @@ class Rlso:
         return _RlsoBatch(asked, rollouts, self._judge.judge(asked, _answers(rollouts)))
 
     def _count(self, step: Step, number: int) -> None:
-        """Log a step, and hold the optimiser's own count of steps against ours (§1.10)."""
+        """Log a step, and hold the optimiser's own count of steps against ours (methods §7.6)."""
         self._done.steps += 1
         taken = {int(state["step"]) for state in self._optimiser.state.values()}
         if taken != {self._done.steps}:

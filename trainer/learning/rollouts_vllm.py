@@ -3,7 +3,7 @@
 The server must run with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING (`palate vllm` with
 an adapter does). Every round has a folder and a name of its own: vLLM refuses a name that it
 knows, and serves stale prefixes when a folder changes under it. Log-probabilities are not taken
-from the server: old and new ones must come from one code path (methods §1.10).
+from the server: old and new ones must come from one code path (methods §8.1).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 After Kang and McAuley 2018 with tied item vectors and learned positions, but trained with full
 softmax cross-entropy instead of one sampled negative: with that loss it beats most of what was
-published since (methods §5, caveat 6), which makes it the sequence baseline to compare with.
+published since (methods §5.7), which makes it the sequence baseline to compare with.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The learning stages of a run, in order: warm start, then CL and RLSO by turns (methods §1.6).
+"""The learning stages of a run, in order: warm start, then CL and RLSO by turns (methods §8.10).
 
 Each stage has a folder with its own checkpoint and goes on from it, so calling them again after
 a kill costs what was left.

@@ -1,7 +1,7 @@
 """Watch figures: the ways in which a policy may please the reward without saying anything.
 
 None of them is part of the reward. They are logged beside it, so that a rise of the reward can be
-read together with what the profiles became (methods §6.1).
+read together with what the profiles became (methods §8.11).
 """
 
 from __future__ import annotations

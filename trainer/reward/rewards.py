@@ -2,7 +2,7 @@
 
 total = ndcg + similarity · log-lift of the targets + grounding · share of statements that the
 events bear out + length · plateau. The first two are R²ec's fused reward, where a dense term goes
-beside the nearly flat NDCG (methods §1.5, §6.1), here in logarithms, so that every next item counts
+beside the nearly flat NDCG (methods §8.2), here in logarithms, so that every next item counts
 and not the nearest alone. All of it is numpy and pure.
 """
 
@@ -85,7 +85,7 @@ def ndcg(scores: Floats, target: Target) -> float:
 
     The discounts 1 / log2(rank + 1) of the targets over those of the best order, without a
     cut-off. Items of one score share their ranks: each gets the mean of their discounts, which
-    is its expectation over random ties. With one target this is the reward of methods §1.5.
+    is its expectation over random ties. With one target this is the reward of methods §8.3.
     """
     unseen = np.delete(scores, target.seen)
     ordered = np.sort(unseen)
@@ -126,6 +126,6 @@ def grounding(counts: SentenceCounts) -> float:
 def plateau(tokens: int | None, least: int, most: int) -> float:
     """1 for an answer of least..most tokens, else 0; 0 too for one that was cut off (None).
 
-    A plateau and no slope: inside it, length is nothing that can be gained by (methods §6.1).
+    A plateau and no slope: inside it, length is nothing that can be gained by (methods §8.5).
     """
     return float(tokens is not None and least <= tokens <= most)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from models.schemas import Interaction, Item
-from streams.importers.cells import has_decimal_points, is_undecided
 from streams.importers.rows import Kind
 from streams.importers.survey import survey
+from streams.importers.values import has_decimal_points, is_undecided
 
 
 @pytest.mark.parametrize("written", ["1.299", "999.999", "-1.299", " 10.000 "])

@@ -18,7 +18,7 @@ from models.training_settings import TrainSettings
 from streams.event_log import SegmentLog
 from tests.conftest import role_environment
 from tests.streams.logged import record_items
-from tests.trainer.run.running import (
+from tests.trainer.pipeline.whole.running import (
     Calls,
     Stopped,
     forget,

@@ -13,7 +13,7 @@ from models.release.compatibility import held_back
 from models.release.store import BASE_RELEASE, base_release
 from models.training_settings import TrainSettings
 from tests.trainer.learning.tiny_models import tiny_llama
-from tests.trainer.run.running import Calls, made, metrics, train
+from tests.trainer.pipeline.whole.running import Calls, made, metrics, train
 from tests.trainer.small_run import DAY_MS, QUICK, SMALL, START_MS, fill
 from trainer.pipeline.json_state import RunLog
 

@@ -12,7 +12,7 @@ from models.ports import Release
 from models.release.store import BASE_RELEASE, base_release
 from models.settings import Settings
 from models.training_settings import TrainSettings
-from tests.trainer.run.running import (
+from tests.trainer.pipeline.whole.running import (
     Calls,
     Stopped,
     forget,

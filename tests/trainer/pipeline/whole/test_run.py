@@ -19,7 +19,7 @@ from models.release.store import BASE_RELEASE, adapter_folder, embedder_folder, 
 from models.training_settings import TrainSettings
 from streams.event_log import SegmentLog
 from streams.profiler.release_runtime import Kits, Sources
-from tests.trainer.run.running import Stopped, made, metrics, train
+from tests.trainer.pipeline.whole.running import Stopped, made, metrics, train
 from tests.trainer.small_run import QUICK, SMALL, fill, run_once
 from trainer.data.canary_prompts import canary_prompts
 from trainer.data.corpus import Corpus
