@@ -10,7 +10,7 @@ from deploy.console import JsonOption, run, terminal
 from models.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from deploy.live import ItemTexts
+    from streams.item_texts import ItemTexts
 
 TOPICS = ("interactions", "profiles", "recommendations")
 COLOURS = {"event": "cyan", "profile": "magenta", "list": "green", "invalid": "red"}
@@ -30,10 +30,11 @@ def watch(
 
 
 async def _watch(settings: Settings, user: str | None, count: int | None, as_json: bool) -> None:
-    from deploy.live import ItemTexts, from_now
+    from deploy.live import from_now
+    from streams.item_texts import followed_texts
 
     console, shown = terminal(), 0
-    async with from_now(settings, TOPICS) as reader, ItemTexts(settings) as texts:
+    async with from_now(settings, TOPICS) as reader, followed_texts(settings) as texts:
         if not as_json:
             console.print(f"[dim]watching {settings.kafka.bootstrap}; Ctrl-C ends[/]")
         async for record in reader:
@@ -53,6 +54,10 @@ def _line(record: Any, settings: Settings, texts: ItemTexts) -> dict[str, Any] |
 
     if record.value is None:
         return None
+
+    def text_of(item_id: str) -> str:
+        return texts.text_of(item_id) or item_id
+
     topic = record.topic.removeprefix(settings.kafka.prefix)
     message: Any = decode(record.value, TOPIC_SCHEMAS[topic])
     line = {"at": to_rfc3339(record.timestamp), "topic": topic}
@@ -60,13 +65,13 @@ def _line(record: Any, settings: Settings, texts: ItemTexts) -> dict[str, Any] |
         key = (record.key or b"").decode(errors="replace")
         return {**line, "kind": "invalid", "user_id": key, "text": message.detail}
     if isinstance(message, Interaction):
-        text = f"{message.type.value} {texts[message.item_id]}"
+        text = f"{message.type.value} {text_of(message.item_id)}"
         return {**line, "kind": "event", "user_id": message.user_id, "text": text}
     if isinstance(message, Profile):
         text = f"version {message.version} ({message.model}): {message.text}"
         return {**line, "kind": "profile", "user_id": message.user_id, "text": text}
     first = "  ".join(
-        f"{i.rank}. {texts[i.item_id]} ({i.reason.text})" for i in message.items[:FIRST_ITEMS]
+        f"{i.rank}. {text_of(i.item_id)} ({i.reason.text})" for i in message.items[:FIRST_ITEMS]
     )
     text = f"after {message.trigger}: {first} …"
     return {**line, "kind": "list", "user_id": message.user_id, "text": text}

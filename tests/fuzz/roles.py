@@ -53,6 +53,7 @@ from streams.dead_letters import accepted, as_it_was, parse
 from streams.event_log.columns import INVALID, OK
 from streams.indexer.changes import Change, item_change, profile_change
 from streams.indexer.tables import IndexedTable
+from streams.item_texts import ItemTexts
 from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.profiler.backlog import Backlog, Waiting
@@ -65,7 +66,7 @@ from streams.tracker.profile_requests import build_request
 from streams.tracker.recommendations import order_query
 from streams.tracker.reducer import Arrival, apply_edit, apply_interactions, pass_time
 from streams.tracker.scheduling import RefreshQueue, recommendation_trigger
-from streams.tracker.serving_views import ItemTexts, ServingSnapshot, ServingViews
+from streams.tracker.serving_views import ServingSnapshot, ServingViews
 from streams.tracker.state import ProfileRecord, User, encode_profile, load, profile_key, store
 from streams.triggers import Due
 from tests.fuzz.seeds import NOW

@@ -19,9 +19,9 @@ from trainer.data.sessions import Session
 from trainer.data.splits import SplitProtocol
 from trainer.evaluation.bootstrap import Interval, Values, interval, per_user
 from trainer.evaluation.metrics import (
+    Columns,
     Exposure,
     Ranks,
-    Rows,
     exposure,
     masked,
     ranks_of,
@@ -35,7 +35,7 @@ from trainer.evaluation.systems import System
 BATCH: Final = 256  # sessions scored together; 256 × 10⁵ items are 100 MB
 
 logger = logging.getLogger(__name__)
-Advance = Callable[[int], None]  # told how many sessions a system has just ranked
+SessionsDone = Callable[[int], None]  # told how many sessions a system has just ranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def evaluate(
     sessions: Sequence[Session],
     settings: EvaluationSettings,
     *,
-    advance: Advance = lambda _: None,
+    advance: SessionsDone = lambda _: None,
 ) -> EvaluationReport:
     """Rank all items for all sessions.
 
@@ -158,7 +158,7 @@ def _measure(
     sessions: Sequence[Session],
     settings: EvaluationSettings,
     mask_seen: bool,
-    advance: Advance,
+    advance: SessionsDone,
 ) -> SystemResult:
     started = time.monotonic()
     ties = tie_keys(len(corpus.item_ids), settings.seed)
@@ -189,6 +189,6 @@ def _checked(system: System, sessions: Sequence[Session], items: int) -> NDArray
     return scores
 
 
-def _rows(corpus: Corpus, items: Sequence[str]) -> Rows:
+def _rows(corpus: Corpus, items: Sequence[str]) -> Columns:
     known = {corpus.row_of[item] for item in items if item in corpus.row_of}
     return np.fromiter(sorted(known), np.int64, len(known))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.training_settings import metric_names
 
-Rows = NDArray[np.int64]  # columns of a score matrix
+Columns = NDArray[np.int64]  # columns of a score matrix
 Ranks = NDArray[np.int64]  # from 1
 _TIES: Final = 1_000_003  # mixed with the seed so that tie keys are those of no other choice
 
@@ -31,7 +31,7 @@ def tie_keys(items: int, seed: int) -> NDArray[np.uint32]:
     return np.random.default_rng((_TIES, seed)).permutation(items).astype(np.uint32)
 
 
-def masked(scores: NDArray[np.floating], seen: Sequence[Rows]) -> NDArray[np.float32]:
+def masked(scores: NDArray[np.floating], seen: Sequence[Columns]) -> NDArray[np.float32]:
     """A copy in which each session's seen items cannot be ranked. NaN counts as the lowest."""
     found = np.array(scores, np.float32)
     found[np.isnan(found)] = -np.inf
@@ -41,7 +41,7 @@ def masked(scores: NDArray[np.floating], seen: Sequence[Rows]) -> NDArray[np.flo
 
 
 def ranks_of(
-    scores: NDArray[np.floating], targets: Sequence[Rows], ties: NDArray[np.uint32]
+    scores: NDArray[np.floating], targets: Sequence[Columns], ties: NDArray[np.uint32]
 ) -> list[Ranks]:
     """Per session the rank of each target among all items that are not at -inf.
 
@@ -62,7 +62,7 @@ def _rank(row: NDArray[np.floating], target: int, ties: NDArray[np.uint32]) -> i
     return int(better + np.count_nonzero(equal) + 1)
 
 
-def top_rows(row: NDArray[np.floating], k: int, ties: NDArray[np.uint32]) -> Rows:
+def top_rows(row: NDArray[np.floating], k: int, ties: NDArray[np.uint32]) -> Columns:
     """The first k columns, best first; fewer where not so many can be ranked."""
     k = min(k, len(row))
     reached = np.partition(row, len(row) - k)[len(row) - k]

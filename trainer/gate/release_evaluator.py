@@ -22,7 +22,7 @@ from trainer.learning.policy import Policy, policy_options
 from trainer.learning.writing import write_answers
 from trainer.reward.reward_model import Answer, checked
 
-Advance = Callable[[str, int, int], None]  # stage, done, of
+EvaluationProgress = Callable[[str, int, int], None]  # stage, done, of
 OpenEmbedder = Callable[[ModelSource], TextEmbedder]
 
 
@@ -38,7 +38,7 @@ class ReleaseEvaluator:
         open_embedder: OpenEmbedder,
         folder: Path,
         cache: Path,
-        advance: Advance = lambda _stage, _done, _of: None,
+        advance: EvaluationProgress = lambda _stage, _done, _of: None,
     ) -> None:
         """`base` and `embedder` are what releases without their own use.
 

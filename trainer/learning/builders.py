@@ -34,12 +34,11 @@ from trainer.evaluation.context import Context
 from trainer.evaluation.evaluate import evaluate, masks_seen, rankable
 from trainer.evaluation.systems import System
 from trainer.learning.contrastive import ContrastiveResult, Embed, ValidateTower, train_embedder
-from trainer.learning.pairs import history_text, pairs_of
+from trainer.learning.pairs import TextOf, history_text, pairs_of
 from trainer.learning.profile_systems import (
     EmbeddedTextSystem,
     HybridSystem,
     RememberingEmbedder,
-    TextOf,
     TextsOf,
     fit_hybrid,
     one_by_one,

@@ -18,8 +18,8 @@ from models.ports import TextEmbedder, Vectors
 from models.profile.assembly import Composed
 from trainer.data.sessions import Session
 from trainer.evaluation.systems import ScoreMatrix, System
+from trainer.learning.pairs import TextOf
 
-TextOf = Callable[[Session], str]
 TextsOf = Callable[[Sequence[Session]], Sequence[str]]  # models write for many at once
 ProfilesOf = Callable[[Sequence[Session]], Sequence[Composed]]
 WEIGHTS: Final = tuple(step / 10 for step in range(11))  # of the first system of a hybrid

@@ -33,7 +33,7 @@ from trainer.learning.warm_start import train as warm_start
 from trainer.learning.writing import answers_file
 from trainer.pipeline.outcome import Stage
 
-Advance = Callable[[str, int, int], None]  # stage, done, of
+StageProgress = Callable[[str, int, int], None]  # stage, done, of
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Stages:
         open_embedder: OpenEmbedder,
         folder: Path,
         vectors: Path,
-        advance: Advance,
+        advance: StageProgress,
     ) -> None:
         """`sessions` are trained on; `model` and `embedder` are what a release without its own
         uses; `vectors` caches the catalogue's."""

@@ -18,7 +18,7 @@ from trainer.data.corpus import Corpus
 from trainer.data.sessions import Session
 from trainer.data.vector_cache import forget_unused
 from trainer.gate.decision import Measured, Verdict, Window, judge
-from trainer.gate.release_evaluator import Advance, OpenEmbedder, ReleaseEvaluator
+from trainer.gate.release_evaluator import EvaluationProgress, OpenEmbedder, ReleaseEvaluator
 from trainer.learning.policy import Policy, policy_options
 from trainer.learning.stages import Models, StageResults, Stages
 from trainer.pipeline import plan
@@ -46,7 +46,7 @@ class Tools:
     model: ModelSource  # the base language model
     embedder: ModelSource  # the embedder that the settings name
     open_embedder: OpenEmbedder
-    advance: Advance
+    advance: EvaluationProgress
     # Lets a release serve in its parent's place, or raises ReleaseError; None: nothing is promoted.
     promote: Callable[[Release], None] | None
 

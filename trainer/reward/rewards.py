@@ -19,15 +19,15 @@ from models.schemas import SentenceCounts
 from models.training_settings import RlsoSettings
 
 Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]  # positions of items in the catalogue
+CataloguePositions = NDArray[np.int64]  # positions of items in the catalogue
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """What one profile is to rank, as rows of the catalogue."""
 
-    next: Rows  # distinct items of the next moments, at least one
-    seen: Rows  # left out of the ranking; none of `next` is among them
+    next: CataloguePositions  # distinct items of the next moments, at least one
+    seen: CataloguePositions  # left out of the ranking; none of `next` is among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def ndcg(scores: Floats, target: Target) -> float:
     return float((gained / (not_worse - better)).sum() / _discounts_to(len(wanted)))
 
 
-def _discounts_to(rank: Rows | int) -> Floats:
+def _discounts_to(rank: CataloguePositions | int) -> Floats:
     """Sum of the discounts of ranks 1..rank."""
     deepest = int(np.max(rank))
     summed = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, deepest + 2)))])

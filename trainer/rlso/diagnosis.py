@@ -21,8 +21,8 @@ from trainer.data.corpus import Corpus, newest_of_each, sample_users
 from trainer.evaluation.bootstrap import interval
 from trainer.learning.policy import Policy
 from trainer.reward.reward_model import Answer, Rewarder, checked
-from trainer.reward.rewards import Target, log_lift, ndcg
-from trainer.rlso.signal import Floats, Reward, signals, table_of
+from trainer.reward.rewards import Floats, Target, log_lift, ndcg
+from trainer.rlso.signal import Reward, signals, table_of
 
 
 def diagnose(

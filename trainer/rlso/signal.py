@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainer.evaluation.bootstrap import Interval, interval
-from trainer.reward.rewards import Rows, Target, ndcg
+from trainer.reward.rewards import CataloguePositions, Floats, Target, ndcg
 
-Floats = NDArray[np.float64]
 Reward = Callable[[Floats, Target], float]  # scores [items], what is to be ranked
 Halves = tuple[Target, Target]
 
@@ -61,7 +59,7 @@ def _halves(target: Target, seed: int) -> Iterator[Halves]:
         yield _without(one, target, other), _without(other, target, one)
 
 
-def _without(half: Rows, target: Target, other: Rows) -> Target:
+def _without(half: CataloguePositions, target: Target, other: CataloguePositions) -> Target:
     return Target(half, np.concatenate([target.seen, other]))
 
 
