@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from models.ports import Release
     from trainer.pipeline.outcome import RunOutcome
-    from trainer.pipeline.training import Tools
+    from trainer.pipeline.training import TrainingTools
 
 REFUSED = 4  # exit code: a release was made, and the gate held it back
 
@@ -101,13 +101,15 @@ async def _serving(settings: Settings) -> str:
         return serving_of(topic.releases, FolderReleaseStore(settings.releases_dir))
 
 
-def _tools(settings: Settings, bars: _Bars, promote: Callable[[Release], None] | None) -> Tools:
+def _tools(
+    settings: Settings, bars: _Bars, promote: Callable[[Release], None] | None
+) -> TrainingTools:
     from models.engines.embedder import SentenceEmbedder
     from models.engines.model_files import embedder_model, language_model
     from models.release.store import FolderReleaseStore
-    from trainer.pipeline.training import Tools
+    from trainer.pipeline.training import TrainingTools
 
-    return Tools(
+    return TrainingTools(
         releases=FolderReleaseStore(settings.releases_dir),
         model=language_model(settings),
         embedder=embedder_model(settings),

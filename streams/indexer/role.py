@@ -25,7 +25,7 @@ from streams.indexer.embedders import Embedders, Load
 from streams.indexer.first_release import announce_first, first_release
 from streams.indexer.rejects import Rejects
 from streams.indexer.snapshots import Snapshots
-from streams.indexer.table_sync import TOPICS, Keeper, Shared
+from streams.indexer.table_sync import TOPICS, SyncTools, TableSync
 from streams.indexer.tables import IndexedTable
 from streams.kafka.clients import producer, start_client
 from streams.kafka.consumption import ConsumptionWatch, Positions
@@ -45,7 +45,7 @@ NAMES = {"items": items_table, "profiles": profiles_table}  # of the tables, by 
 class MaintainedRelease(NamedTuple):
     """A release whose tables are being kept."""
 
-    keeper: Keeper
+    sync: TableSync
     stop: asyncio.Event
     running: asyncio.Task[None]
 
@@ -78,7 +78,7 @@ class Indexer:
         self._said = ""  # of them
         self._from_scratch = False
         self.caught_up = asyncio.Event()  # all records that were there at the start are rows
-        self._shared: Shared
+        self._shared: SyncTools
         self._producer: AIOKafkaProducer
 
     @property
@@ -113,22 +113,22 @@ class Indexer:
     def not_ready(self) -> str | None:
         """None while a release serves and its topics are read; else what is waited for."""
         kept = self._kept.get(self.release_id)
-        if kept is not None and kept.keeper.problem:
-            return kept.keeper.problem
+        if kept is not None and kept.sync.problem:
+            return kept.sync.problem
         if self._first is not None or self._releases.id is None:
             return "items are being indexed for the first time"
         if self._serving is None and self._said:
             return self._said
         if kept is None or kept.running.done():
             return f"the tables of release {self.release_id} are not kept"
-        standing = kept.keeper.standing_still(self._settings.liveness.stalled_s)
+        standing = kept.sync.standing_still(self._settings.liveness.stalled_s)
         return self._follower.not_ready or standing or self._reading.not_ready
 
     async def _positions(self) -> Positions:
         """Of the serving release: a candidate may be slow."""
         followed = await self._follower.positions()
         kept = self._kept.get(self.release_id)
-        return followed | await kept.keeper.positions() if kept else followed
+        return followed | await kept.sync.positions() if kept else followed
 
     async def _open(self, closing: AsyncExitStack) -> None:
         await self._follower.start()
@@ -139,7 +139,7 @@ class Indexer:
         self._producer = await start_client(lambda: producer(self._settings))
         closing.push_async_callback(self._producer.stop)
         closing.push_async_callback(self._end_all)
-        self._shared = Shared(
+        self._shared = SyncTools(
             settings=self._settings,
             metrics=self._metrics,
             rejects=Rejects(self._settings, self._producer, self._metrics),
@@ -228,16 +228,16 @@ class Indexer:
         release = self._store.get(release_id)
         self._check_announced(release)
         embedder = await self._embedders.of(release)
-        keeper = Keeper(
+        sync = TableSync(
             self._shared,
             release_id,
             {topic: self._table(topic, release_id, embedder) for topic in TOPICS},
             takes_over=lambda other: self._embedders.same(release_id, other),
         )
         stop = asyncio.Event()
-        running = asyncio.create_task(keeper.run(stop, from_scratch=self._from_scratch))
+        running = asyncio.create_task(sync.run(stop, from_scratch=self._from_scratch))
         running.add_done_callback(lambda _: self._news.set())
-        self._kept[release_id] = MaintainedRelease(keeper, stop, running)
+        self._kept[release_id] = MaintainedRelease(sync, stop, running)
         log.info("release %s: its tables are kept", release_id)
 
     def _check_announced(self, release: Release) -> None:
@@ -269,7 +269,7 @@ class Indexer:
         kept.stop.set()
         await asyncio.wait({kept.running}, timeout=TURN_S)
         await cancelled([kept.running])
-        await asyncio.to_thread(kept.keeper.end)
+        await asyncio.to_thread(kept.sync.end)
 
     async def _settle_ended(self) -> None:
         """A keeper that has failed: the role ends with it, unless another release serves."""
@@ -313,7 +313,7 @@ class Indexer:
 
     async def _announce_ready(self, release_id: str) -> None:
         for topic, step in READY.items():  # in this order, whichever table was whole first
-            if not self._kept[release_id].keeper.has_caught_up(topic):
+            if not self._kept[release_id].sync.has_caught_up(topic):
                 return
             if not self._releases.has(release_id, step):
                 await self._say(release_id, step)
@@ -323,7 +323,7 @@ class Indexer:
         serving = self._releases.id
         if serving is None or serving not in self._kept:
             return
-        items_whole = self._kept[serving].keeper.has_caught_up("items")
+        items_whole = self._kept[serving].sync.has_caught_up("items")
         if items_whole and not self._releases.has(serving, "items-ready"):
             await self._say(serving, "items-ready")
         if self._releases.has(serving, "retired"):  # compaction would leave that record alone
@@ -331,7 +331,7 @@ class Indexer:
 
     def _is_whole(self, release_id: str) -> bool:
         kept = self._kept.get(release_id)
-        return kept is not None and all(kept.keeper.has_caught_up(topic) for topic in TOPICS)
+        return kept is not None and all(kept.sync.has_caught_up(topic) for topic in TOPICS)
 
     async def _say(self, release_id: str, status: str, **more: str | None) -> None:
         step = await announce(self._producer, self._settings, release_id, status, "indexer", **more)

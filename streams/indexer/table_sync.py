@@ -48,7 +48,7 @@ def readers_group(settings: Settings, release_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SyncTools:
     """What the keepers of all releases have in common."""
 
     settings: Settings
@@ -59,12 +59,12 @@ class Shared:
     on_news: Callable[[], None]  # called when a topic has been read up to where it ended
 
 
-class Keeper:
+class TableSync:
     """Reads the topics for one release and writes its tables."""
 
     def __init__(
         self,
-        shared: Shared,
+        shared: SyncTools,
         release_id: str,
         tables: Mapping[str, IndexedTable],
         takes_over: Callable[[str], bool],

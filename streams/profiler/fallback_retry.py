@@ -22,9 +22,9 @@ from streams.kafka.read_at import Rereader
 from streams.last_resort import failure
 from streams.metrics import ProfilerMetrics
 from streams.profiler.engine import Engine
-from streams.profiler.stored import Debt, StoredProfiles
+from streams.profiler.stored import StoredFallback, StoredProfiles
 from streams.profiler.version import RecordPosition
-from streams.profiler.worker import Answering
+from streams.profiler.worker import ProfileWorker
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class RequestReader:
         await self._reader.stop()
 
 
-class Repaying:
+class FallbackRetry:
     """Answers debts of this profiler's partitions, in the room that new requests leave."""
 
     def __init__(
@@ -75,10 +75,10 @@ class Repaying:
         settings: Settings,
         engine: Engine,
         stored: StoredProfiles,
-        answering: Answering,
+        worker: ProfileWorker,
         metrics: ProfilerMetrics,
     ) -> None:
-        self._engine, self._stored, self._answering = engine, stored, answering
+        self._engine, self._stored, self._worker = engine, stored, worker
         self._metrics = metrics
         self._reader = RequestReader(settings)
 
@@ -87,20 +87,20 @@ class Repaying:
         try:
             while True:
                 self._metrics.owed.set(self._stored.debts)
-                if self._engine.available and not self._answering.waiting:
+                if self._engine.available and not self._worker.waiting:
                     await self._repay_due()
                 await asyncio.sleep(LOOK_EVERY_S)
         finally:
             await self._reader.stop()
 
     async def _repay_due(self) -> None:
-        partitions = self._answering.intake.partitions
-        for debt in self._stored.due_debts(_wall_ms(), partitions, self._answering.room):
+        partitions = self._worker.intake.partitions
+        for debt in self._stored.due_debts(_wall_ms(), partitions, self._worker.room):
             request = await self._request_of(debt)
             if request is not None:
-                self._answering.hold(debt.user_id, self._repay(debt, request))
+                self._worker.hold(debt.user_id, self._repay(debt, request))
 
-    async def _request_of(self, debt: Debt) -> ProfileRequest | None:
+    async def _request_of(self, debt: StoredFallback) -> ProfileRequest | None:
         try:
             record = await self._reader.read(debt.position)
         except TopicError as error:
@@ -115,13 +115,13 @@ class Repaying:
         self._stored.write_off(debt)
         return None
 
-    async def _repay(self, debt: Debt, request: ProfileRequest) -> None:
+    async def _repay(self, debt: StoredFallback, request: ProfileRequest) -> None:
         try:
-            profile = await self._answering.written(request, debt.position)
+            profile = await self._worker.written(request, debt.position)
             if profile.fallback:
                 self._stored.postpone(debt, _wall_ms())
             elif self._stored.still_owed(debt):
-                await self._answering.publish(profile, request)
+                await self._worker.publish(profile, request)
         except Exception as error:
             failure(error)
             log.exception("the request of user %s fails; the fallback stays", debt.user_id)

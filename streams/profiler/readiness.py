@@ -12,39 +12,41 @@ from models.errors import PalateError
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
 from streams.metrics import ProfilerMetrics
-from streams.profiler.release_runtime import Kit, Kits
+from streams.profiler.release_runtime import LoadedRelease, ReleaseLoader
 from streams.profiler.replica import Replica
 from streams.releases import AGAIN_S, ServingRelease, announce, unavailable
 
 log = logging.getLogger(__name__)
 
 
-class ServingKit:
-    """The kit that profiles are written with now.
+class ServingRuntime:
+    """The release that profiles are written with now.
 
-    It changes once the kit of the serving release is loaded; work under way ends with the kit
+    It changes once the serving release is loaded; work under way ends with the one
     that it began with. While the release in force cannot be loaded here, the newest one before it
     that can is at work, and `problem` says why.
     """
 
-    def __init__(self, kits: Kits, releases: ServingRelease, metrics: ProfilerMetrics) -> None:
-        self._kits, self._releases, self._metrics = kits, releases, metrics
-        self._kit: Kit | None = None
+    def __init__(
+        self, loader: ReleaseLoader, releases: ServingRelease, metrics: ProfilerMetrics
+    ) -> None:
+        self._loader, self._releases, self._metrics = loader, releases, metrics
+        self._loaded: LoadedRelease | None = None
         self._kept: tuple[str, ...] = ()
         self.problem: str | None = None
 
     async def begin(self) -> None:
-        """Load the kit of the release that serves; waits for one."""
+        """Load the release that serves; waits for one."""
         await self._releases.known()
         await self._take_up()
-        while self._kit is None:
+        while self._loaded is None:
             await self._change()
             await self._take_up()
 
-    def now(self) -> Kit:
-        """The kit to begin work with."""
-        assert self._kit is not None, "asked before begin"
-        return self._kit
+    def now(self) -> LoadedRelease:
+        """The loaded release to begin work with."""
+        assert self._loaded is not None, "asked before begin"
+        return self._loaded
 
     async def follow(self) -> None:
         """Take up each release that comes to serve, for ever."""
@@ -53,7 +55,7 @@ class ServingKit:
             kept = (self.now().release, *self._releases.wanted)
             if self._kept != kept:
                 self._kept = kept
-                await self._kits.keep(kept)
+                await self._loader.keep(kept)
                 await self._look()
                 continue  # a record may have come meanwhile
             await self._change()
@@ -68,34 +70,34 @@ class ServingKit:
 
     async def _look(self) -> None:
         """Say where an adapter that is written with is not on: the texts would not tell."""
-        kit = self.now()
+        loaded = self.now()
         try:
-            doubt = await self._kits.doubt(kit.release)
+            doubt = await self._loader.doubt(loaded.release)
         except PalateError as error:
             doubt = str(error)
         if doubt:
-            log.error("release %s writes, but its canary is off: %s", kit.release, doubt)
+            log.error("release %s writes, but its canary is off: %s", loaded.release, doubt)
 
     async def _take_up(self) -> None:
         """The newest release in force that can be loaded."""
         failed: tuple[str, PalateError] | None = None
         for release in self._releases.in_force:
             try:
-                kit = await self._kits.of(release)
+                loaded = await self._loader.of(release)
             except PalateError as error:
                 failed = failed or (release, error)
                 continue
-            self._write_with(kit)
+            self._write_with(loaded)
             break
         self._note(failed)
 
-    def _write_with(self, kit: Kit) -> None:
-        if self._kit is not kit:
-            log.info("writing with release %s", kit.release)
-        self._kit = kit
+    def _write_with(self, loaded: LoadedRelease) -> None:
+        if self._loaded is not loaded:
+            log.info("writing with release %s", loaded.release)
+        self._loaded = loaded
 
     def _note(self, failed: tuple[str, PalateError] | None) -> None:
-        serving = self._kit.release if self._kit else None
+        serving = self._loaded.release if self._loaded else None
         problem = unavailable(*failed, serving) if failed else None
         if problem and problem != self.problem:
             log.error("%s", problem)
@@ -105,19 +107,19 @@ class ServingKit:
     @property
     def not_ready(self) -> str | None:
         """Why nothing can be written; None if something can."""
-        return self.problem if self._kit is None else None
+        return self.problem if self._loaded is None else None
 
 
-class Proving:
+class CandidateCheck:
     """Answers each candidate with `engine-ready` or `refused`, as one replica of several.
 
     Who promotes waits for each that lives.
     """
 
     def __init__(
-        self, settings: Settings, kits: Kits, releases: ServingRelease, replica: Replica
+        self, settings: Settings, loader: ReleaseLoader, releases: ServingRelease, replica: Replica
     ) -> None:
-        self._settings, self._kits = settings, kits
+        self._settings, self._loader = settings, loader
         self._releases, self._replica = releases, replica
         self._answered: ReleaseAnnouncement | None = None
 
@@ -160,7 +162,7 @@ class Proving:
     async def _reason_against(self, release: str) -> str | None:
         log.info("proving release %s", release)
         try:
-            return await self._kits.prove(release)
+            return await self._loader.prove(release)
         except PalateError as error:
             return str(error)
 

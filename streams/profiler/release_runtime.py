@@ -1,6 +1,6 @@
 """What each release writes profiles with: an adapter of the engine and an embedder.
 
-The kit of the serving release writes; a candidate's is loaded beside it and proven, so that a
+The serving release writes; a candidate is loaded beside it and proven, so that a
 switch is the change of one pointer, and the previous one's is kept, so that a rollback is too.
 """
 
@@ -45,7 +45,7 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class Kit:
+class LoadedRelease:
     """What one release writes profiles with; `adapter` is None for the model as it is."""
 
     release: str
@@ -53,7 +53,7 @@ class Kit:
     embedder: TextEmbedder
 
 
-class Kits:
+class ReleaseLoader:
     """Kits by release, loaded once. `encoder` is None where profiles are extractive by setting."""
 
     def __init__(
@@ -65,26 +65,26 @@ class Kits:
     ) -> None:
         self._settings, self._encoder, self._sources = settings, encoder, sources
         self._configured = embedder
-        self._kits: dict[str, Kit] = {}
+        self._loader: dict[str, LoadedRelease] = {}
         self._embedders: dict[str, TextEmbedder] = {}  # releases' own, by hash
         self._shown: set[str] = set()  # releases whose adapter was on when it was looked at
         self._loading = asyncio.Lock()
 
-    async def of(self, release_id: str) -> Kit:
-        """The kit of a release, loaded if it is not. A server that is away is asked again later.
+    async def of(self, release_id: str) -> LoadedRelease:
+        """A release, loaded if it is not. A server that is away is asked again later.
 
         Raises ReleaseError, EngineError or EmbedderError, each saying what to mend.
         """
         async with self._loading:
-            if release_id not in self._kits:
+            if release_id not in self._loader:
                 release = await self._release(release_id)
-                kit = await self._load(release)
+                loaded = await self._load(release)
                 try:
                     await self._prepare(release)
                 except EngineUnavailable as error:  # its calls fail until it comes, and are owed
                     log.warning("adapter of release %s: %s", release_id, error)
-                self._kits[release_id] = kit
-            return self._kits[release_id]
+                self._loader[release_id] = loaded
+            return self._loader[release_id]
 
     async def prove(self, release_id: str) -> str | None:
         """Load a candidate and show on this engine that it works; why it does not, or None.
@@ -96,10 +96,10 @@ class Kits:
         if reason:
             return reason
         async with self._loading:
-            kit = self._kits.get(release_id) or await self._load(release)
-        reason = await self._proven(release, kit)
+            loaded = self._loader.get(release_id) or await self._load(release)
+        reason = await self._proven(release, loaded)
         if reason is None:
-            self._kits[release_id] = kit
+            self._loader[release_id] = loaded
         return reason
 
     async def doubt(self, release_id: str) -> str | None:
@@ -108,17 +108,17 @@ class Kits:
         One that was a candidate here has shown it; one that served when this process began, or
         is gone back to, has not.
         """
-        kit = self._kits.get(release_id)
+        loaded = self._loader.get(release_id)
         if (
             self._encoder is None
-            or kit is None
-            or kit.adapter is None
-            or kit.release in self._shown
+            or loaded is None
+            or loaded.adapter is None
+            or loaded.release in self._shown
         ):
             return None
         release = await self._release(release_id)
         try:
-            reason = await adapter_shows(self._encoder, release.canary, kit.adapter)
+            reason = await adapter_shows(self._encoder, release.canary, loaded.adapter)
         except EngineError as error:  # calls for profiles fail the same way, and are counted
             return f"it was not answered: {error}"
         if reason is None:
@@ -128,10 +128,10 @@ class Kits:
     async def keep(self, release_ids: Collection[str]) -> None:
         """Give back what other releases hold."""
         async with self._loading:
-            for release_id in self._kits.keys() - set(release_ids):
-                del self._kits[release_id]
+            for release_id in self._loader.keys() - set(release_ids):
+                del self._loader[release_id]
             self._shown &= set(release_ids)
-            held = [kit.embedder for kit in self._kits.values()]
+            held = [loaded.embedder for loaded in self._loader.values()]
             self._embedders = {
                 name: embedder for name, embedder in self._embedders.items() if embedder in held
             }
@@ -147,7 +147,7 @@ class Kits:
                 raise
             return base_release(self._settings, created_at_ms=0)
 
-    async def _load(self, release: Release) -> Kit:
+    async def _load(self, release: Release) -> LoadedRelease:
         reason = cannot_load(release, self._settings, self._sources.model_hash)
         if reason:
             raise ReleaseError(reason)
@@ -159,7 +159,9 @@ class Kits:
             await asyncio.to_thread(check_embedder, embedder, f"release {release.id}")
             self._embedders[name] = embedder
         embedder = self._embedders[name] if folder else self._configured
-        return Kit(release.id, release.id if self._uses_adapter(release) else None, embedder)
+        return LoadedRelease(
+            release.id, release.id if self._uses_adapter(release) else None, embedder
+        )
 
     def _uses_adapter(self, release: Release) -> bool:
         """Not where the operator names what the server is asked for (profile.served_model)."""
@@ -171,17 +173,17 @@ class Kits:
         if self._encoder and folder and self._uses_adapter(release):
             await self._encoder.prepare(Adapter(release.id, folder))
 
-    async def _proven(self, release: Release, kit: Kit) -> str | None:
-        if self._encoder is None or kit.adapter is None:
+    async def _proven(self, release: Release, loaded: LoadedRelease) -> str | None:
+        if self._encoder is None or loaded.adapter is None:
             return None
         said = ""
         while True:
             try:
                 await self._prepare(release)
-                reason = await adapter_shows(self._encoder, release.canary, kit.adapter)
+                reason = await adapter_shows(self._encoder, release.canary, loaded.adapter)
                 if reason is None:
                     self._shown.add(release.id)
-                    await _warm_up(self._encoder, release.canary, kit.adapter)
+                    await _warm_up(self._encoder, release.canary, loaded.adapter)
             except EngineUnavailable as error:
                 if str(error) != said:  # once: an engine may be away for days
                     log.warning("release %s waits for the engine: %s", release.id, error)

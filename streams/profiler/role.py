@@ -17,12 +17,12 @@ from streams.kafka.consumption import ConsumptionWatch, Positions
 from streams.kafka.continuity import TopicWatch
 from streams.kafka.topic_follower import TopicFollower
 from streams.metrics import ProfilerMetrics
-from streams.profiler.fallback_retry import Repaying
-from streams.profiler.readiness import Proving, ServingKit
-from streams.profiler.release_runtime import Kits
+from streams.profiler.fallback_retry import FallbackRetry
+from streams.profiler.readiness import CandidateCheck, ServingRuntime
+from streams.profiler.release_runtime import ReleaseLoader
 from streams.profiler.replica import Replica
 from streams.profiler.stored import StoredProfiles
-from streams.profiler.worker import Answering
+from streams.profiler.worker import ProfileWorker
 from streams.profiler.writing import Deps, Writer
 from streams.releases import ServingRelease
 from streams.service import freeze_gc, until_stopped, working
@@ -45,12 +45,12 @@ class Profiler:
         self._releases = TopicFollower(settings, "releases", self._release.on_record, self._metrics)
         self._writer = Writer(settings, deps, self._metrics)
         self._replica = Replica()
-        self._kits = Kits(settings, deps.encoder, deps.embedder, deps.sources)
-        self._kit = ServingKit(self._kits, self._release, self._metrics)
-        self._proving = Proving(settings, self._kits, self._release, self._replica)
+        self._loader = ReleaseLoader(settings, deps.encoder, deps.embedder, deps.sources)
+        self._loaded = ServingRuntime(self._loader, self._release, self._metrics)
+        self._check = CandidateCheck(settings, self._loader, self._release, self._replica)
         self._watch = TopicWatch(settings, ("profile-requests", "profiles", "releases"))
         self._reading = ConsumptionWatch(settings, self._positions)
-        self._answering: Answering | None = None  # once it has asked to join the group
+        self._worker: ProfileWorker | None = None  # once it has asked to join the group
         self._turned = time.monotonic()  # when requests were taken in last
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -58,40 +58,40 @@ class Profiler:
         async with AsyncExitStack() as closing:
             with working("profiler", stop):
                 await self._serve_health(closing, stop)
-                answering = await until_stopped(stop, self._start(closing))
-                if answering is None:
+                worker = await until_stopped(stop, self._start(closing))
+                if worker is None:
                     return
                 freeze_gc()
-                self._answering = answering
-                background = self._background(answering)
-                await until_stopped(stop, self._serve(answering, stop), *background, grace_s=TURN_S)
-            await answering.drain(self._settings.liveness.drain_s * DRAINING)
+                self._worker = worker
+                background = self._background(worker)
+                await until_stopped(stop, self._serve(worker, stop), *background, grace_s=TURN_S)
+            await worker.drain(self._settings.liveness.drain_s * DRAINING)
 
     def not_ready(self) -> str | None:
         """Why requests are not being answered; None if they are."""
         if self._release.id is None:
             return "waiting for a release to be served"
         follower = self._profiles.not_ready or self._releases.not_ready
-        return self._kit.not_ready or follower or self._standing_still()
+        return self._loaded.not_ready or follower or self._standing_still()
 
     def _standing_still(self) -> str | None:
-        if self._answering is None or not self._answering.intake.joined:
+        if self._worker is None or not self._worker.intake.joined:
             return "joining the group"
         limits, profile = self._settings.liveness, self._settings.profile
         if time.monotonic() - self._turned > limits.stalled_s:
             return "requests are not taken in"
         # All tries of a call, and as long again behind others in a batch.
         longest = 3 * profile.timeout_s + limits.stalled_s
-        if self._answering.oldest_s > longest:
+        if self._worker.oldest_s > longest:
             return f"a request has been worked on for more than {longest:g} s"
         return self._reading.not_ready
 
     async def _positions(self) -> Positions:
         """While as many requests wait as may, none are fetched, and that is as it should be."""
         followed = await self._releases.positions() | await self._profiles.positions()
-        if self._answering is None or self._answering.waiting >= MOST_WAITING:
+        if self._worker is None or self._worker.waiting >= MOST_WAITING:
             return followed
-        return followed | await self._answering.intake.positions()
+        return followed | await self._worker.intake.positions()
 
     async def _serve_health(self, closing: AsyncExitStack, stop: asyncio.Event) -> None:
         metrics = self._settings.metrics
@@ -99,7 +99,7 @@ class Profiler:
         await health.start(stop)
         closing.push_async_callback(health.stop)
 
-    async def _start(self, closing: AsyncExitStack) -> Answering:
+    async def _start(self, closing: AsyncExitStack) -> ProfileWorker:
         closing.push_async_callback(self._watch.stop)
         if self._deps.encoder:
             closing.push_async_callback(self._deps.encoder.close)
@@ -107,43 +107,43 @@ class Profiler:
             await follower.start()
             closing.push_async_callback(follower.stop)
         await self._profiles.caught_up()
-        await self._kit.begin()
+        await self._loaded.begin()
         sender = await start_client(lambda: producer(self._settings))
         closing.push_async_callback(sender.stop)
-        answering = Answering(
+        worker = ProfileWorker(
             self._settings,
             self._writer,
             self._stored,
-            self._kit,
+            self._loaded,
             sender,
             self._metrics,
             self._replica,
         )
-        await answering.intake.start()
-        closing.push_async_callback(answering.intake.stop)
-        closing.push_async_callback(answering.drain, 0.0)  # nothing is left if it drained before
-        return answering
+        await worker.intake.start()
+        closing.push_async_callback(worker.intake.stop)
+        closing.push_async_callback(worker.drain, 0.0)  # nothing is left if it drained before
+        return worker
 
-    async def _serve(self, answering: Answering, stop: asyncio.Event) -> None:
+    async def _serve(self, worker: ProfileWorker, stop: asyncio.Event) -> None:
         while not stop.is_set():
             self._turned = time.monotonic()
-            for record in await answering.intake.fetch(full=answering.waiting >= MOST_WAITING):
-                await answering.take_in(record)
-            answering.dispatch()
-            await answering.intake.commit()  # 5. a restart begins at the lowest unfinished
-            answering.raise_failure()
+            for record in await worker.intake.fetch(full=worker.waiting >= MOST_WAITING):
+                await worker.take_in(record)
+            worker.dispatch()
+            await worker.intake.commit()  # 5. a restart begins at the lowest unfinished
+            worker.raise_failure()
 
-    def _background(self, answering: Answering) -> list[Coroutine[Any, Any, None]]:
+    def _background(self, worker: ProfileWorker) -> list[Coroutine[Any, Any, None]]:
         following = [
             self._profiles.failed(),
             self._releases.failed(),
             self._watch.failed(),
-            self._kit.follow(),
-            self._proving.run(answering.producer),
+            self._loaded.follow(),
+            self._check.run(worker.producer),
             self._reading.watch(),
         ]
         engine = self._writer.engine
         if engine is None:
             return following
-        repaying = Repaying(self._settings, engine, self._stored, answering, self._metrics)
-        return [*following, engine.watch(), repaying.run()]
+        retry = FallbackRetry(self._settings, engine, self._stored, worker, self._metrics)
+        return [*following, engine.watch(), retry.run()]

@@ -17,7 +17,7 @@ MAX_DOUBLINGS: Final = 7  # 30 s grow to about an hour between the tries of one 
 
 
 @dataclass(slots=True)
-class Debt:
+class StoredFallback:
     """A user whose newest profile is a fallback: the request is to be answered again.
 
     `due_ms` is wall time in milliseconds.
@@ -38,7 +38,7 @@ class StoredProfiles:
         self._partitions = partitions
         self._retry_after_ms = retry_after_s * 1000
         self._newest: dict[str, tuple[ProfileVersion, bool]] = {}  # bool: written by the model
-        self._debts: dict[str, Debt] = {}
+        self._debts: dict[str, StoredFallback] = {}
 
     def on_record(self, record: Record) -> None:
         """Take in one record of topic `profiles`; a tombstone forgets the user."""
@@ -66,11 +66,13 @@ class StoredProfiles:
         """Whether the stored profile is as new as `marks` and needs no other."""
         return self._newest.get(user_id, (ProfileVersion(-1, -1, -1), False)) >= (marks, True)
 
-    def still_owed(self, debt: Debt) -> bool:
+    def still_owed(self, debt: StoredFallback) -> bool:
         """Whether nothing newer has come since the debt was taken."""
         return self._debts.get(debt.user_id) is debt
 
-    def due_debts(self, now_ms: float, partitions: Collection[int], most: int) -> list[Debt]:
+    def due_debts(
+        self, now_ms: float, partitions: Collection[int], most: int
+    ) -> list[StoredFallback]:
         """At most `most` debts that are due, of requests on these partitions; longest due first."""
         due = [
             debt
@@ -79,12 +81,12 @@ class StoredProfiles:
         ]
         return sorted(due, key=lambda debt: (debt.due_ms, debt.user_id))[: max(0, most)]
 
-    def postpone(self, debt: Debt, now_ms: float) -> None:
+    def postpone(self, debt: StoredFallback, now_ms: float) -> None:
         """Another try failed: the next follows after twice as long."""
         debt.due_ms = now_ms + self._retry_after_ms * 2 ** min(debt.tries, MAX_DOUBLINGS)
         debt.tries += 1
 
-    def write_off(self, debt: Debt) -> None:
+    def write_off(self, debt: StoredFallback) -> None:
         """The request cannot be read any more; the fallback stays the user's profile."""
         if self.still_owed(debt):
             del self._debts[debt.user_id]
@@ -99,11 +101,11 @@ class StoredProfiles:
         self._debts.pop(user_id, None)
 
 
-def _debt(profile: Profile, due_ms: float) -> Debt | None:
+def _debt(profile: Profile, due_ms: float) -> StoredFallback | None:
     partition, offset = profile.request_partition, profile.request_offset
     if not profile.fallback or partition is None or offset is None:
         return None
     marks = ProfileVersion.of_profile(profile)
-    return Debt(
+    return StoredFallback(
         profile.user_id, marks, profile.request_id, RecordPosition(partition, offset), due_ms
     )

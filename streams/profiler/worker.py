@@ -25,7 +25,7 @@ from streams.last_resort import attempted, failure, log_failure
 from streams.metrics import ProfilerMetrics
 from streams.profiler.backlog import Backlog, Waiting
 from streams.profiler.intake import Intake
-from streams.profiler.readiness import ServingKit
+from streams.profiler.readiness import ServingRuntime
 from streams.profiler.replica import Replica
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.version import ProfileVersion, RecordPosition
@@ -34,7 +34,7 @@ from streams.profiler.writing import Writer, count_written
 log = logging.getLogger(__name__)
 
 
-class Answering:
+class ProfileWorker:
     """Up to `settings.profile.in_flight` users at the engine, one request of each.
 
     As many again may be past the engine, being checked, embedded and stored: the engine is not
@@ -46,7 +46,7 @@ class Answering:
         settings: Settings,
         writer: Writer,
         stored: StoredProfiles,
-        serving: ServingKit,
+        serving: ServingRuntime,
         producer: AIOKafkaProducer,
         metrics: ProfilerMetrics,
         replica: Replica,
@@ -97,11 +97,11 @@ class Answering:
 
     async def written(self, request: ProfileRequest, position: RecordPosition) -> Profile:
         """The profile that answers `request`, not produced yet."""
-        kit = self._serving.now()
-        answer = await self._writer.ask(request, kit)
+        loaded = self._serving.now()
+        answer = await self._writer.ask(request, loaded)
         self._past_engine.add(request.user_id)
         self.dispatch()
-        return await self._writer.write(request, position, kit, answer)
+        return await self._writer.write(request, position, loaded, answer)
 
     async def publish(self, profile: Profile, request: ProfileRequest) -> None:
         """Make a profile durable; returns once the broker has it."""

@@ -16,7 +16,7 @@ from models.schemas import Profile, ProfileRequest, TokenCounts
 from models.settings import Settings
 from streams.metrics import ProfilerMetrics
 from streams.profiler.engine import Engine
-from streams.profiler.release_runtime import Kit, Sources
+from streams.profiler.release_runtime import LoadedRelease, Sources
 from streams.profiler.version import RecordPosition
 
 EXTRACTIVE: Final = "extractive"
@@ -52,17 +52,21 @@ class Writer:
         encoder = deps.encoder
         self.engine = Engine(encoder, settings.profile, metrics) if encoder else None
 
-    async def ask(self, request: ProfileRequest, kit: Kit) -> EngineAnswer:
-        """What the engine answers with the kit's adapter; without an engine nothing, at once.
+    async def ask(self, request: ProfileRequest, loaded: LoadedRelease) -> EngineAnswer:
+        """What the engine answers with the release's adapter; without an engine nothing, at once.
 
         It is the same whatever was asked before: only the request enters the prompt.
         """
         prompt = render(request)
-        asked = self.engine.ask(prompt, kit.adapter) if self.engine else None
+        asked = self.engine.ask(prompt, loaded.adapter) if self.engine else None
         return EngineAnswer(prompt, await asked if asked else None)
 
     async def write(
-        self, request: ProfileRequest, position: RecordPosition, kit: Kit, answer: EngineAnswer
+        self,
+        request: ProfileRequest,
+        position: RecordPosition,
+        loaded: LoadedRelease,
+        answer: EngineAnswer,
     ) -> Profile:
         """The profile made of `answer`: the model's, or a stand-in marked `fallback`."""
         completion = answer.completion
@@ -72,16 +76,16 @@ class Writer:
         return Profile(
             **_taken_over(request, position),
             **_engine_fields(completion),
-            profile_id=_profile_id(request, kit.release, fallback),
+            profile_id=_profile_id(request, loaded.release, fallback),
             sections=composed.sections,
             text=composed.text,
             sentences=composed.counts,
-            release=kit.release,
+            release=loaded.release,
             fallback=fallback,
             prompt_version=PROMPT_VERSION,
             prompt_hash=text_hash(answer.prompt),
-            vector=await self._embedded(composed.text, kit.embedder),
-            vector_release=kit.release,
+            vector=await self._embedded(composed.text, loaded.embedder),
+            vector_release=loaded.release,
             created_at=time.time_ns() // 1_000_000,
         )
 

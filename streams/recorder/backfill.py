@@ -29,7 +29,7 @@ class Backfill:
 
     def __init__(self, settings: Settings, segments: SegmentLog, metrics: RecorderMetrics) -> None:
         self._settings, self._log, self._metrics = settings, segments, metrics
-        self._judge = RecordClassifier.of(settings)
+        self._classifier = RecordClassifier.of(settings)
         self._reader = Rereader(settings)
 
     async def fill(self, topic: str, partition: int) -> None:
@@ -90,7 +90,7 @@ class Backfill:
             )
             for record in batch:
                 if record.offset < end:
-                    rows.add(record, self._judge, 0.0)
+                    rows.add(record, self._classifier, 0.0)
             if not batch or batch[-1].offset >= end:
                 rows.next = max(rows.next, min(end, await reader.position(place)))
         if rows.next >= end:

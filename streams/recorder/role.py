@@ -51,7 +51,7 @@ class Recorder(ConsumerRebalanceListener):
     def __init__(self, settings: Settings, metrics: RecorderMetrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._judge = RecordClassifier.of(settings)
+        self._classifier = RecordClassifier.of(settings)
         self._log = SegmentLog(settings.log_dir)
         self._buffers: dict[TopicPartition, Buffer] = {}
         self._assigned: set[TopicPartition] | None = None
@@ -269,7 +269,7 @@ class Recorder(ConsumerRebalanceListener):
         turned = now = time.monotonic()
         for record in records:
             if record.offset >= buffer.next:
-                buffer.add(record, self._judge, now)
+                buffer.add(record, self._classifier, now)
             now = time.monotonic()
             if now - turned >= SLICE_S:  # by time, for some records take a thousand times others'
                 await asyncio.sleep(0)

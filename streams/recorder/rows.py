@@ -96,9 +96,9 @@ class Buffer:
     def __len__(self) -> int:
         return len(self._records)
 
-    def add(self, record: Record, judge: RecordClassifier, now: float) -> None:
+    def add(self, record: Record, classifier: RecordClassifier, now: float) -> None:
         """Take the record at `next` or, after missing offsets, later; `now` is monotonic time."""
-        verdict = judge.verdict(self.topic, record)
+        verdict = classifier.verdict(self.topic, record)
         if not self._records:
             self.since = now
         self._records.append(record)

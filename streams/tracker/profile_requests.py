@@ -41,7 +41,7 @@ class ProfileRequester:
         per_second = settings.trigger.calls_per_minute / 60
         self._bucket = TokenBucket.full(per_second, settings.trigger.burst_calls, time.monotonic())
         self._asked_at: dict[Place, float] = {}  # monotonic seconds
-        self.apart = UserQuarantine("ask", users, metrics)
+        self.quarantine = UserQuarantine("ask", users, metrics)
 
     async def ask(self, clocks: dict[int, PartitionClock]) -> int:
         """Send the requests that the budget allows now; returns how many.
@@ -49,10 +49,10 @@ class ProfileRequester:
         A request and its mark are committed together. Raises PartitionLost.
         """
         self._share_budget(len(clocks))
-        self._look_at(self.apart.returned(clocks), clocks)
+        self._look_at(self.quarantine.returned(clocks), clocks)
         asked: list[ProfileRequest] = []
         for place, due in self._affordable(clocks):
-            with self.apart.sparing(place):
+            with self.quarantine.sparing(place):
                 asked.append(self._ask(place, due, clocks[place[0]]))
         await self._partitions.committed(request.partition for request in asked)
         for request in asked:
@@ -67,7 +67,7 @@ class ProfileRequester:
     def _look_at(self, places: Iterable[Place], clocks: dict[int, PartitionClock]) -> None:
         wall = _wall_ms()
         for place in places:
-            with self.apart.sparing(place):
+            with self.quarantine.sparing(place):
                 self._due.look_at(place[0], self._users.get(*place), clocks[place[0]], wall)
 
     def _share_budget(self, partitions: int) -> None:
@@ -85,13 +85,13 @@ class ProfileRequester:
             return []
         rested = now - self._settings.trigger.min_interval_s
         resting = sum(at > rested for at in self._asked_at.values())
-        stalest = self._due.stalest(calls + resting + len(self.apart), now)
+        stalest = self._due.stalest(calls + resting + len(self.quarantine), now)
         ready = [
             (place, due)
             for place, due in stalest
             if self._asked_at.get(place, rested) <= rested
             and place[0] in partitions
-            and not self.apart.holds(place)
+            and not self.quarantine.holds(place)
         ]
         self._asked_at = {place: at for place, at in self._asked_at.items() if at > rested}
         return ready[:calls]

@@ -60,12 +60,12 @@ class Recommender:
         users: Users,
         partitions: Partitions,
         waiting: ServeQueue,
-        derived: ServingViews,
+        views: ServingViews,
         metrics: TrackerMetrics,
     ) -> None:
         self._settings, self._users, self._waiting = settings, users, waiting
-        self._partitions, self._derived, self._metrics = partitions, derived, metrics
-        self.apart = UserQuarantine("serve", users, metrics)
+        self._partitions, self._views, self._metrics = partitions, views, metrics
+        self.quarantine = UserQuarantine("serve", users, metrics)
 
     async def serve(self, clocks: dict[int, PartitionClock]) -> int:
         """Serve one batch of waiting users; returns how many lists were sent.
@@ -73,14 +73,14 @@ class Recommender:
         A list and its mark are committed together. Raises PartitionLost; who is owed a list then
         is found when the partition's state is read again.
         """
-        shelf = self._derived.shelf
-        if shelf is None or not len(shelf.catalogue):  # an empty list would count as served
+        snapshot = self._views.snapshot
+        if snapshot is None or not len(snapshot.catalogue):  # an empty list would count as served
             return 0
-        for place in self.apart.returned(clocks):
+        for place in self.quarantine.returned(clocks):
             self._waiting.add(place)
         places = self._waiting.take(self._settings.ranking.batch, time.monotonic())
         try:
-            return await self._serve(places, clocks, shelf)
+            return await self._serve(places, clocks, snapshot)
         except Exception:
             for place in places:
                 if place[0] in clocks:
@@ -88,15 +88,15 @@ class Recommender:
             raise
 
     async def _serve(
-        self, places: list[Place], clocks: dict[int, PartitionClock], shelf: ServingSnapshot
+        self, places: list[Place], clocks: dict[int, PartitionClock], snapshot: ServingSnapshot
     ) -> int:
-        orders = self._orders(places, clocks, shelf)
+        orders = self._orders(places, clocks, snapshot)
         served: list[tuple[RankingJob, Recommendation]] = []
-        for some in _parts(orders, self._ranked_at_once(shelf)):
-            for order, items in await self._ranked(shelf, some):
+        for some in _parts(orders, self._ranked_at_once(snapshot)):
+            for order, items in await self._ranked(snapshot, some):
                 if order.place[0] in clocks:  # else the partition was lost meanwhile
-                    with self.apart.sparing(order.place):
-                        made = self._recommendation(order, items, shelf)
+                    with self.quarantine.sparing(order.place):
+                        made = self._recommendation(order, items, snapshot)
                         self._send(order, made)
                         served.append((order, made))
         await self._partitions.committed(order.place[0] for order, _ in served)
@@ -104,32 +104,32 @@ class Recommender:
             self._observe(order, one)
         return len(served)
 
-    def _ranked_at_once(self, shelf: ServingSnapshot) -> int:
-        return self._settings.ranking.batch if self._takes_long(shelf) else IN_TURN
+    def _ranked_at_once(self, snapshot: ServingSnapshot) -> int:
+        return self._settings.ranking.batch if self._takes_long(snapshot) else IN_TURN
 
-    def _takes_long(self, shelf: ServingSnapshot) -> bool:
-        return len(shelf.catalogue) > min(SMALL_CATALOGUE, self._settings.ranking.exact_up_to)
+    def _takes_long(self, snapshot: ServingSnapshot) -> bool:
+        return len(snapshot.catalogue) > min(SMALL_CATALOGUE, self._settings.ranking.exact_up_to)
 
     def _orders(
-        self, places: list[Place], clocks: dict[int, PartitionClock], shelf: ServingSnapshot
+        self, places: list[Place], clocks: dict[int, PartitionClock], snapshot: ServingSnapshot
     ) -> list[RankingJob]:
         orders = []
         for place in places:
-            with self.apart.sparing(place):
-                if place[0] in clocks and not self.apart.holds(place):
-                    orders.append(self._order(place, clocks, shelf))
+            with self.quarantine.sparing(place):
+                if place[0] in clocks and not self.quarantine.holds(place):
+                    orders.append(self._order(place, clocks, snapshot))
         return [order for order in orders if order is not None]
 
     def _order(
-        self, place: Place, clocks: dict[int, PartitionClock], shelf: ServingSnapshot
+        self, place: Place, clocks: dict[int, PartitionClock], snapshot: ServingSnapshot
     ) -> RankingJob | None:
         partition, user_id = place
         user = self._users.get(partition, user_id)
-        trigger = recommendation_trigger(user.head, user.profile, shelf.release)
+        trigger = recommendation_trigger(user.head, user.profile, snapshot.release)
         if trigger is None:
             return None
         profile, marks = user.profile, user.head.marks(user.newest)
-        if profile is not None and profile.vector_release != shelf.release:
+        if profile is not None and profile.vector_release != snapshot.release:
             profile = (
                 None  # not used, so not named; streams/tracker/release_migration.py gets its vector
             )
@@ -147,60 +147,62 @@ class Recommender:
             staleness=staleness(
                 marks, as_of, self._settings.trigger, self._settings.windows
             ).staleness,
-            query=order_query(user, self._settings, self._derived.texts.matching, shelf),
+            query=order_query(user, self._settings, self._views.texts.matching, snapshot),
         )
 
-    async def _ranked(self, shelf: ServingSnapshot, orders: Sequence[RankingJob]) -> list[Ranked]:
+    async def _ranked(
+        self, snapshot: ServingSnapshot, orders: Sequence[RankingJob]
+    ) -> list[Ranked]:
         """All together; if that fails, each alone, without those with whom it fails."""
         if not orders:
             return []
         try:
-            ranked = await self._rank_beside(shelf, orders)
+            ranked = await self._rank_beside(snapshot, orders)
         except (VectorIndexError, OSError) as error:
             raise VectorIndexError(f"users could not be ranked: {error}") from error
-        except Exception as error:  # noqa: BLE001 (as in UsersApart)
+        except Exception as error:  # noqa: BLE001 (as in UserQuarantine)
             if len(orders) == 1:
-                self.apart.fail(orders[0].place, error)
+                self.quarantine.fail(orders[0].place, error)
                 return []
-            return [one for order in orders for one in await self._ranked(shelf, [order])]
+            return [one for order in orders for one in await self._ranked(snapshot, [order])]
         return list(zip(orders, ranked, strict=True))
 
     async def _rank_beside(
-        self, shelf: ServingSnapshot, orders: Sequence[RankingJob]
+        self, snapshot: ServingSnapshot, orders: Sequence[RankingJob]
     ) -> list[tuple[RecommendedItem, ...]]:
         """In a thread if the index is asked or the arrays are large, else here.
 
         With small arrays ranking holds the interpreter's lock for most of its time. A thread then
         waits for it at each array operation, and took two to four times as long.
         """
-        if self._takes_long(shelf):
-            return await asyncio.to_thread(self._rank, shelf, orders)
+        if self._takes_long(snapshot):
+            return await asyncio.to_thread(self._rank, snapshot, orders)
         await asyncio.sleep(0)
-        return self._rank(shelf, orders)
+        return self._rank(snapshot, orders)
 
     def _rank(
-        self, shelf: ServingSnapshot, orders: Sequence[RankingJob]
+        self, snapshot: ServingSnapshot, orders: Sequence[RankingJob]
     ) -> list[tuple[RecommendedItem, ...]]:
         started = time.monotonic()
         queries = [order.query for order in orders]
         try:
-            candidates = self._derived.candidates(shelf, queries)
+            candidates = self._views.candidates(snapshot, queries)
         except RuntimeError as error:  # the library's own are bare
             raise VectorIndexError(str(error)) from error
         ranked = rank_batch(
-            shelf.catalogue, shelf.neighbours, queries, self._settings.ranking, candidates
+            snapshot.catalogue, snapshot.neighbours, queries, self._settings.ranking, candidates
         )
         self._metrics.retrieval_latency.labels(kind="rank").observe(time.monotonic() - started)
         return ranked
 
     def _recommendation(
-        self, order: RankingJob, items: tuple[RecommendedItem, ...], shelf: ServingSnapshot
+        self, order: RankingJob, items: tuple[RecommendedItem, ...], snapshot: ServingSnapshot
     ) -> Recommendation:
         user_id = order.place[1]
         return Recommendation(
             recommendation_id=recommendation_id(
                 *(user_id, order.applied, order.edits, order.profile_id),
-                *(shelf.release, order.trigger),
+                *(snapshot.release, order.trigger),
             ),
             user_id=user_id,
             as_of=order.as_of,
@@ -210,8 +212,8 @@ class Recommender:
             profile_id=order.profile_id,
             profile_version=order.profile_version,
             profile_as_of=order.profile_as_of,
-            release=shelf.release,
-            cooccurrence=shelf.neighbours.id,
+            release=snapshot.release,
+            cooccurrence=snapshot.neighbours.id,
             items=items,
             created_at=time.time_ns() // 1_000_000,
             event_received_at=order.applied_time or None,
@@ -254,7 +256,7 @@ def order_query(
     user: User,
     settings: Settings,
     matching: Callable[[tuple[str, ...]], frozenset[str]],
-    shelf: ServingSnapshot,
+    snapshot: ServingSnapshot,
 ) -> Query:
     """What ranking is asked for this user: their history, profile, and what they forbade.
 
@@ -262,9 +264,9 @@ def order_query(
     So is one that only claims to be of this release, and one of a profile that likes nothing.
     """
     profile = user.profile
-    current = profile is not None and profile.vector_release == shelf.release
+    current = profile is not None and profile.vector_release == snapshot.release
     vector = profile.unit_vector() if profile is not None and current else None
-    if vector is not None and len(vector) != shelf.catalogue.dimension:
+    if vector is not None and len(vector) != snapshot.catalogue.dimension:
         current, vector = False, None
     spoken = profile.spoken() if profile is not None and current else None
     liking = (*spoken.stable, *spoken.current, *spoken.now) if spoken else ()

@@ -54,16 +54,16 @@ class ReleaseMigration:
         settings: Settings,
         users: Users,
         waiting: ServeQueue,
-        derived: ServingViews,
+        views: ServingViews,
         index: VectorIndex,
         clocks: Mapping[int, PartitionClock],
         metrics: TrackerMetrics,
     ) -> None:
         """`clocks`: of the partitions that are ours now."""
         self._batch, self._retry_s = settings.ranking.batch, settings.ranking.refresh_s
-        self._users, self._waiting, self._derived = users, waiting, derived
+        self._users, self._waiting, self._views = users, waiting, views
         self._index, self._clocks, self._metrics = index, clocks, metrics
-        self.apart = UserQuarantine("move", users, metrics)
+        self.quarantine = UserQuarantine("move", users, metrics)
         self._release: str | None = None  # the one that users are moved to
         self._unread: deque[tuple[int, str]] = deque()  # partition, last user looked through
         self._foreign: OrderedDict[Place, None] = OrderedDict()  # vectors to be looked up
@@ -103,13 +103,13 @@ class ReleaseMigration:
 
         Raises VectorIndexError if the index does not answer; what was to be done still is.
         """
-        shelf = self._derived.shelf
-        if shelf is None:
+        snapshot = self._views.snapshot
+        if snapshot is None:
             return
-        if shelf.release != self._release:
-            self._move_to(shelf.release)
-        for place in self.apart.returned(self._clocks):
-            with self.apart.sparing(place):
+        if snapshot.release != self._release:
+            self._move_to(snapshot.release)
+        for place in self.quarantine.returned(self._clocks):
+            with self.quarantine.sparing(place):
                 user = self._users.get(*place)
                 self.look_at(place, user.head, user.profile)
         if self._foreign:
@@ -140,7 +140,7 @@ class ReleaseMigration:
         if partition in self._clocks:
             found = list(islice(self._users.heads(partition, after), LOOKED_THROUGH))
             for user_id, head in found:
-                with self.apart.sparing((partition, user_id)):
+                with self.quarantine.sparing((partition, user_id)):
                     profile = self._users.profile(partition, user_id)
                     self.look_at((partition, user_id), head, profile)
             if len(found) == LOOKED_THROUGH:
@@ -175,7 +175,7 @@ class ReleaseMigration:
             raise
         if self._release == release:  # else all users are looked through again
             for place in places:
-                with self.apart.sparing(place):
+                with self.quarantine.sparing(place):
                     self._settle(place, rows.get(place[1]))
 
     async def _rows(self, places: Iterable[Place]) -> dict[str, VectorRow]:

@@ -126,7 +126,7 @@ class TrackerRole:
         self.settings, self.metrics = settings, metrics
         self.app = create_app(settings, worker)
         self.partitions = Partitions(settings, worker, metrics, self._on_acquired, self._on_lost)
-        self.derived = ServingViews(settings, index, metrics)
+        self.views = ServingViews(settings, index, metrics)
         self.clocks: dict[int, PartitionClock] = {}  # of the partitions that are ours now
         self.next_offsets: dict[int, list[int]] = {}  # partition → [interactions, edits]
         # Not in the state: after a restart the committed offset tells it well enough, for a
@@ -137,12 +137,12 @@ class TrackerRole:
         self.waiting = ServeQueue(settings.ranking.interval_s)
         self.due = RefreshQueue(settings.trigger, settings.windows)
         self.users = Users(self.partitions, settings.windows.history_cap, metrics)
-        self.moving = ReleaseMigration(
-            settings, self.users, self.waiting, self.derived, index, self.clocks, metrics
+        self.migration = ReleaseMigration(
+            settings, self.users, self.waiting, self.views, index, self.clocks, metrics
         )
-        shared, text_of = (settings, self.users, self.partitions), self.derived.texts.text_of
-        self.asker = ProfileRequester(*shared, self.due, text_of, metrics)
-        self.server = Recommender(*shared, self.waiting, self.derived, metrics)
+        shared, text_of = (settings, self.users, self.partitions), self.views.texts.text_of
+        self.requester = ProfileRequester(*shared, self.due, text_of, metrics)
+        self.recommender = Recommender(*shared, self.waiting, self.views, metrics)
         self.followers = self._followers()
         self.assigned: int | None = None  # generation of the assignment; None between two
         self.too_large_to_forward: set[bytes] = set()  # sha256 of events that Kafka refused so
@@ -197,7 +197,7 @@ class TrackerRole:
         if not self.assigned or not self.partitions.complete:
             return "state is being recovered"
         following = (follower.not_ready for follower in self.followers)
-        problem = self.derived.not_ready or next(filter(None, following), None)
+        problem = self.views.not_ready or next(filter(None, following), None)
         return problem or self._standing_still()
 
     def _standing_still(self) -> str | None:
@@ -229,10 +229,10 @@ class TrackerRole:
         return offsets.get(tp.topic.removeprefix(self.settings.kafka.prefix), 0)
 
     def _followers(self) -> list[TopicFollower]:
-        derived = self.derived
+        views = self.views
         return [
-            TopicFollower(self.settings, "items", derived.texts.on_record, self.metrics),
-            TopicFollower(self.settings, "releases", derived.release.on_record, self.metrics),
+            TopicFollower(self.settings, "items", views.texts.on_record, self.metrics),
+            TopicFollower(self.settings, "releases", views.release.on_record, self.metrics),
         ]
 
     async def _until_stopped(self, stop: asyncio.Event) -> None:
@@ -244,7 +244,7 @@ class TrackerRole:
             self._every(self.settings.trigger.silent_check_s, self._look_for_silent),
             self._every(PASSED_OVER_S, self._read_passed_over),
             self._every(PASSED_OVER_S, self._check_group),
-            self.derived.keep_fresh(),
+            self.views.keep_fresh(),
             self.reading.watch(),
             *(follower.failed() for follower in self.followers),
             self.partitions.failed(),
@@ -543,7 +543,7 @@ class TrackerRole:
         if user.profile is not None and user.profile.newness() >= record.newness():
             self.metrics.profiles_taken.labels(outcome="older").inc()
             return
-        self.moving.look_at((partition, profile.user_id), user.head, record)
+        self.migration.look_at((partition, profile.user_id), user.head, record)
         self.users.save_profile(partition, user, record)
         self.metrics.profiles_taken.labels(outcome="taken").inc()
         if user.head.requests == record.number:
@@ -587,19 +587,19 @@ class TrackerRole:
     async def _serve(self) -> None:
         self.metrics.waiting_users.set(len(self.waiting))
         if not self._catching_up():
-            while await self.server.serve(self.clocks) == self.settings.ranking.batch:
+            while await self.recommender.serve(self.clocks) == self.settings.ranking.batch:
                 await asyncio.sleep(0)
 
     async def _ask(self) -> None:
         if not self._catching_up():
-            await self.asker.ask(self.clocks)
+            await self.requester.ask(self.clocks)
 
     async def _move(self) -> None:
         if not self._catching_up():
-            await self.moving.step()
+            await self.migration.step()
 
     async def _look_for_silent(self) -> None:
-        self.asker.wake_silent(self.clocks)
+        self.requester.wake_silent(self.clocks)
 
     def _catching_up(self) -> bool:
         behind = sum(self.lags.values())
@@ -684,7 +684,7 @@ class TrackerRole:
             self._drop_partitions_except(set())
             for partition in self.next_profiles.keys() - partitions:
                 del self.next_profiles[partition]
-            self.moving.begin(self.derived.release_of_lists)
+            self.migration.begin(self.views.release_of_lists)
             self.assigned = app.consumer_generation_id
             await self.partitions.acquire(partitions)
         except Exception as error:  # noqa: BLE001 (Faust would only log it)
@@ -736,7 +736,10 @@ class TrackerRole:
     def _give_up(self, output: Output, error: KafkaError) -> bool:
         """A message too large for its topic: it is its user's, and the others' go on."""
         topic = output.topic.removeprefix(self.settings.kafka.prefix)
-        loops = {"profile-requests": self.asker.apart, "recommendations": self.server.apart}
+        loops = {
+            "profile-requests": self.requester.quarantine,
+            "recommendations": self.recommender.quarantine,
+        }
         if topic == "interactions":  # then it becomes a dead letter
             self.too_large_to_forward.add(_digest(output.value))
         elif topic in loops and output.value is not None and output.partition is not None:
@@ -761,10 +764,10 @@ class TrackerRole:
         for user_id, head in self.users.heads(partition):
             place = (partition, user_id)
             newest = head.tail[-1].timestamp if head.tail else NEVER
-            with self.asker.apart.sparing(place):
+            with self.requester.quarantine.sparing(place):
                 self.due.look_at_head(place, head, newest, clock, wall)
-            with self.moving.apart.sparing(place):
-                self.moving.look_at(place, head, profiles.get(user_id))
+            with self.migration.quarantine.sparing(place):
+                self.migration.look_at(place, head, profiles.get(user_id))
 
     def _clock_of(self, partition: int) -> tuple[PartitionClock, int, int]:
         """Without a clock that can be read, all records are read again; users know what is new."""

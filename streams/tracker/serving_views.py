@@ -49,25 +49,25 @@ class ServingViews:
         self._settings, self._index, self._metrics = settings, index, metrics
         self.texts = ItemTexts(settings.kafka.partitions)
         self.release = ServingRelease()
-        self._shelves: dict[str, ServingSnapshot] = {}  # by release: serving, candidate
+        self._snapshots: dict[str, ServingSnapshot] = {}  # by release: serving, candidate
         self._last: ServingSnapshot | None = (
             None  # of the release that served when it was refreshed last
         )
         self._versions: dict[str, int] = {}  # of the tables that the shelves were read from
-        self._snapshot: Cooccurrence | None = None
+        self._cooccurrence: Cooccurrence | None = None
         self._seen: Fingerprint | None = ("", 0, 0)  # what was current at the last look; none yet
         self._away: str | None = None  # the release in force, while its items are not there
         self.problem: str | None = None  # why the views could not be read at the last look
 
     @property
-    def shelf(self) -> ServingSnapshot | None:
+    def snapshot(self) -> ServingSnapshot | None:
         """What to rank with: of the serving release, or of the one before until it is loaded."""
-        return self._shelves.get(self.release.id or "", self._last)
+        return self._snapshots.get(self.release.id or "", self._last)
 
     @property
     def not_ready(self) -> str | None:
         """Why there is nothing to rank with; None if there is."""
-        if self.shelf is not None:
+        if self.snapshot is not None:
             return None
         if self.problem or self._away is None:
             return self.problem or "no release is serving yet"
@@ -78,14 +78,14 @@ class ServingViews:
     @property
     def release_of_lists(self) -> str | None:
         """Of which release the lists are now."""
-        shelf = self.shelf
-        return shelf.release if shelf is not None else self.release.id
+        snapshot = self.snapshot
+        return snapshot.release if snapshot is not None else self.release.id
 
-    def candidates(self, shelf: ServingSnapshot, queries: list[Query]) -> list[Rows] | None:
+    def candidates(self, snapshot: ServingSnapshot, queries: list[Query]) -> list[Rows] | None:
         """Each user's rows worth scoring, where the catalogue is too large to score whole."""
-        table, ranking = items_table(shelf.release), self._settings.ranking
+        table, ranking = items_table(snapshot.release), self._settings.ranking
         return search_candidates(
-            self._index, table, shelf.catalogue, shelf.neighbours, queries, ranking
+            self._index, table, snapshot.catalogue, snapshot.neighbours, queries, ranking
         )
 
     async def keep_fresh(self) -> None:
@@ -112,14 +112,14 @@ class ServingViews:
     def refresh(self) -> None:
         """Take in what is new; blocks on the index."""
         serving, candidate = self._servable(), self._whole_candidate()
-        self._refresh_snapshot()
+        self._refresh_cooccurrence()
         if serving is not None:
             self._last = self._refreshed(serving)
         if candidate is not None:
             self._refreshed(candidate)
-        self._shelves = {
-            release: shelf
-            for release, shelf in self._shelves.items()
+        self._snapshots = {
+            release: snapshot
+            for release, snapshot in self._snapshots.items()
             if release in (serving, candidate, self.release.id)
         }
 
@@ -145,7 +145,7 @@ class ServingViews:
 
     def _note_unavailable(self, announced: str | None, found: str | None) -> None:
         serving = found or (self._last.release if self._last else None)
-        away = None if announced == serving or announced in self._shelves else announced
+        away = None if announced == serving or announced in self._snapshots else announced
         if away is not None and away != self._away:  # said once
             log.warning(
                 "release %s is announced as serving and its items are not in the vector index; "
@@ -159,14 +159,18 @@ class ServingViews:
     def _refreshed(self, release: str) -> ServingSnapshot:
         """The release's shelf as of now."""
         started = time.monotonic()
-        before = self._shelves.get(release)
+        before = self._snapshots.get(release)
         catalogue = self._newer(release, before)
-        if before and catalogue is before.catalogue and before.neighbours.id == self._snapshot_id:
+        if (
+            before
+            and catalogue is before.catalogue
+            and before.neighbours.id == self._cooccurrence_id
+        ):
             return before
-        shelf = ServingSnapshot(release, catalogue, align(self._snapshot, catalogue))
-        self._shelves[release] = shelf
+        snapshot = ServingSnapshot(release, catalogue, align(self._cooccurrence, catalogue))
+        self._snapshots[release] = snapshot
         self._metrics.retrieval_latency.labels(kind="refresh").observe(time.monotonic() - started)
-        return shelf
+        return snapshot
 
     def _newer(self, release: str, before: ServingSnapshot | None) -> Catalogue:
         table = items_table(release)
@@ -179,18 +183,18 @@ class ServingViews:
         self._metrics.table_version.labels(table=table).set(version)
         return newer
 
-    def _refresh_snapshot(self) -> None:
+    def _refresh_cooccurrence(self) -> None:
         """A damaged snapshot is passed over once: the indexer makes it anew under the same id."""
         current = fingerprint(self._settings.cooccurrence_dir)
         if current == self._seen:
             return
         found = load_newest_whole(self._settings.cooccurrence_dir, self._note_damage)
-        self._snapshot, self._seen = found or self._snapshot, current
+        self._cooccurrence, self._seen = found or self._cooccurrence, current
 
     def _note_damage(self, damage: SnapshotDamaged) -> None:
         self._metrics.snapshots_damaged.inc()
         log.warning("%s; the last whole one is used meanwhile", damage)
 
     @property
-    def _snapshot_id(self) -> str | None:
-        return self._snapshot.id if self._snapshot else None
+    def _cooccurrence_id(self) -> str | None:
+        return self._cooccurrence.id if self._cooccurrence else None

@@ -34,7 +34,7 @@ from tests.trainer.small_run import fill
 from trainer.data.log_source import logged_until
 from trainer.gate.decision import Check, Verdict
 from trainer.pipeline import plan
-from trainer.pipeline.outcome import Memory, load_memory, save_memory
+from trainer.pipeline.outcome import RunMemory, load_memory, save_memory
 from trainer.pipeline.plan import judging_key, learning_key
 
 AT = 1_300_000_000_000
@@ -222,7 +222,7 @@ def test_what_an_operator_rolled_back_is_the_anchor_no_longer(
 ) -> None:
     rolled_back = judged(with_events, passed=True)
     palate_train()
-    save_memory(with_events.training_dir, Memory(anchor=rolled_back))
+    save_memory(with_events.training_dir, RunMemory(anchor=rolled_back))
     said_of_the_next_run()
 
     assert load_memory(with_events.training_dir).anchor == BASE_RELEASE

@@ -57,8 +57,8 @@ from streams.item_texts import ItemTexts
 from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.profiler.backlog import Backlog, Waiting
-from streams.profiler.readiness import ServingKit
-from streams.profiler.release_runtime import Kits, Sources
+from streams.profiler.readiness import ServingRuntime
+from streams.profiler.release_runtime import ReleaseLoader, Sources
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.version import ProfileVersion
 from streams.recorder.rows import Buffer, RecordClassifier
@@ -292,8 +292,10 @@ class _Releases:
         self._tracker = ServingViews(settings, index, TrackerMetrics(CollectorRegistry()))
         self._releases, self._indexer = self._tracker.release, Arranging(settings, self._store)
         embedder = HashEmbedder(2)
-        kits = Kits(settings, None, embedder, Sources(self._store, lambda _: embedder))
-        self._profiler = ServingKit(kits, self._releases, ProfilerMetrics(CollectorRegistry()))
+        loader = ReleaseLoader(settings, None, embedder, Sources(self._store, lambda _: embedder))
+        self._profiler = ServingRuntime(
+            loader, self._releases, ProfilerMetrics(CollectorRegistry())
+        )
         serving = ReleaseAnnouncement(release=RELEASE, status="serving", at=NOW)
         self.take(serving, slowly=True)
 

@@ -69,8 +69,8 @@ main.main()
 """
 BROKEN = {
     "tracker": ("streams.tracker.role", "TrackerRole", "_on_interactions"),
-    "profiler": ("streams.profiler.worker", "Answering", "dispatch"),
-    "indexer": ("streams.indexer.table_sync", "Keeper", "_next_batch"),
+    "profiler": ("streams.profiler.worker", "ProfileWorker", "dispatch"),
+    "indexer": ("streams.indexer.table_sync", "TableSync", "_next_batch"),
     "recorder": ("streams.recorder.role", "Recorder", "_poll"),
 }
 

@@ -17,14 +17,14 @@ from models.schemas import Interaction, Item, ProfileEdit
 from models.settings import Settings, load_settings
 from streams.codec import partition_for
 from streams.indexer.rejects import Rejects
-from streams.indexer.table_sync import Keeper, Shared
+from streams.indexer.table_sync import SyncTools, TableSync
 from streams.indexer.tables import IndexedTable
 from streams.last_resort import attempted, failure
 from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.profiler import worker as answering_module
 from streams.profiler.stored import StoredProfiles
-from streams.profiler.worker import Answering
+from streams.profiler.worker import ProfileWorker
 from streams.recorder import rows as rows_module
 from streams.recorder.rows import Buffer, RecordClassifier
 from streams.tracker import role as tracker_module
@@ -255,9 +255,9 @@ class Embedder(HashEmbedder):
         return super().embed(texts)
 
 
-def keeper(settings: Settings, bad: str, index: MemoryIndex, letters: Letters) -> Keeper:
+def keeper(settings: Settings, bad: str, index: MemoryIndex, letters: Letters) -> TableSync:
     metrics = IndexerMetrics(CollectorRegistry())
-    shared = Shared(
+    shared = SyncTools(
         settings=settings,
         metrics=metrics,
         rejects=Rejects(settings, letters, metrics),  # type: ignore[arg-type]
@@ -266,7 +266,7 @@ def keeper(settings: Settings, bad: str, index: MemoryIndex, letters: Letters) -
         on_news=lambda: None,
     )
     table = IndexedTable("items@r", index, Embedder(bad), settings.index, metrics)
-    return Keeper(shared, "r", {"items": table}, takes_over=lambda _: False)
+    return TableSync(shared, "r", {"items": table}, takes_over=lambda _: False)
 
 
 def item_records(settings: Settings, *titles: str) -> list[ARecord]:
@@ -306,9 +306,9 @@ def test_the_indexer_takes_no_item_for_poison_when_nothing_can_be_embedded(setti
     assert letters.sent == []
 
 
-def answering(settings: Settings, registry: CollectorRegistry) -> tuple[Answering, Letters]:
+def answering(settings: Settings, registry: CollectorRegistry) -> tuple[ProfileWorker, Letters]:
     letters = Letters()
-    made = Answering(
+    made = ProfileWorker(
         settings,
         SimpleNamespace(engine=None),  # type: ignore[arg-type]
         StoredProfiles(30.0, 1),

@@ -22,7 +22,7 @@ from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.gate.release_evaluator import Advance
 from trainer.pipeline.outcome import RunOutcome
 from trainer.pipeline.run import run
-from trainer.pipeline.training import Tools
+from trainer.pipeline.training import TrainingTools
 
 START_MS, DAY_MS = 1_300_000_000_000, 86_400_000
 THEMES = ("tea cup", "cat mug", "lace ribbon", "felt bird", "soap dish")
@@ -99,7 +99,7 @@ def run_once(
     serving: str = BASE_RELEASE,
 ) -> RunOutcome:
     """`trainer.pipeline.run.run` with the adapters that `palate train` gives it."""
-    tools = Tools(
+    tools = TrainingTools(
         releases=FolderReleaseStore(settings.releases_dir),
         model=language_model(settings),
         embedder=embedder_model(settings),

@@ -106,7 +106,7 @@ class Rlso:
         self,
         policy: Policy,
         source: RolloutSource,
-        judge: Rewarder,
+        rewarder: Rewarder,
         served: Rewarder,
         read: Read,
         settings: RlsoSettings,
@@ -121,7 +121,7 @@ class Rlso:
         """
         self._policy = policy
         self._source = source
-        self._judge, self._served = judge, served
+        self._rewarder, self._served = rewarder, served
         self._read = read
         self._settings = settings
         self._folder = folder
@@ -193,7 +193,7 @@ class Rlso:
     ) -> _RlsoBatch:
         prompts = [prompt.prompt for prompt in asked]
         rollouts = self._source.sample(prompts, samples, temperature=temperature, seed=seed)
-        return _RlsoBatch(asked, rollouts, self._judge.judge(asked, _answers(rollouts)))
+        return _RlsoBatch(asked, rollouts, self._rewarder.judge(asked, _answers(rollouts)))
 
     def _count(self, step: Step, number: int) -> None:
         """Log a step, and hold the optimiser's own count of steps against ours (methods §7.6)."""
@@ -212,7 +212,7 @@ class Rlso:
         record = {
             **_told(judged),
             "served": float(served.rewards.ndcg.mean()),
-            "shuffled": self._judge.shuffled(asked, judged),
+            "shuffled": self._rewarder.shuffled(asked, judged),
             "users": {  # for paired intervals
                 "reward": judged.rewards.total.tolist(),
                 "ndcg": judged.rewards.ndcg.tolist(),

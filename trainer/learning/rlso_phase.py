@@ -56,7 +56,7 @@ def run_rlso(
     chosen = settings.rlso
     vectors = embedder.embed(corpus.embedding_texts()[1]) if items is None else items
     composed = (checked(policy.count_tokens, max_tokens, stand_ins=some) for some in (False, True))
-    judge, served = (Rewarder(embedder, vectors, compose, chosen) for compose in composed)
+    rewarder, served = (Rewarder(embedder, vectors, compose, chosen) for compose in composed)
 
     def read(case: Case) -> Prompted | None:
         asked = prompted(case, corpus.spec, corpus.text_of)
@@ -79,7 +79,7 @@ def run_rlso(
         mask_seen=mask_seen,
     )
     with rollouts_of(policy, settings, folder) as source:
-        run = Rlso(policy, source, judge, served, read, chosen, folder, identity, advance)
+        run = Rlso(policy, source, rewarder, served, read, chosen, folder, identity, advance)
         return run.train(*both)
 
 

@@ -12,14 +12,14 @@ from prometheus_client import CollectorRegistry, push_to_gateway, write_to_textf
 
 from models.settings import Settings
 from streams.metrics import TrainerMetrics
-from trainer.pipeline.outcome import Ending, Memory, RunOutcome
+from trainer.pipeline.outcome import Ending, RunMemory, RunOutcome
 
 log = logging.getLogger(__name__)
 
 JOB = "palate_trainer"
 
 
-def publish(settings: Settings, outcome: RunOutcome, memory: Memory) -> None:
+def publish(settings: Settings, outcome: RunOutcome, memory: RunMemory) -> None:
     """Write the file and push, where a gateway is set. What fails is only logged: by now the
     run has ended, and what came of it stands."""
     registry = CollectorRegistry()
@@ -40,7 +40,7 @@ def _write(path: Path, registry: CollectorRegistry) -> None:
         log.warning("metrics were not written to %s: %s", path, error)
 
 
-def fill(metrics: TrainerMetrics, outcome: RunOutcome, memory: Memory) -> None:
+def fill(metrics: TrainerMetrics, outcome: RunOutcome, memory: RunMemory) -> None:
     """Set every metric that the outcome knows; others are absent, not 0.
 
     Of the gate's rules the last verdict is told, of whichever run it is.

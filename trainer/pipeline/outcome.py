@@ -49,7 +49,7 @@ class RunOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class RunMemory:
     """Kept beside the runs: when they ended, and the release that all are anchored to.
 
     The anchor is the first release that served, then any that surely ranked above it and has been
@@ -65,7 +65,7 @@ class Memory:
     gate_found: dict[str, float | None] = field(default_factory=dict)  # None: the bound of no users
     endings: dict[str, int] = field(default_factory=dict)
 
-    def after(self, outcome: RunOutcome, at_ms: int, serving: str) -> Memory:
+    def after(self, outcome: RunOutcome, at_ms: int, serving: str) -> RunMemory:
         """With one more run beside `serving`. A refused release is no success of the job, nor is
         a failure, nor is a run that is skipped because of them.
         """
@@ -83,7 +83,7 @@ class Memory:
             },
         )
 
-    def _judged_by(self, verdict: Verdict | None) -> Memory:
+    def _judged_by(self, verdict: Verdict | None) -> RunMemory:
         """The last verdict stands until there is a newer one."""
         if verdict is None:
             return self
@@ -96,7 +96,7 @@ class Memory:
             },
         )
 
-    def anchored_to(self, serving: str) -> Memory:
+    def anchored_to(self, serving: str) -> RunMemory:
         """The anchor was rolled back. What ranked above it may not rank above the new one."""
         return replace(self, anchor=serving, above="")
 
@@ -115,17 +115,17 @@ class Memory:
         return self.above if anchor == self.anchor else ""
 
 
-def load_memory(folder: Path) -> Memory:
+def load_memory(folder: Path) -> RunMemory:
     """What was kept in `folder`; empty at the first run. Raises TrainingError if unreadable."""
     found = kept.read(folder / _FILE)
     try:
-        return Memory(**found) if found is not None else Memory()
+        return RunMemory(**found) if found is not None else RunMemory()
     except TypeError as error:
         raise TrainingError(
             f"{folder / _FILE} is no memory of runs: {error}; remove it to begin anew"
         ) from error
 
 
-def save_memory(folder: Path, memory: Memory) -> None:
+def save_memory(folder: Path, memory: RunMemory) -> None:
     """Replace what is kept."""
     kept.write(folder / _FILE, asdict(memory))

@@ -20,7 +20,7 @@ AS_THEY_COME = Models(None, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class ParentModels:
     """A release beside which is trained, and what of it there is to go on from."""
 
     release: Release
@@ -29,7 +29,9 @@ class Start:
     reason: str | None = None  # why `models` are not the release's own
 
 
-def start_from(store: ReleaseStore, release: Release, settings: Settings, model_hash: str) -> Start:
+def start_from(
+    store: ReleaseStore, release: Release, settings: Settings, model_hash: str
+) -> ParentModels:
     """From the release's models, or from nothing if they cannot be loaded here.
 
     `model_hash` as in models.release.compatibility. Raises ReleaseError if the release's files are
@@ -38,10 +40,10 @@ def start_from(store: ReleaseStore, release: Release, settings: Settings, model_
     reason = cannot_load(release, settings, model_hash)
     if reason:
         said = f"training begins anew, with a warm start: {reason}"
-        return Start(release, AS_THEY_COME, Seen(), said)
+        return ParentModels(release, AS_THEY_COME, Seen(), said)
     store.verify(release.id)
     models = Models(adapter_folder(store, release), embedder_folder(store, release))
-    return Start(release, models, seen_by(release))
+    return ParentModels(release, models, seen_by(release))
 
 
 def rolled_back(store: ReleaseStore, name: str, serving: Release) -> bool:
@@ -61,8 +63,8 @@ def rolled_back(store: ReleaseStore, name: str, serving: Release) -> bool:
 
 
 def anchor_of(
-    store: ReleaseStore, name: str, start: Start, settings: Settings, model_hash: str
-) -> Start:
+    store: ReleaseStore, name: str, start: ParentModels, settings: Settings, model_hash: str
+) -> ParentModels:
     """The release `name`; if it cannot be loaded here, `start` in its place, with the reason."""
     if name in ("", start.release.id):
         return start
@@ -74,4 +76,4 @@ def anchor_of(
     except ReleaseError as error:
         reason = str(error)
     said = f"{start.release.id} is the anchor from now on, in the place of {name}: {reason}"
-    return Start(start.release, start.models, start.seen, said)
+    return ParentModels(start.release, start.models, start.seen, said)

@@ -32,12 +32,12 @@ from trainer.data.replay_sampling import chosen
 from trainer.learning.stages import require_a_stage
 from trainer.learning.writing import served_otherwise
 from trainer.pipeline import job_metrics, plan
-from trainer.pipeline.outcome import Memory, RunOutcome, load_memory, save_memory
+from trainer.pipeline.outcome import RunMemory, RunOutcome, load_memory, save_memory
 from trainer.pipeline.parent import anchor_of, rolled_back, start_from
 from trainer.pipeline.plan import judging_key, learning_key
 from trainer.pipeline.release_writer import judged_by, verdict_of
 from trainer.pipeline.schedule import alone
-from trainer.pipeline.training import Tools, UnderWay, outcome_of
+from trainer.pipeline.training import TrainingRun, TrainingTools, outcome_of
 
 # If the run's parent serves: a rollback.
 SERVED: Final = plan.Fate("served until another took its place")
@@ -46,7 +46,7 @@ OTHER_GATE: Final = "the gate held it back, and has other settings now"
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, tools: Tools, serving: str) -> RunOutcome:
+def run(settings: Settings, tools: TrainingTools, serving: str) -> RunOutcome:
     """Train once beside the `serving` release, and let what passes the gate take its place.
 
     Raises TrainingError if another training runs or the disk is full, ReleaseError if what passed
@@ -85,7 +85,7 @@ def _said_where(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _beside(serving: Release, memory: Memory, store: ReleaseStore) -> Memory:
+def _beside(serving: Release, memory: RunMemory, store: ReleaseStore) -> RunMemory:
     """What is remembered, without an anchor that was rolled back."""
     if not memory.anchor or not rolled_back(store, memory.anchor, serving):
         return memory
@@ -97,7 +97,7 @@ def _said(error: Exception) -> str:
     return str(error) if isinstance(error, PalateError) else repr(error)
 
 
-def _remember(settings: Settings, memory: Memory, outcome: RunOutcome, serving: str) -> None:
+def _remember(settings: Settings, memory: RunMemory, outcome: RunOutcome, serving: str) -> None:
     """What the run came to stands, whether it can be written down or not."""
     after = memory.after(outcome, time.time_ns() // 1_000_000, serving)
     try:
@@ -107,7 +107,7 @@ def _remember(settings: Settings, memory: Memory, outcome: RunOutcome, serving: 
     job_metrics.publish(settings, outcome, after)
 
 
-def _end(settings: Settings, tools: Tools, outcome: RunOutcome) -> None:
+def _end(settings: Settings, tools: TrainingTools, outcome: RunOutcome) -> None:
     """Promote what passed. The plan stays until there is nothing left to do."""
     try:
         fate = _fate(outcome, tools)
@@ -120,7 +120,7 @@ def _end(settings: Settings, tools: Tools, outcome: RunOutcome) -> None:
     plan.end(settings.training_dir, fate)
 
 
-def _fate(outcome: RunOutcome, tools: Tools) -> plan.Fate | None:
+def _fate(outcome: RunOutcome, tools: TrainingTools) -> plan.Fate | None:
     """Let what passed serve; what became of the release, as in plan.end."""
     if outcome.release is None:
         return None
@@ -137,7 +137,9 @@ def _fate(outcome: RunOutcome, tools: Tools) -> plan.Fate | None:
 class _Attempt:
     """From the log to a release and its verdict, by the plan that is there or by a new one."""
 
-    def __init__(self, settings: Settings, tools: Tools, serving: Release, memory: Memory) -> None:
+    def __init__(
+        self, settings: Settings, tools: TrainingTools, serving: Release, memory: RunMemory
+    ) -> None:
         self._settings, self._tools, self._memory = settings, tools, memory
         self._folder, self._events = settings.training_dir, SegmentLog.of(settings)
         self._logged = logged_until(self._events)
@@ -221,7 +223,7 @@ class _Attempt:
         sessions = chosen(corpus.sessions.train, self._start.seen, settings.train.sessions)
         if not sessions:
             return RunOutcome("skipped", f"no session is newer than {serving.id}", new_events=new)
-        under_way = UnderWay(settings, self._tools, self._start, self._anchor, planned, corpus)
+        under_way = TrainingRun(settings, self._tools, self._start, self._anchor, planned, corpus)
         self._note(under_way.set_aside)
         return replace(under_way.outcome(sessions), new_events=new)
 

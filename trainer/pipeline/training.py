@@ -23,7 +23,7 @@ from trainer.learning.policy import Policy, policy_options
 from trainer.learning.stages import Models, StageResults, Stages
 from trainer.pipeline import plan
 from trainer.pipeline.outcome import RunOutcome
-from trainer.pipeline.parent import Start
+from trainer.pipeline.parent import ParentModels
 from trainer.pipeline.plan import judging_key
 from trainer.pipeline.release_writer import (
     ADAPTER,
@@ -39,7 +39,7 @@ KEPT_RUNS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class TrainingTools:
     """What a run is given by the command: the adapters of its ports."""
 
     releases: ReleaseStore
@@ -62,15 +62,15 @@ def outcome_of(release: Release) -> RunOutcome:
     )
 
 
-class UnderWay:
+class TrainingRun:
     """A run under way, in a folder of its own."""
 
     def __init__(
         self,
         settings: Settings,
-        tools: Tools,
-        start: Start,
-        anchor: Start,
+        tools: TrainingTools,
+        start: ParentModels,
+        anchor: ParentModels,
         planned: plan.RunPlan,
         corpus: Corpus,
     ) -> None:
@@ -82,7 +82,7 @@ class UnderWay:
         self._folder = plan.run_folder(settings.training_dir, planned, key)
         self.set_aside = plan.set_aside(settings.training_dir, planned, key)
         self._vectors = settings.training_dir / "vectors"
-        self._gauge = ReleaseEvaluator(
+        self._evaluator = ReleaseEvaluator(
             corpus,
             settings,
             tools.model,
@@ -148,7 +148,7 @@ class UnderWay:
 
     def _judged(self, models: Models) -> tuple[Verdict, Measured]:
         """The candidate against the serving release and the anchor, on the same users."""
-        candidate = self._gauge.measure(self._plan.release, models.adapter, models.embedder)
+        candidate = self._evaluator.measure(self._plan.release, models.adapter, models.embedder)
         serving = self._measured(self._start)
         same = self._anchor.release.id == self._start.release.id
         anchor = serving if same else self._measured(self._anchor)
@@ -159,8 +159,8 @@ class UnderWay:
         )
         return judge(candidate, serving, anchor, self._settings.train.gate, window), candidate
 
-    def _measured(self, one: Start) -> Measured:
-        return self._gauge.measure(one.release.id, one.models.adapter, one.models.embedder)
+    def _measured(self, one: ParentModels) -> Measured:
+        return self._evaluator.measure(one.release.id, one.models.adapter, one.models.embedder)
 
     def _clear_old_runs(self) -> None:
         """Keep the newest runs' folders: logs and checkpoints to look at."""

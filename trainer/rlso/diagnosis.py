@@ -48,8 +48,8 @@ def diagnose(
         )
     answers = _answers(policy, asked, settings)
     own_words = checked(policy.count_tokens, max_tokens, stand_ins=False)
-    judge = Rewarder(embedder, items, own_words, settings)
-    judged = judge.judge(asked, answers)
+    rewarder = Rewarder(embedder, items, own_words, settings)
+    judged = rewarder.judge(asked, answers)
     scores = (judged.vectors @ items.T).astype(np.float64)
     by_prompt = scores.reshape(len(asked), settings.samples, -1)
     targets = [prompt.target for prompt in asked]
@@ -57,7 +57,9 @@ def diagnose(
     return "\n\n".join(
         (
             table_of(signals(by_prompt, targets, rewards_of(settings), settings.seed)),
-            worth_of({name: judge.embed(some) @ items.T for name, some in texts.items()}, targets),
+            worth_of(
+                {name: rewarder.embed(some) @ items.T for name, some in texts.items()}, targets
+            ),
         )
     )
 

@@ -24,7 +24,7 @@ def step(release: str, status: str, by: str = "x", **more: object) -> ReleaseAnn
     return ReleaseAnnouncement.model_validate(values | more)
 
 
-class IdleKeeper:
+class IdleSync:
     """A keeper whose tables are whole at once."""
 
     problem = None
@@ -67,7 +67,7 @@ class Arranging(role.Indexer):
 
     async def turn(self) -> None:
         """One turn of its loop."""
-        with patch.object(role, "Keeper", IdleKeeper):
+        with patch.object(role, "TableSync", IdleSync):
             await self._settle_ended()
             await self._arrange()
             await self._announce()

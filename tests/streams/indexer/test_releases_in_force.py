@@ -104,7 +104,7 @@ def test_a_release_that_is_kept_no_longer_is_written_by_nobody(indexer: Arrangin
         await indexer.turn()
         (kept,) = indexer._kept.values()
         await indexer.close()
-        assert kept.keeper.ended
+        assert kept.sync.ended
 
     run(indexer, scenario)
 

@@ -17,8 +17,8 @@ from models.release.store import base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import load_settings
 from streams.profiler import readiness, release_runtime
-from streams.profiler.readiness import Proving
-from streams.profiler.release_runtime import Kits, Sources
+from streams.profiler.readiness import CandidateCheck
+from streams.profiler.release_runtime import ReleaseLoader, Sources
 from streams.profiler.replica import Replica
 from streams.releases import ServingRelease
 from tests.canaries import canary_of
@@ -86,8 +86,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def run(world: World, scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def all_of_it() -> None:
         sources = Sources(world.store, lambda _: HashEmbedder())
-        found = Kits(world.settings, world.encoder, HashEmbedder(), sources)
-        role = Proving(world.settings, found, world.releases, Replica())
+        found = ReleaseLoader(world.settings, world.encoder, HashEmbedder(), sources)
+        role = CandidateCheck(world.settings, found, world.releases, Replica())
         working = asyncio.create_task(role.run(None))  # type: ignore[arg-type]
         try:
             await scenario()

@@ -13,8 +13,8 @@ from models.fakes import FakeEncoder, HashEmbedder, MemoryReleaseStore
 from models.ports import Adapter, Release
 from models.release.store import base_release
 from models.settings import Settings, load_settings
-from streams.profiler import release_runtime as kits_module
-from streams.profiler.release_runtime import Kits, Sources
+from streams.profiler import release_runtime as runtime_module
+from streams.profiler.release_runtime import ReleaseLoader, Sources
 from tests.canaries import canary_of
 
 TEXTS = [("Likes:", " white hanging lantern"), ("Now:", " lunch bag; paper chain")]
@@ -32,9 +32,9 @@ class World:
         self.loads.append(folder)
         return HashEmbedder(32, "own")
 
-    def kits(self, encoder: FakeEncoder | None = None, model_hash: str = "") -> Kits:
+    def loader(self, encoder: FakeEncoder | None = None, model_hash: str = "") -> ReleaseLoader:
         sources = Sources(self.store, self.load_embedder, model_hash)
-        return Kits(self.settings, encoder or self.encoder, HashEmbedder(), sources)
+        return ReleaseLoader(self.settings, encoder or self.encoder, HashEmbedder(), sources)
 
     def publish(self, name: str, **fields: Any) -> Release:
         base = base_release(self.settings, 1_600_000_000_000)
@@ -50,7 +50,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(kits_module, "AGAIN_S", 0.001)
+    monkeypatch.setattr(runtime_module, "AGAIN_S", 0.001)
     files = {"adapter": tmp_path / "adapter", "embedder": tmp_path / "embedder"}
     for name, folder in files.items():
         folder.mkdir()
@@ -65,8 +65,8 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 def test_base_0_needs_no_folder(world: World) -> None:
     async def scenario() -> None:
-        kit = await world.kits().of("base-0")
-        assert (kit.release, kit.adapter, kit.embedder.model) == ("base-0", None, "hash")
+        loaded = await world.loader().of("base-0")
+        assert (loaded.release, loaded.adapter, loaded.embedder.model) == ("base-0", None, "hash")
 
     run(scenario)
 
@@ -74,11 +74,11 @@ def test_base_0_needs_no_folder(world: World) -> None:
 def test_a_releases_adapter_and_embedder_are_loaded_once(world: World) -> None:
     async def scenario() -> None:
         world.publish("taste-1")
-        kits = world.kits()
-        kit = await kits.of("taste-1")
-        assert (kit.adapter, kit.embedder.model) == ("taste-1", "own")
+        loader = world.loader()
+        loaded = await loader.of("taste-1")
+        assert (loaded.adapter, loaded.embedder.model) == ("taste-1", "own")
         assert world.encoder.adapters["taste-1"].name == "adapter"
-        assert await kits.of("taste-1") is kit
+        assert await loader.of("taste-1") is loaded
         assert len(world.loads) == 1
 
     run(scenario)
@@ -88,8 +88,8 @@ def test_releases_with_the_same_embedder_share_it(world: World) -> None:
     async def scenario() -> None:
         world.publish("taste-1")
         world.publish("taste-2")
-        kits = world.kits()
-        first, second = await kits.of("taste-1"), await kits.of("taste-2")
+        loader = world.loader()
+        first, second = await loader.of("taste-1"), await loader.of("taste-2")
         assert first.embedder is second.embedder
 
     run(scenario)
@@ -101,7 +101,7 @@ def test_an_engine_that_is_away_does_not_keep_a_serving_release_from_being_taken
     async def scenario() -> None:
         world.publish("taste-1")
         world.encoder.down = True
-        assert (await world.kits().of("taste-1")).adapter == "taste-1"
+        assert (await world.loader().of("taste-1")).adapter == "taste-1"
 
     run(scenario)
 
@@ -109,11 +109,11 @@ def test_an_engine_that_is_away_does_not_keep_a_serving_release_from_being_taken
 def test_an_unknown_or_damaged_release_is_refused(world: World) -> None:
     async def scenario() -> None:
         with pytest.raises(ReleaseError, match="no release"):
-            await world.kits().of("none")
+            await world.loader().of("none")
         world.publish("taste-1")
         (world.store.folder("taste-1") / "embedder" / "weights").write_text("damaged")
         with pytest.raises(ReleaseError, match="changed"):
-            await world.kits().of("taste-1")
+            await world.loader().of("taste-1")
 
     run(scenario)
 
@@ -121,11 +121,11 @@ def test_an_unknown_or_damaged_release_is_refused(world: World) -> None:
 def test_a_candidate_whose_adapter_is_on_is_proven_and_warmed_up(world: World) -> None:
     async def scenario() -> None:
         world.publish("taste-1", canary=await world.canary("taste-1"))
-        kits = world.kits()
-        assert await kits.prove("taste-1") is None
+        loader = world.loader()
+        assert await loader.prove("taste-1") is None
         assert world.encoder.prompts == ["Likes:", "Now:"]
         assert len(world.loads) == 1
-        assert (await kits.of("taste-1")).adapter == "taste-1"
+        assert (await loader.of("taste-1")).adapter == "taste-1"
         assert len(world.loads) == 1
 
     run(scenario)
@@ -135,7 +135,7 @@ def test_an_engine_that_ignores_the_adapter_is_found_out(world: World) -> None:
     async def scenario() -> None:
         world.publish("taste-1", canary=await world.canary("taste-1"))
         world.encoder.deaf = True
-        assert "base model answers" in (await world.kits().prove("taste-1") or "")
+        assert "base model answers" in (await world.loader().prove("taste-1") or "")
 
     run(scenario)
 
@@ -145,16 +145,16 @@ def test_a_release_that_was_not_a_candidate_here_is_looked_at_while_it_writes(
 ) -> None:
     async def scenario() -> None:
         world.publish("taste-1", canary=await world.canary("taste-1"))
-        kits = world.kits()
-        await kits.of("taste-1")
+        loader = world.loader()
+        await loader.of("taste-1")
         world.encoder.down = True
-        assert "not answered" in (await kits.doubt("taste-1") or "")
+        assert "not answered" in (await loader.doubt("taste-1") or "")
         world.encoder.down, world.encoder.deaf = False, True
         await world.encoder.prepare(Adapter("taste-1", world.files["adapter"]))
-        assert "base model answers" in (await kits.doubt("taste-1") or "")
+        assert "base model answers" in (await loader.doubt("taste-1") or "")
         world.encoder.deaf = False
-        assert await kits.doubt("taste-1") is None
-        assert await kits.doubt("base-0") is None
+        assert await loader.doubt("taste-1") is None
+        assert await loader.doubt("base-0") is None
 
     run(scenario)
 
@@ -162,7 +162,7 @@ def test_a_release_that_was_not_a_candidate_here_is_looked_at_while_it_writes(
 def test_an_adapter_without_a_canary_is_not_believed(world: World) -> None:
     async def scenario() -> None:
         world.publish("taste-1")
-        assert "no canary" in (await world.kits().prove("taste-1") or "")
+        assert "no canary" in (await world.loader().prove("taste-1") or "")
 
     run(scenario)
 
@@ -170,7 +170,7 @@ def test_an_adapter_without_a_canary_is_not_believed(world: World) -> None:
 def test_a_new_embedder_alone_needs_no_canary(world: World) -> None:
     async def scenario() -> None:
         world.publish("taste-1", adapter=None)
-        assert await world.kits().prove("taste-1") is None
+        assert await world.loader().prove("taste-1") is None
 
     run(scenario)
 
@@ -179,9 +179,9 @@ def test_extractive_profiles_need_no_adapter(world: World) -> None:
     async def scenario() -> None:
         world.publish("taste-1")
         sources = Sources(world.store, world.load_embedder)
-        kits = Kits(world.settings, None, HashEmbedder(), sources)
-        assert await kits.prove("taste-1") is None
-        assert (await kits.of("taste-1")).adapter is None
+        loader = ReleaseLoader(world.settings, None, HashEmbedder(), sources)
+        assert await loader.prove("taste-1") is None
+        assert (await loader.of("taste-1")).adapter is None
 
     run(scenario)
 
@@ -189,7 +189,7 @@ def test_extractive_profiles_need_no_adapter(world: World) -> None:
 def test_an_adapter_of_other_weights_is_not_loaded(world: World) -> None:
     async def scenario() -> None:
         world.publish("taste-1", base_model_hash="aa" * 32)
-        assert "other weights" in (await world.kits(model_hash="bb" * 32).prove("taste-1") or "")
+        assert "other weights" in (await world.loader(model_hash="bb" * 32).prove("taste-1") or "")
         assert world.encoder.adapters == {}
 
     run(scenario)
@@ -199,12 +199,12 @@ def test_proving_waits_for_an_engine_that_is_away(world: World) -> None:
     async def scenario() -> None:
         world.publish("taste-1", canary=await world.canary("taste-1"))
         world.encoder.down = True
-        proving = asyncio.create_task(world.kits().prove("taste-1"))
+        check = asyncio.create_task(world.loader().prove("taste-1"))
         while not world.loads:
             await asyncio.sleep(0.001)
-        assert not proving.done()
+        assert not check.done()
         world.encoder.down = False
-        assert await proving is None
+        assert await check is None
 
     run(scenario)
 
@@ -219,11 +219,13 @@ def test_what_cannot_be_loaded_is_an_error_with_its_reason(world: World) -> None
 
     async def scenario() -> None:
         world.publish("taste-1")
-        kits = Kits(world.settings, world.encoder, HashEmbedder(), Sources(world.store, broken))
+        loader = ReleaseLoader(
+            world.settings, world.encoder, HashEmbedder(), Sources(world.store, broken)
+        )
         with pytest.raises(EmbedderError):
-            await kits.prove("taste-1")
+            await loader.prove("taste-1")
         with pytest.raises(EngineError, match="no adapters"):
-            await world.kits(Refusing()).of("taste-1")
+            await world.loader(Refusing()).of("taste-1")
 
     run(scenario)
 
@@ -233,13 +235,13 @@ def test_what_is_not_kept_is_given_back(world: World) -> None:
         for name in ("taste-1", "taste-2"):
             (world.files["embedder"] / "weights").write_text(name)
             world.publish(name)
-        kits = world.kits()
-        await kits.of("taste-1")
-        second = await kits.of("taste-2")
-        await kits.keep({"taste-2"})
+        loader = world.loader()
+        await loader.of("taste-1")
+        second = await loader.of("taste-2")
+        await loader.keep({"taste-2"})
         assert set(world.encoder.adapters) == {"taste-2"}
-        assert await kits.of("taste-2") is second
-        await kits.of("taste-1")
+        assert await loader.of("taste-2") is second
+        await loader.of("taste-1")
         assert len(world.loads) == 3
 
     run(scenario)

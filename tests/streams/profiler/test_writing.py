@@ -12,7 +12,7 @@ from models.profile.prompts import PROMPT_VERSION, render
 from models.schemas import Origin, Profile, Section
 from models.settings import Settings, load_settings
 from streams.metrics import ProfilerMetrics
-from streams.profiler.release_runtime import Kit, Sources
+from streams.profiler.release_runtime import LoadedRelease, Sources
 from streams.profiler.version import RecordPosition
 from streams.profiler.writing import Deps, Writer, count_written
 from tests.streams.profiler.requests import request
@@ -26,13 +26,15 @@ def write(
     embedder = HashEmbedder()
     sources = Sources(MemoryReleaseStore(), lambda _: embedder)
     deps = Deps(encoder, embedder, lambda text: len(text.split()), sources)
-    kit = Kit("base-0", None, embedder)
+    loaded = LoadedRelease("base-0", None, embedder)
     metrics = ProfilerMetrics(CollectorRegistry())
     writer = Writer(settings or load_settings(), deps, metrics)
     asked = request(**fields)
 
     async def written() -> Profile:
-        return await writer.write(asked, RecordPosition(3, 77), kit, await writer.ask(asked, kit))
+        return await writer.write(
+            asked, RecordPosition(3, 77), loaded, await writer.ask(asked, loaded)
+        )
 
     return asyncio.run(written())
 

@@ -81,11 +81,11 @@ def item(number: int) -> Item:
 
 def with_a_hole(settings: Settings, topic: str, found: list[Any]) -> SegmentLog:
     """A log of all records, of which the segment with offsets 10..20 is gone."""
-    log, judge = SegmentLog(settings.log_dir), RecordClassifier.of(settings)
+    log, classifier = SegmentLog(settings.log_dir), RecordClassifier.of(settings)
     for begin, end in ((0, 10), (10, 21), (21, COUNT)):
         buffer = Buffer(topic, 0, begin)
         for record in found[begin:end]:
-            buffer.add(record, judge, 0.0)
+            buffer.add(record, classifier, 0.0)
         log.append_from(topic, 0, begin, buffer.table(), "id")
     folder = log.partition_folder(topic, 0)
     (folder / log.segments(topic, 0)[1].file).unlink()

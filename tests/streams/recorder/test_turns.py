@@ -36,10 +36,10 @@ class SlowJudge:
 @pytest.fixture
 def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     made = Recorder(load_settings(data_dir=tmp_path), RecorderMetrics(CollectorRegistry()))
-    made._judge = SlowJudge(SLICE_S / 4)
+    made._classifier = SlowJudge(SLICE_S / 4)
     made._buffers[PLACE] = Buffer("interactions", 0, start=0)
     monkeypatch.setattr(made, "_observe_lag", lambda *_: None)
-    monkeypatch.setattr(role, "time", SimpleNamespace(monotonic=lambda: made._judge.now))
+    monkeypatch.setattr(role, "time", SimpleNamespace(monotonic=lambda: made._classifier.now))
     return made
 
 
@@ -48,21 +48,21 @@ async def turns_while(recorder: Recorder) -> list[float]:
     taking = asyncio.create_task(recorder._take({PLACE: RECORDS}))
     turns = []
     while not taking.done():
-        turns.append(recorder._judge.now)
+        turns.append(recorder._classifier.now)
         await asyncio.sleep(0)
     await taking
-    return [*turns, recorder._judge.now]
+    return [*turns, recorder._classifier.now]
 
 
 def test_records_that_take_long_do_not_hold_the_loop(recorder: Recorder) -> None:
     turns = asyncio.run(turns_while(recorder))
     assert len(recorder._buffers[PLACE]) == len(RECORDS)
     waited = [later - earlier for earlier, later in pairwise(turns)]
-    assert max(waited) <= SLICE_S + 2 * recorder._judge.seconds
+    assert max(waited) <= SLICE_S + 2 * recorder._classifier.seconds
 
 
 def test_quick_records_are_judged_many_at_a_time(recorder: Recorder) -> None:
-    recorder._judge.seconds = 0.0
+    recorder._classifier.seconds = 0.0
     assert len(asyncio.run(turns_while(recorder))) < 10
 
 

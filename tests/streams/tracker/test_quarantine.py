@@ -46,12 +46,18 @@ def registry() -> CollectorRegistry:
 def world(settings: Settings, registry: CollectorRegistry) -> tuple[TrackerRole, Letters]:
     """Three users to whom a list and a profile are owed."""
     role, letters = tracker(settings, registry)
-    for part in (role.asker, role.server, role.moving, role.asker.apart, role.server.apart):
+    for part in (
+        role.requester,
+        role.recommender,
+        role.migration,
+        role.requester.quarantine,
+        role.recommender.quarantine,
+    ):
         part._users = role.users
-    role.asker._partitions = role.server._partitions = role.partitions
+    role.requester._partitions = role.recommender._partitions = role.partitions
     release = SimpleNamespace(catalogue=[1], release="base-0", neighbours=SimpleNamespace(id="c"))
-    role.server._derived = SimpleNamespace(shelf=release, texts=role.derived.texts)
-    role.server._rank = lambda _, orders: [() for _ in orders]
+    role.recommender._views = SimpleNamespace(snapshot=release, texts=role.views.texts)
+    role.recommender._rank = lambda _, orders: [() for _ in orders]
     sent = [event(number, user) for number, user in enumerate(USERS)]
     asyncio.run(role._on_interactions(rows("interactions", *sent)))
     return role, letters
@@ -86,15 +92,15 @@ def test_the_others_get_their_profile(world, registry, monkeypatch, caplog) -> N
     role, letters = world
     true = asking_module.build_request
     monkeypatch.setattr(asking_module, "build_request", poisoned(true, ValueError("poison")))
-    assert asyncio.run(role.asker.ask(role.clocks)) == 2
+    assert asyncio.run(role.requester.ask(role.clocks)) == 2
     assert taken(letters, "windows_hash") == ["bob", "cat"]
-    assert asyncio.run(role.asker.ask(role.clocks)) == 0
+    assert asyncio.run(role.requester.ask(role.clocks)) == 0
     assert failed(registry, "ask") == 1
     assert "Traceback" in caplog.text
     assert "ann" in caplog.text
     monkeypatch.setattr(asking_module, "build_request", true)
     pass_a_while(monkeypatch)
-    assert asyncio.run(role.asker.ask(role.clocks)) == 1
+    assert asyncio.run(role.requester.ask(role.clocks)) == 1
     assert taken(letters, "windows_hash") == ["ann"]
 
 
@@ -107,13 +113,13 @@ def test_the_others_get_their_list(world, registry, monkeypatch, queries) -> Non
     role, letters = world
     work = poisoned(serving_module.order_query, ZeroDivisionError())
     monkeypatch.setattr(serving_module, "order_query", work)
-    assert asyncio.run(role.server.serve(role.clocks)) == 2
+    assert asyncio.run(role.recommender.serve(role.clocks)) == 2
     assert taken(letters, "recommendation_id") == ["bob", "cat"]
-    assert asyncio.run(role.server.serve(role.clocks)) == 0
+    assert asyncio.run(role.recommender.serve(role.clocks)) == 0
     assert failed(registry, "serve") == 1
     monkeypatch.setattr(serving_module, "order_query", lambda *_: "")
     pass_a_while(monkeypatch)
-    assert asyncio.run(role.server.serve(role.clocks)) == 1
+    assert asyncio.run(role.recommender.serve(role.clocks)) == 1
     assert taken(letters, "recommendation_id") == ["ann"]
 
 
@@ -125,8 +131,8 @@ def test_a_user_who_cannot_be_ranked_spoils_no_batch(world, registry, queries) -
             raise RuntimeError("one row is none")
         return [() for _ in orders]
 
-    role.server._rank = rank
-    assert asyncio.run(role.server.serve(role.clocks)) == 2
+    role.recommender._rank = rank
+    assert asyncio.run(role.recommender.serve(role.clocks)) == 2
     assert taken(letters, "recommendation_id") == ["bob", "cat"]
     assert failed(registry, "serve") == 1
 
@@ -137,11 +143,11 @@ def test_what_is_no_users_fault_is_raised(world, monkeypatch, queries, error) ->
     monkeypatch.setattr(serving_module, "order_query", poisoned(lambda *_: "", error))
     waiting = len(role.waiting)
     with pytest.raises(type(error)):
-        asyncio.run(role.server.serve(role.clocks))
+        asyncio.run(role.recommender.serve(role.clocks))
     assert len(role.waiting) == waiting  # nobody's list is forgotten
     monkeypatch.setattr(asking_module, "build_request", poisoned(lambda *_: None, error))
     with pytest.raises(type(error)):
-        asyncio.run(role.asker.ask(role.clocks))
+        asyncio.run(role.requester.ask(role.clocks))
 
 
 def test_a_refused_list_is_given_up_until_the_next_event(
@@ -149,21 +155,21 @@ def test_a_refused_list_is_given_up_until_the_next_event(
 ) -> None:
     role, letters = world
     role.partitions.fail = pytest.fail
-    asyncio.run(role.server.serve(role.clocks))
-    asyncio.run(role.asker.ask(role.clocks))
+    asyncio.run(role.recommender.serve(role.clocks))
+    asyncio.run(role.requester.ask(role.clocks))
     outputs = [Output(topic, b"ann", value, 0) for topic, value, _ in letters.sent
                if b'"user_id":"ann"' in value]  # fmt: skip
     role._note_refused(OutputsRefused(outputs, MessageSizeTooLargeError()))
     assert (failed(registry, "serve"), failed(registry, "ask")) == (1, 1)
     assert f"{len(outputs[0].value)} bytes" in caplog.text
-    assert role.server.apart.holds((0, "ann"))
+    assert role.recommender.quarantine.holds((0, "ann"))
     pass_a_while(monkeypatch)
-    assert role.server.apart.returned({0}) == []
+    assert role.recommender.quarantine.returned({0}) == []
     asyncio.run(
         role._on_interactions([rows("interactions", event(9, "ann"))[0]._replace(offset=3)])
     )
-    assert role.server.apart.returned({0}) == [(0, "ann")]
-    assert role.asker.apart.returned({0}) == [(0, "ann")]
+    assert role.recommender.quarantine.returned({0}) == [(0, "ann")]
+    assert role.requester.quarantine.returned({0}) == [(0, "ann")]
 
 
 def test_a_topic_that_may_not_be_written_ends_the_role(world) -> None:

@@ -61,19 +61,19 @@ class World:
         self.settings = Settings(ranking={"refresh_s": refresh_s, "batch": batch})
         self.users = Users(States(), 500, TrackerMetrics(CollectorRegistry()))
         self.waiting = ServeQueue(0.0)
-        self.derived = SimpleNamespace(shelf=SimpleNamespace(release="old"))
+        self.views = SimpleNamespace(snapshot=SimpleNamespace(release="old"))
         self.index = index or MemoryIndex()
         self.clocks = {0: PartitionClock(NOW), 1: PartitionClock(NOW)}
-        self.moving = ReleaseMigration(
+        self.migration = ReleaseMigration(
             self.settings,
             self.users,
             self.waiting,
-            self.derived,
+            self.views,
             self.index,
             self.clocks,
             TrackerMetrics(CollectorRegistry()),
         )
-        self.moving.begin("old")
+        self.migration.begin("old")
 
     def add(self, user_id: str, profile: ProfileRecord | None, partition: int = 0) -> None:
         head = Head(
@@ -101,7 +101,7 @@ class World:
     def steps(self, count: int = 1) -> list[tuple[int, str]]:
         async def take_them():
             for _ in range(count):
-                await self.moving.step()
+                await self.migration.step()
 
         asyncio.run(take_them())
         return self.waiting.take(1_000, time.monotonic())
@@ -125,7 +125,7 @@ def test_all_users_move_with_the_vectors_of_the_new_release():
     world.add("ada", record("p"))
     world.add("bob", None, partition=1)
     world.index.upsert("profiles@new", [row("ada", "p")])
-    world.derived.shelf = SimpleNamespace(release="new")
+    world.views.snapshot = SimpleNamespace(release="new")
     assert sorted(world.until_taken(2)) == [(0, "ada"), (1, "bob")]
     assert world.profile("ada").vector_release == "new"
     assert world.profile("ada").unit_vector().tolist() == [0.0, 1.0]
@@ -138,14 +138,14 @@ def test_without_the_vector_of_the_very_profile_the_list_is_owed_and_the_vector_
     world = World()
     world.add("ada", record("p"))
     world.index.upsert("profiles@new", [row("ada" if found else "eve", found or "p")])
-    world.derived.shelf = SimpleNamespace(release="new")
+    world.views.snapshot = SimpleNamespace(release="new")
     assert world.until_taken(1) == [(0, "ada")]
     assert world.profile("ada").vector_release == "old"
-    assert len(world.moving) == 1
+    assert len(world.migration) == 1
     world.index.upsert("profiles@new", [row("ada", "p")])
     assert world.until_taken(1) == [(0, "ada")]
     assert world.profile("ada").vector_release == "new"
-    assert len(world.moving) == 0
+    assert len(world.migration) == 0
 
 
 def test_a_profile_that_comes_with_another_releases_vector_waits_for_its_own():
@@ -153,7 +153,7 @@ def test_a_profile_that_comes_with_another_releases_vector_waits_for_its_own():
     world.add("ada", record("p"))
     world.users.save_profile(0, world.users.get(0, "ada"), record("q", "new"))
     user = world.users.get(0, "ada")
-    world.moving.look_at((0, "ada"), user.head, user.profile)
+    world.migration.look_at((0, "ada"), user.head, user.profile)
     assert world.waiting.take(9, 0.0) == []
     world.index.upsert("profiles@old", [row("ada", "q")])
     assert world.steps(1) == [(0, "ada")]
@@ -165,7 +165,7 @@ def test_many_users_are_looked_through_some_at_a_time_and_none_is_left_out():
     names = [f"u{number:04}" for number in range(2 * LOOKED_THROUGH + 3)]
     for name in names:
         world.add(name, None)
-    world.derived.shelf = SimpleNamespace(release="new")
+    world.views.snapshot = SimpleNamespace(release="new")
     assert len(world.steps(1)) == LOOKED_THROUGH
     rest = world.until_taken(LOOKED_THROUGH + 3)
     assert len({user for _, user in rest}) == LOOKED_THROUGH + 3
@@ -176,7 +176,7 @@ def test_while_a_batch_waits_no_more_users_are_added():
     world.add("ada", None)
     world.waiting.add((1, "x"))
     world.waiting.add((1, "y"))
-    world.derived.shelf = SimpleNamespace(release="new")
+    world.views.snapshot = SimpleNamespace(release="new")
     assert (0, "ada") not in world.steps(3)
 
 
@@ -192,7 +192,7 @@ def test_an_index_that_does_not_answer_loses_nobody():
     world = World(Away())
     world.add("ada", record("p"))
     world.index.upsert("profiles@new", [row("ada", "p")])
-    world.derived.shelf = SimpleNamespace(release="new")
+    world.views.snapshot = SimpleNamespace(release="new")
     world.steps(1)
     with pytest.raises(VectorIndexError, match="away"):
         world.steps(1)
@@ -205,7 +205,7 @@ def test_partitions_that_are_no_longer_ours_are_left_alone():
     world = World()
     world.add("ada", record("p"), partition=1)
     world.index.upsert("profiles@new", [row("ada", "p")])
-    world.derived.shelf = SimpleNamespace(release="new")
+    world.views.snapshot = SimpleNamespace(release="new")
     del world.clocks[1]
     assert world.steps(4) == []
     assert world.profile("ada", 1).vector_release == "old"

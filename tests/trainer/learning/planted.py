@@ -101,6 +101,6 @@ def run(folder: Path, source: Path, settings: RlsoSettings = RLSO) -> Rlso:
     """A run in `folder` on the model of `source`."""
     policy = Policy.load(source, POLICY, device="cpu")
     embedder = WordEmbedder()
-    judge = Rewarder(embedder, embedder.embed(list(ITEMS.values())), unchecked, settings)
+    rewarder = Rewarder(embedder, embedder.embed(list(ITEMS.values())), unchecked, settings)
     local = LocalRollouts(policy, ANSWER_TOKENS)
-    return Rlso(policy, local, judge, judge, read, settings, folder, identity="planted")
+    return Rlso(policy, local, rewarder, rewarder, read, settings, folder, identity="planted")

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from streams.metrics import TrainerMetrics
 from trainer.gate.decision import Check, Verdict
 from trainer.pipeline.job_metrics import fill
-from trainer.pipeline.outcome import Memory, RunOutcome, load_memory, save_memory
+from trainer.pipeline.outcome import RunMemory, RunOutcome, load_memory, save_memory
 
 SKIPPED = RunOutcome("skipped", "was made of this data, and the gate held it back", unserved=True)
 
@@ -20,7 +20,7 @@ def refused(**found: float) -> RunOutcome:
     return RunOutcome("refused", "", verdict=Verdict("r-1", "base-0", "base-0", 9, checks))
 
 
-def told(outcome: RunOutcome, memory: Memory) -> CollectorRegistry:
+def told(outcome: RunOutcome, memory: RunMemory) -> CollectorRegistry:
     registry = CollectorRegistry()
     fill(TrainerMetrics(registry), outcome, memory)
     return registry
@@ -36,7 +36,7 @@ def gate(registry: CollectorRegistry, rule: str) -> tuple[float | None, float | 
 
 
 def test_the_last_verdict_is_told_until_there_is_a_newer_one(tmp_path: Path) -> None:
-    save_memory(tmp_path, Memory().after(refused(serving=-0.01, anchor=-math.inf), 5, "base-0"))
+    save_memory(tmp_path, RunMemory().after(refused(serving=-0.01, anchor=-math.inf), 5, "base-0"))
     later = load_memory(tmp_path).after(SKIPPED, 9, "base-0")
     again = told(SKIPPED, later)
     newer = told(refused(serving=-0.02), later.after(refused(serving=-0.02), 11, "base-0"))
@@ -48,7 +48,9 @@ def test_the_last_verdict_is_told_until_there_is_a_newer_one(tmp_path: Path) -> 
 
 
 def test_a_skip_because_of_a_refusal_does_not_move_the_last_success() -> None:
-    after = Memory().after(refused(serving=-0.01), 5_000, "base-0").after(SKIPPED, 9_000, "base-0")
+    after = (
+        RunMemory().after(refused(serving=-0.01), 5_000, "base-0").after(SKIPPED, 9_000, "base-0")
+    )
     found = told(SKIPPED, after)
 
     assert found.get_sample_value("palate_training_last_success_timestamp_seconds") == 0
@@ -56,4 +58,4 @@ def test_a_skip_because_of_a_refusal_does_not_move_the_last_success() -> None:
 
 
 def test_where_nothing_was_judged_yet_no_rule_is_told() -> None:
-    assert gate(told(SKIPPED, Memory()), "serving") == (None, None)
+    assert gate(told(SKIPPED, RunMemory()), "serving") == (None, None)

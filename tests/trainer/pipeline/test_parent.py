@@ -12,7 +12,7 @@ from models.ports import Release
 from models.release.store import FolderReleaseStore, base_release
 from models.settings import Settings
 from trainer.data.replay_sampling import Seen
-from trainer.pipeline.parent import AS_THEY_COME, Start, anchor_of, rolled_back, start_from
+from trainer.pipeline.parent import AS_THEY_COME, ParentModels, anchor_of, rolled_back, start_from
 
 AT, HERE, THERE = 1_300_000_000_000, "a" * 64, "b" * 64
 
@@ -49,7 +49,7 @@ def trained(settings: Settings, store, tmp_path: Path):
     return publish
 
 
-def start(store, settings: Settings, name: str) -> Start:
+def start(store, settings: Settings, name: str) -> ParentModels:
     return start_from(store, store.get(name), settings, HERE)
 
 

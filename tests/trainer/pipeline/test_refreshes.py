@@ -10,7 +10,7 @@ import pytest
 
 from models.training_settings import GateSettings
 from trainer.gate.decision import Measured, Window, judge
-from trainer.pipeline.outcome import Memory, RunOutcome
+from trainer.pipeline.outcome import RunMemory, RunOutcome
 from trainer.reward.reward_hacking import WatchFigures
 
 USERS = 1_000
@@ -29,7 +29,7 @@ FIRST = Measured(
 
 def passes(refreshes: Iterable[Measured]) -> list[bool]:
     """Train again and again; what passes serves, as `trainer.pipeline.run` does it."""
-    memory, made = Memory(), {FIRST.release: FIRST}
+    memory, made = RunMemory(), {FIRST.release: FIRST}
     serving, found = FIRST, []
     for candidate in refreshes:
         anchor = made[memory.anchor or serving.release]

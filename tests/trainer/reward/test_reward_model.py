@@ -33,14 +33,14 @@ def judge_of(
     asked: list[Prompted], *answers: list[str], stand_ins: bool = True
 ) -> tuple[Rewarder, Judged]:
     embedder = HashEmbedder()
-    judge = Rewarder(
+    rewarder = Rewarder(
         embedder,
         embedder.embed(list(TEXTS.values())),
         checked(lambda text: len(text.split()), 256, stand_ins=stand_ins),
         SETTINGS,
     )
     given = [[Answer(text, len(text.split()), True) for text in group] for group in answers]
-    return judge, judge.judge(asked, given)
+    return rewarder, rewarder.judge(asked, given)
 
 
 def test_only_what_the_events_bear_out_is_in_the_profile_and_in_the_reward(
@@ -80,7 +80,7 @@ def test_titles_copied_word_for_word_are_watched(asked: list[Prompted]) -> None:
 
 
 def test_the_control_ranks_with_the_profile_of_another_user(asked: list[Prompted]) -> None:
-    judge, judged = judge_of(asked, [" red"], [" lunch box"])
+    rewarder, judged = judge_of(asked, [" red"], [" lunch box"])
     scores = judged.vectors @ HashEmbedder().embed(list(TEXTS.values())).T
 
     better = [np.sum(scores[1, [0, 1, 2, 3]] > scores[1, 2]), np.sum(scores[0] > scores[0, 3])]
@@ -88,4 +88,4 @@ def test_the_control_ranks_with_the_profile_of_another_user(asked: list[Prompted
     seen_above = [scores[1, ROWS["bag"]] > scores[1, 2], scores[0, ROWS["box"]] > scores[0, 3]]
     ranks = [1 + above - seen for above, seen in zip(better, seen_above, strict=True)]
     wanted = np.mean([1 / np.log2(rank + 1) for rank in ranks])
-    assert judge.shuffled(asked, judged) == pytest.approx(wanted)
+    assert rewarder.shuffled(asked, judged) == pytest.approx(wanted)

@@ -23,7 +23,7 @@ from tests.trainer.pipeline.whole.running import (
     train,
 )
 from tests.trainer.small_run import QUICK, SMALL, START_MS, fill, run_once
-from trainer.pipeline.outcome import Memory, load_memory, save_memory
+from trainer.pipeline.outcome import RunMemory, load_memory, save_memory
 
 pytestmark = pytest.mark.model  # a minute of small training runs
 
@@ -212,7 +212,7 @@ def test_a_release_that_was_rolled_back_is_no_bar_of_the_next_one(quick, store) 
     fill(quick)
     lost = replace(base_release(quick, START_MS), id="lost", parent=BASE_RELEASE, kind="trained")
     store.publish(lost)
-    save_memory(quick.training_dir, Memory(anchor="lost"))
+    save_memory(quick.training_dir, RunMemory(anchor="lost"))
     release = made(store, train(quick))
 
     assert release.metrics["gate"]["against"] == [BASE_RELEASE, BASE_RELEASE]

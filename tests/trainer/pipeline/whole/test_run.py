@@ -18,7 +18,7 @@ from models.release.compatibility import unfit
 from models.release.store import BASE_RELEASE, adapter_folder, embedder_folder, embedder_hash
 from models.training_settings import TrainSettings
 from streams.event_log import SegmentLog
-from streams.profiler.release_runtime import Kits, Sources
+from streams.profiler.release_runtime import ReleaseLoader, Sources
 from tests.trainer.pipeline.whole.running import Stopped, made, metrics, train
 from tests.trainer.small_run import QUICK, SMALL, fill, run_once
 from trainer.data.canary_prompts import canary_prompts
@@ -95,7 +95,7 @@ def test_an_embedder_that_was_trained_alone_is_proven_and_gone_on_from(quick, st
         train(quick.model_copy(update={"train": TrainSettings.model_validate(only_cl)})),
     )
     sources = Sources(store, lambda folder: SentenceEmbedder(folder, quick.embedder))
-    kits = Kits(quick, FakeEncoder(), HashEmbedder(), sources)
+    kits = ReleaseLoader(quick, FakeEncoder(), HashEmbedder(), sources)
     assert asyncio.run(kits.prove(first.id)) is None
 
     fill(quick, first_day=20, days=4)

@@ -16,9 +16,9 @@ from models.release.store import base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
 from streams.metrics import ProfilerMetrics
-from streams.profiler import readiness as proving
-from streams.profiler.readiness import ServingKit
-from streams.profiler.release_runtime import Kits, Sources
+from streams.profiler import readiness as check
+from streams.profiler.readiness import ServingRuntime
+from streams.profiler.release_runtime import ReleaseLoader, Sources
 from streams.releases import ServingRelease
 from tests.conftest import MakeSettings
 from tests.streams.clients import until
@@ -32,8 +32,8 @@ class World:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.store = settings, MemoryReleaseStore()
         self.releases, self.metrics = ServingRelease(), ProfilerMetrics(CollectorRegistry())
-        kits = Kits(settings, None, HashEmbedder(), Sources(self.store, self.load))
-        self.kit = ServingKit(kits, self.releases, self.metrics)
+        loader = ReleaseLoader(settings, None, HashEmbedder(), Sources(self.store, self.load))
+        self.loaded = ServingRuntime(loader, self.releases, self.metrics)
 
     def load(self, folder):  # type: ignore[no-untyped-def]
         raise EmbedderError(f"the embedder {folder.name} cannot be loaded")
@@ -45,8 +45,8 @@ class World:
         self.store.publish(replace(base_release(self.settings, AT), id=name, **changed))
 
     async def follow(self, scenario: Callable[[], Awaitable[None]]) -> None:
-        await self.kit.begin()
-        following = asyncio.create_task(self.kit.follow())
+        await self.loaded.begin()
+        following = asyncio.create_task(self.loaded.follow())
         try:
             await scenario()
             assert not following.done()
@@ -62,7 +62,7 @@ class World:
 
 @pytest.fixture
 def world(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(proving, "AGAIN_S", 0.01)
+    monkeypatch.setattr(check, "AGAIN_S", 0.01)
     return World(make_settings())
 
 
@@ -71,15 +71,15 @@ def test_the_release_before_writes_on_until_the_folder_comes(
 ) -> None:
     async def scenario() -> None:
         world.serve("late")
-        await until(lambda: world.kit.problem is not None)
+        await until(lambda: world.loaded.problem is not None)
         await asyncio.sleep(0.05)
-        assert world.kit.now().release == "base-0"
-        assert world.kit.not_ready is None
+        assert world.loaded.now().release == "base-0"
+        assert world.loaded.not_ready is None
         assert world.unavailable
         assert caplog.text.count("release late is announced as serving") == 1
         world.publish("late")
-        await until(lambda: world.kit.now().release == "late")
-        assert world.kit.problem is None
+        await until(lambda: world.loaded.now().release == "late")
+        assert world.loaded.problem is None
         assert not world.unavailable
 
     world.serve("base-0")
@@ -88,8 +88,8 @@ def test_the_release_before_writes_on_until_the_folder_comes(
 
 def test_a_restart_begins_with_the_release_before(world: World) -> None:
     async def scenario() -> None:
-        assert world.kit.now().release == "base-0"
-        assert "base-0 serves on" in (world.kit.problem or "")
+        assert world.loaded.now().release == "base-0"
+        assert "base-0 serves on" in (world.loaded.problem or "")
 
     for name in ("base-0", "ghost", "../x"):
         world.serve(name)
@@ -99,10 +99,10 @@ def test_a_restart_begins_with_the_release_before(world: World) -> None:
 def test_a_release_that_does_not_fit_is_none_to_write_with(world: World) -> None:
     async def scenario() -> None:
         world.serve("other")
-        await until(lambda: "embedder.model" in (world.kit.problem or ""))
-        assert world.kit.now().release == "base-0"
+        await until(lambda: "embedder.model" in (world.loaded.problem or ""))
+        assert world.loaded.now().release == "base-0"
         world.serve("base-0")
-        await until(lambda: world.kit.problem is None)
+        await until(lambda: world.loaded.problem is None)
 
     world.serve("base-0")
     world.publish("other", embedder="owner/other")
@@ -111,11 +111,11 @@ def test_a_release_that_does_not_fit_is_none_to_write_with(world: World) -> None
 
 def test_with_nothing_to_write_with_it_waits_and_says_why(world: World) -> None:
     async def scenario() -> None:
-        beginning = asyncio.create_task(world.kit.begin())
-        await until(lambda: "no release 'ghost'" in (world.kit.not_ready or ""))
+        beginning = asyncio.create_task(world.loaded.begin())
+        await until(lambda: "no release 'ghost'" in (world.loaded.not_ready or ""))
         world.publish("ghost")
         await beginning
-        assert world.kit.not_ready is None
+        assert world.loaded.not_ready is None
 
     world.serve("ghost")
     asyncio.run(scenario())
