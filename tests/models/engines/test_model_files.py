@@ -34,7 +34,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         (folder / "model.safetensors").write_bytes(gguf.name.encode())
 
     fake = SimpleNamespace(gguf_to_safetensors=convert)
-    monkeypatch.setitem(sys.modules, "models.engines.model_files", fake)
+    monkeypatch.setitem(sys.modules, "models.engines.pretrained", fake)
     return made
 
 
@@ -58,7 +58,7 @@ def test_a_conversion_that_failed_leaves_nothing_behind(
     settings = settings_for(tmp_path)
     with monkeypatch.context() as patch:
         fake = SimpleNamespace(gguf_to_safetensors=fail)
-        patch.setitem(sys.modules, "models.engines.model_files", fake)
+        patch.setitem(sys.modules, "models.engines.pretrained", fake)
         with pytest.raises(EngineError, match="disk full"):
             language_model(settings)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
