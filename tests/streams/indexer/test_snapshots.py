@@ -117,7 +117,7 @@ def test_the_tracker_names_it_uses_none_and_takes_the_new_one(
 ) -> None:
     damage(path := current(settings))
     tracker = derived(settings)
-    assert tracker._snapshot is None
+    assert tracker._cooccurrence is None
     said = [one.getMessage() for one in caplog.records]
     assert len(said) == 1
     assert str(path) in said[0]
@@ -125,8 +125,8 @@ def test_the_tracker_names_it_uses_none_and_takes_the_new_one(
     assert len(caplog.records) == 1  # said once
     indexer.refresh()
     tracker.refresh()
-    assert tracker._snapshot is not None
-    assert tracker._snapshot.id == path.stem
+    assert tracker._cooccurrence is not None
+    assert tracker._cooccurrence.id == path.stem
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -138,7 +138,7 @@ def test_the_tracker_falls_back_on_the_one_before(
     indexer.refresh()
     assert current(settings) != before
     damage(current(settings))
-    snapshot = derived(settings)._snapshot
+    snapshot = derived(settings)._cooccurrence
     assert snapshot is not None
     assert snapshot.id == before.stem
 
@@ -147,7 +147,7 @@ def test_a_pointer_that_names_nothing_is_made_anew(settings: Settings, indexer: 
     whole = current(settings)
     for content in (b"", b"\xff\xfe\x00", b"../../etc/passwd", b"no-such-snapshot"):
         (settings.cooccurrence_dir / "current").write_bytes(content)
-        assert derived(settings)._snapshot is not None  # the newest that is whole
+        assert derived(settings)._cooccurrence is not None  # the newest that is whole
         indexer.refresh()
         assert current(settings) == whole
 
