@@ -95,7 +95,7 @@ def evaluate(
     from models.engines.threads import wait_without_spinning
     from models.settings import load_settings
     from trainer.evaluation import plots, registry, report
-    from trainer.evaluation.slices import by_age
+    from trainer.evaluation.ageing import by_age
 
     wait_without_spinning()
     given, started = load_settings(), time.monotonic()

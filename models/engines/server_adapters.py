@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import httpx
 import openai
 
-from models.engines.openai_encoder import NotAModelServer, NotServed, within
+from models.engines.http_errors import NotAModelServer, NotServed, within
 from models.errors import EngineError
 from models.ports import Adapter
 

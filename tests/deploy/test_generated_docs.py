@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.metrics_page import pages, write
+from deploy.generated_docs import pages, write
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,7 +22,7 @@ from models.errors import EventLogError
 from models.schemas import Interaction, Item
 from models.settings import Settings
 from streams.event_log import SegmentLog, connect_views
-from streams.event_log.repair import quarantine
+from streams.event_log.repair import apart
 from streams.kafka.clients import client_options, consumer, deliver, producer
 from streams.kafka.topics import ensure_topics
 from tests.conftest import MakeSettings, role_environment
@@ -316,7 +316,7 @@ def test_a_segment_damaged_meanwhile_is_set_apart_and_read_again(settings: Setti
         segment.write_bytes(segment.read_bytes()[:100])
         asyncio.run(produce(settings, range(2_000, 3_000)))
         wait_until(lambda: logged(settings) >= 3_000, "recorded on", settings)
-        wait_until(lambda: quarantine(folder) != [], "set apart", settings)
+        wait_until(lambda: apart(folder) != [], "set apart", settings)
         wait_until(lambda: whole(settings), "read again", settings)
         running.send(signal.SIGTERM)
         assert running.ended() == 0

@@ -11,6 +11,7 @@ from aiokafka.errors import CommitFailedError
 
 from deploy.broker import Broker
 from models.errors import StackError
+from streams.kafka import topics
 from streams.kafka.clients import (
     client_options,
     consumer,
@@ -18,7 +19,6 @@ from streams.kafka.clients import (
     group_id,
     producer,
     start_client,
-    topics,
     until_answered,
 )
 from streams.kafka.connectivity import check_reachable, start_within

@@ -19,7 +19,7 @@ from streams.event_log import SegmentLog
 from tests.streams.logged import record, record_items, record_of
 from tests.trainer.learning.tiny_embedder import tiny_embedder
 from tests.trainer.learning.tiny_models import tiny_llama
-from trainer.gate.release_evaluator import Advance
+from trainer.gate.release_evaluator import EvaluationProgress
 from trainer.pipeline.outcome import RunOutcome
 from trainer.pipeline.run import run
 from trainer.pipeline.training import TrainingTools
@@ -94,7 +94,7 @@ def fill(
 
 def run_once(
     settings: Settings,
-    advance: Advance,
+    advance: EvaluationProgress,
     promote: Callable[[Release], None] | None = None,
     serving: str = BASE_RELEASE,
 ) -> RunOutcome:

@@ -10,10 +10,10 @@ import orjson
 from matplotlib.figure import Figure
 
 from models.errors import TrainingError
+from trainer.evaluation.ageing import ByAge
 from trainer.evaluation.bootstrap import Interval
 from trainer.evaluation.evaluate import EvaluationReport
 from trainer.evaluation.report import headline_k
-from trainer.evaluation.slices import ByAge
 
 _SIZE: Final = (8.0, 4.5)  # inches
 _DPI: Final = 120

@@ -12,9 +12,9 @@ import numpy as np
 import orjson
 
 from models.training_settings import metric_names
+from trainer.evaluation.ageing import ByAge
 from trainer.evaluation.bootstrap import Interval
 from trainer.evaluation.evaluate import EvaluationReport
-from trainer.evaluation.slices import ByAge
 
 HEADLINE_K: Final = 10
 

@@ -174,7 +174,7 @@ def test_every_part_has_a_weight_and_a_reason_of_its_name() -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_is_on_the_page_with_its_weight_and_its_reason(part: str) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "ranking.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "ranking.md").read_text()
     assert f"| `{part}` | `ranking.{part}` (" in page
     assert page.count(f"\n| `{part}` |") == 2
 

@@ -278,7 +278,7 @@ def test_a_folder_without_its_files_is_said(tmp_path: Path) -> None:
 
 
 def test_the_sample_reads_as_its_attribution_says() -> None:
-    corpus = Corpus.from_folder(Path(__file__).parents[2] / "data" / "sample", load_settings())
+    corpus = Corpus.from_folder(Path(__file__).parents[3] / "data" / "sample", load_settings())
 
     assert corpus.counts["users"] == 300
     assert corpus.counts["items"] == len(corpus.item_ids) == 4619

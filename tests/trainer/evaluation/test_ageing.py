@@ -8,7 +8,7 @@ from models.training_settings import EvaluationSettings
 from tests.trainer.corpora import bought, corpus_of, items, settings_with
 from trainer.baselines.counted import HadBeforeSystem
 from trainer.data.corpus import Corpus
-from trainer.evaluation.slices import aged_sessions, by_age
+from trainer.evaluation.ageing import aged_sessions, by_age
 
 
 @pytest.fixture
