@@ -104,16 +104,16 @@ def test_a_killed_run_goes_on_with_the_same_losses_and_weights(
 ) -> None:
     unbroken = train(base, tmp_path / "unbroken", steps=14)
 
-    learn, done = contrastive._Run.learn, []
+    learn, done = contrastive._ContrastiveRun.learn, []
 
-    def killed_at_twelve(run: contrastive._Run, draw: object) -> None:
+    def killed_at_twelve(run: contrastive._ContrastiveRun, draw: object) -> None:
         done.append(draw)
         if len(done) == 12:
             raise KeyboardInterrupt
         learn(run, draw)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(contrastive._Run, "learn", killed_at_twelve)
+        patched.setattr(contrastive._ContrastiveRun, "learn", killed_at_twelve)
         with pytest.raises(KeyboardInterrupt):
             train(base, tmp_path / "killed", steps=14)
     resumed = train(base, tmp_path / "killed", steps=14)
