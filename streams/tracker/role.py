@@ -19,7 +19,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from itertools import chain, groupby
 from operator import attrgetter
@@ -35,7 +35,6 @@ from models.errors import (
     RecordDamaged,
     StackError,
     TopicError,
-    VectorIndexError,
 )
 from models.ports import VectorIndex
 from models.schemas import Interaction, Profile, ProfileEdit
@@ -52,7 +51,7 @@ from streams.codec import (
     forwarded_headers,
 )
 from streams.health import HealthServer
-from streams.kafka.clients import RETRY_S, group_id, has_committed
+from streams.kafka.clients import group_id, has_committed
 from streams.kafka.consumption import ConsumptionWatch, Positions
 from streams.kafka.continuity import Kept, Present, TopicWatch, check_continuity
 from streams.kafka.topic_follower import TopicFollower
@@ -88,6 +87,7 @@ from streams.tracker.reducer import (
     whole_or_not,
 )
 from streams.tracker.release_migration import TICK_S, ReleaseMigration
+from streams.tracker.repeating import every
 from streams.tracker.scheduling import RefreshQueue, ServeQueue
 from streams.tracker.serving_views import ServingViews
 from streams.tracker.state import (
@@ -238,12 +238,12 @@ class TrackerRole:
     async def _until_stopped(self, stop: asyncio.Event) -> None:
         await until_stopped(
             stop,
-            self._every(self.settings.ranking.tick_s, self._serve, self.waiting.ready),
-            self._every(self.settings.trigger.tick_s, self._ask),
-            self._every(TICK_S, self._move),
-            self._every(self.settings.trigger.silent_check_s, self._look_for_silent),
-            self._every(PASSED_OVER_S, self._read_passed_over),
-            self._every(PASSED_OVER_S, self._check_group),
+            every(self.settings.ranking.tick_s, self._serve, self.waiting.ready),
+            every(self.settings.trigger.tick_s, self._ask),
+            every(TICK_S, self._move),
+            every(self.settings.trigger.silent_check_s, self._look_for_silent),
+            every(PASSED_OVER_S, self._read_passed_over),
+            every(PASSED_OVER_S, self._check_group),
             self.views.keep_fresh(),
             self.reading.watch(),
             *(follower.failed() for follower in self.followers),
@@ -262,23 +262,6 @@ class TrackerRole:
             f"Faust's app has ended by itself ({reason!r}); started again, the tracker goes on "
             "from its state"
         )
-
-    @staticmethod
-    async def _every(
-        seconds: float, work: Callable[[], Awaitable[None]], sooner: asyncio.Event | None = None
-    ) -> None:
-        while True:
-            try:
-                await work()
-            except PartitionLost as lost:  # what was owed is read from the state again
-                log.debug("%s", lost)
-            except KafkaError as error:  # what was owed still is
-                log.warning("Kafka does not take what is owed now (%r); trying on", error)
-                await asyncio.sleep(RETRY_S)
-            except VectorIndexError as error:  # of a catalogue too large to keep in memory
-                log.warning("the vector index does not answer now (%s); trying on", error)
-                await asyncio.sleep(RETRY_S)
-            await _set_or_over(sooner, seconds)
 
     # -- agents ---------------------------------------------------------------------------
 
@@ -602,8 +585,9 @@ class TrackerRole:
         self.requester.wake_silent(self.clocks)
 
     def _catching_up(self) -> bool:
-        behind = sum(self.lags.values())
-        return not self.partitions.complete or behind > self.settings.trigger.catch_up_lag
+        if self.assigned is None or not self.partitions.complete:
+            return True
+        return sum(self.lags.values()) > self.settings.trigger.catch_up_lag
 
     def _measure_lag(self, rows: list[DeliveredRecord]) -> None:
         topic, partition, position = rows[-1].topic, rows[-1].partition, rows[-1].offset + 1
@@ -801,15 +785,6 @@ class TrackerRole:
             topic,
         )
         return True
-
-
-async def _set_or_over(event: asyncio.Event | None, seconds: float) -> None:
-    """Wait until the event is set, at most `seconds`; clears it."""
-    event = event or asyncio.Event()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    event.clear()
 
 
 def _digest(value: bytes | None) -> bytes:
