@@ -32,6 +32,7 @@ from streams.kafka.clients import consumer, producer
 from streams.kafka.topics import ensure_topics
 from streams.metrics import TrackerMetrics
 from streams.tracker import role as role_module
+from streams.tracker import transactions
 from streams.tracker.app import acknowledge
 from streams.tracker.role import TrackerRole
 from tests.patience import Deadline
@@ -176,6 +177,39 @@ def test_events_that_come_before_the_catalogue_get_their_list_when_it_is_there(
             await wire.until(lambda: wire.recommendations("ada"))
             assert len(wire.recommendations("ada")[0].items) == 3
 
+    run(scenario)
+
+
+def test_a_list_owed_while_partitions_are_given_back_does_not_keep_the_loop_from_turning(
+    kafka, make_settings, monkeypatch
+):
+    settings, stop_producer, tries = make_settings(), transactions.stop_producer, 0
+
+    async def slowly(stopping) -> None:
+        await asyncio.sleep(0.5)
+        await stop_producer(stopping)
+
+    async def scenario() -> None:
+        async with wired(settings) as wire, tracking(settings, index_of("tea")) as role:
+            await wire.interact(interaction(1))
+            await wire.until(lambda: wire.recommendations("ada"))
+            partition = partition_for(b"ada", settings.kafka.partitions)
+            serve = role.server.serve
+
+            async def counted(clocks) -> int:
+                nonlocal tries
+                tries += 1
+                assert tries < 1_000, "it is tried without end, and nobody else has a turn"
+                return await serve(clocks)
+
+            role.server.serve = counted
+            leaving = asyncio.create_task(role._on_revoked(role.app))
+            await wire.until(lambda: partition not in role.partitions)
+            role.users.forget_cached(partition)
+            role.waiting.add((partition, "ada"), at_once=True)
+            await leaving
+
+    monkeypatch.setattr(transactions, "stop_producer", slowly)
     run(scenario)
 
 
