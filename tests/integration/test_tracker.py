@@ -194,7 +194,7 @@ def test_a_list_owed_while_partitions_are_given_back_does_not_keep_the_loop_from
             await wire.interact(interaction(1))
             await wire.until(lambda: wire.recommendations("ada"))
             partition = partition_for(b"ada", settings.kafka.partitions)
-            serve = role.server.serve
+            serve = role.recommender.serve
 
             async def counted(clocks) -> int:
                 nonlocal tries
@@ -202,7 +202,7 @@ def test_a_list_owed_while_partitions_are_given_back_does_not_keep_the_loop_from
                 assert tries < 1_000, "it is tried without end, and nobody else has a turn"
                 return await serve(clocks)
 
-            role.server.serve = counted
+            role.recommender.serve = counted
             leaving = asyncio.create_task(role._on_revoked(role.app))
             await wire.until(lambda: partition not in role.partitions)
             role.users.forget_cached(partition)
