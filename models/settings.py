@@ -42,6 +42,7 @@ ABSENT_WORDS = (
     *("nan", "-nan", "none", "null", "(null)", "nil", "na", "n/a", "n.a.", "<na>", "nat"),
     *("#n/a", "#n/a n/a", "#na", "#null!", "#ref!", "#value!", "#name?", "#div/0!", "#num!"),
     *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "\\n", "undefined", "[object object]"),
+    *(".", "-", "--", "---", "?"),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from models.profile.evidence import Forbidden, stemmed
 from models.schemas import Item
 from models.settings import Settings
 from models.text import item_text
@@ -18,27 +19,29 @@ class ItemTexts:
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
         self._texts: dict[str, str] = {}
+        self._stemmed: dict[str, str] = {}  # the same texts, as forbidden words are looked for
 
     def on_record(self, record: Record) -> None:
         """Take in one record of topic `items`; what cannot be read, the indexer reports."""
         item = decode_keyed(record, Item, self._partitions)
         if isinstance(item, Removal):
             self._texts.pop(item.id, None)
+            self._stemmed.pop(item.id, None)
         elif not isinstance(item, Rejected):
-            self._texts[item.item_id] = item_text(item)
+            self._texts[item.item_id] = text = item_text(item)
+            self._stemmed[item.item_id] = stemmed(text)
 
     def text_of(self, item_id: str) -> str:
         """The item's short text; empty while it is unknown."""
         return self._texts.get(item_id, "")
 
     def matching(self, words: tuple[str, ...]) -> frozenset[str]:
-        """Items whose text contains one of the (forbidden) words."""
+        """Items whose text says one of the forbidden words or phrases, compared as in profiles."""
         if not words:
             return frozenset()
-        folded = [word.casefold() for word in words]
-        return frozenset(
-            item for item, text in self._texts.items() if any(w in text.casefold() for w in folded)
-        )
+        forbidden = Forbidden(words)
+        said = self._stemmed.items()
+        return frozenset(item for item, text in said if forbidden.found_in_stemmed(text))
 
     def __len__(self) -> int:
         return len(self._texts)

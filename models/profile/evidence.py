@@ -43,17 +43,18 @@ class Forbidden:
     """The words and phrases that a user never wants to read, compared by stem."""
 
     def __init__(self, entries: Iterable[str]) -> None:
-        self._phrases = [phrase for entry in entries if (phrase := _stemmed(entry))]
+        self._phrases = [phrase for entry in entries if (phrase := stemmed(entry))]
 
     def found_in(self, text: str) -> bool:
         """Whether `text` says any of them."""
-        if not self._phrases:
-            return False
-        said = _stemmed(text)
+        return bool(self._phrases) and self.found_in_stemmed(stemmed(text))
+
+    def found_in_stemmed(self, said: str) -> bool:
+        """The same of a text that went through `stemmed` before."""
         return any(phrase in said for phrase in self._phrases)
 
 
-def _stemmed(text: str) -> str:
+def stemmed(text: str) -> str:
     """Stems between spaces, so that a phrase is found as a substring at word borders."""
     found = " ".join(stem(word) for word in words(clean(text, 2_000)))
     return f" {found} " if found else ""

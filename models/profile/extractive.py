@@ -37,6 +37,14 @@ _VERBS: Final[Mapping[InteractionType, tuple[str, str, str]]] = {
     InteractionType.CLICK: ("Often looks at", "Lately looks at", "Just looked at"),
     InteractionType.VIEW: ("Often looks at", "Lately looks at", "Just looked at"),
 }
+# For stable taste that rests on fewer events than OFTEN.
+_ONCE: Final[Mapping[InteractionType, str]] = {
+    InteractionType.PURCHASE: "Bought",
+    InteractionType.RATING: "Rated",
+    InteractionType.CART: "Considered",
+    InteractionType.CLICK: "Looked at",
+    InteractionType.VIEW: "Looked at",
+}
 _TENSE: Final = {Section.STABLE: 0, Section.CURRENT: 1, Section.NOW: 2}
 _DISLIKES: Final = (
     (InteractionType.CANCEL, "Sent back"),
@@ -162,6 +170,8 @@ def _telling(token: str) -> bool:
 def _verb(section: Section, events: Sequence[Evidence]) -> str:
     types = Counter(event.type for event in events if event.type in _VERBS)
     kind = max(_VERBS, key=lambda kind: types[kind])  # the first of equals
+    if section is Section.STABLE and types[kind] < OFTEN:
+        return _ONCE[kind]
     return _VERBS[kind][_TENSE[section]]
 
 

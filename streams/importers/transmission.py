@@ -7,9 +7,10 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,8 @@ CONNECT_S: Final = 20.0
 LINGER_MS: Final = 5  # fuller batches; an import is not in a hurry
 SAVE_EVERY_S: Final = 0.5
 ROWS_PER_TURN: Final = 200
+LONG_S: Final = 60.0  # before so long a wait it is looked whether the rows behind are due sooner
+ROWS_AHEAD: Final = 1_000  # that are looked at
 SILENT_S: Final = 5.0  # without an acknowledgement: what is waited for is said
 LOOK_EVERY_S: Final = 1.0
 GIVE_UP_S: Final = 5.0  # of acknowledgements, once the import has ended otherwise
@@ -90,7 +93,8 @@ class PositionFile:
 class Pacer:
     """Tells how long to wait so that event time runs `speed` times as fast as wall time.
 
-    The first event sets both clocks' zero. An event earlier than that, or late, does not wait.
+    The first event sets both clocks' zero. An event earlier than that, or late, does not wait;
+    nor should one that is out of order: one wrong clock would hold everybody else up for years.
     Pure: both clocks are arguments.
     """
 
@@ -105,6 +109,11 @@ class Pacer:
         first_ms, first_s = self._zero
         due = first_s + (event_ms - first_ms) / 1000 / self._speed
         return max(0.0, due - wall_s)
+
+    def is_out_of_order(self, event_ms: int, later_rows: Iterable[Ready]) -> bool:
+        """Whether rows behind the event in the file are due more than LONG_S before it."""
+        first = event_ms - LONG_S * 1000 * self._speed
+        return any(row.event_time is not None and row.event_time < first for row in later_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +223,8 @@ async def _in_time(
     opened: Survey, pacer: Pacer | None, after_row: int, watch: Watcher
 ) -> AsyncIterator[Ready]:
     """The messages after `after_row`, each when it is due; reading never starves the loop."""
-    for message in opened.messages:
+    rows = Rows(opened.messages)
+    for message in rows:
         if message.row % ROWS_PER_TURN == 0:
             watch(opened)
             await asyncio.sleep(0)
@@ -222,10 +232,34 @@ async def _in_time(
             continue
         if pacer and message.event_time is not None:
             wait = pacer.wait_s(message.event_time, time.monotonic())
+            if wait > LONG_S and pacer.is_out_of_order(message.event_time, rows.ahead()):
+                wait = 0.0
             if wait > 0:
                 watch(opened)
                 await asyncio.sleep(wait)
         yield message
+
+
+class Rows:
+    """The messages of a file, some of which may be looked at before their turn."""
+
+    def __init__(self, messages: Iterator[Ready], most: int = ROWS_AHEAD) -> None:
+        self._messages, self._most = messages, most
+        self._ahead: deque[Ready] = deque()
+
+    def __iter__(self) -> Iterator[Ready]:
+        while True:
+            if self._ahead:
+                yield self._ahead.popleft()
+            elif (message := next(self._messages, None)) is not None:
+                yield message
+            else:
+                return
+
+    def ahead(self) -> Sequence[Ready]:
+        """The next `most` messages, or all that are left."""
+        self._ahead.extend(islice(self._messages, self._most - len(self._ahead)))
+        return self._ahead
 
 
 class _Flight:

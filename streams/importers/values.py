@@ -25,9 +25,13 @@ MISSING: Final = "missing value"
 
 EXACT_BELOW: Final = 2**53  # from here on, two whole numbers can be one float
 MOST: Final = 1e12  # as models.schemas.Finite
+SHOWN_WHOLE: Final = 11  # digits of a whole number up to which spreadsheets show all of them
 MAX_DIGITS: Final = 1_000  # of a whole number in JSON; Python refuses to read more than 4300
 
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_SHORTENED: Final = re.compile(
+    r"[+-]?\d(?:[.,](?P<decimals>\d*))?[eE]\+(?P<exponent>\d{1,4})", re.ASCII
+)
 _CURRENCY: Final = (
     r"(?:(?:US|CA|AU|NZ|HK|[ACRS])?[$€£¥₹₩₽₺₪฿₫]|USD|EUR|GBP|JPY|CNY|INR|KRW|AUD|CAD|NZD|CHF|SEK"
     r"|NOK|DKK|PLN|CZK|HUF|BRL|MXN|SGD|HKD|TWD|THB|ZAR|TRY|ILS|AED|SAR)?"
@@ -100,12 +104,13 @@ def _has_rounded(values: Any) -> bool:
 def identifier(value: Any, words: Collection[str] = ()) -> str | None:
     """An id as text; 13085.0 (a whole number that passed through a float column) is "13085".
 
-    Raises ValueError on all but text and whole numbers, and on a float that may stand for
-    several whole numbers, as any float of fewer than 64 bits may.
+    Raises ValueError on all but text and whole numbers, and on what may stand for several whole
+    numbers: a float of fewer than 64 bits, 1.23457E+11 as spreadsheets show 123456789012.
     """
     if is_absent(value, words):
         return None
     if isinstance(value, str):
+        _check_not_shown_short(value)
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError(f"{_shown(value)}; ids are text or whole numbers")
@@ -117,6 +122,13 @@ def identifier(value: Any, words: Collection[str] = ()) -> str | None:
     if isinstance(value, float) and abs(value) >= EXACT_BELOW:
         raise ValueError(f"{value!r} may stand for several whole numbers; write such ids as text")
     return str(int(value))
+
+
+def _check_not_shown_short(said: str) -> None:
+    """Raises ValueError for a whole number of which a spreadsheet shows the first digits alone."""
+    found = _SHORTENED.fullmatch(said.strip())
+    if found and int(found["exponent"]) >= max(SHOWN_WHOLE, len(found["decimals"] or "") + 1):
+        raise ValueError(f"{said!r:.60}: a spreadsheet has shortened this id; write all digits")
 
 
 def text(value: Any) -> str | None:
@@ -150,7 +162,9 @@ def price(value: Any) -> float:
     is a range, or is not a price.
     """
     if not isinstance(value, str):
-        return number(value)
+        if (read := number(value)) < 0:
+            raise ValueError(f"{value!s:.60} is below 0, and no price")
+        return read
     found = _PRICE.fullmatch(value.strip())
     amount = found["number"] if found else ""
     if not _AMOUNT.fullmatch(amount) or is_undecided(amount):

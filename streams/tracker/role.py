@@ -522,6 +522,8 @@ class TrackerRole:
         record = ProfileRecord.of(profile)
         if not is_current(user, record):
             self.metrics.profiles_taken.labels(outcome="forgotten").inc()
+            if user.profile is None:  # else the last of its key in the topic would be this one
+                self._forget_profile(partition, user)
             return
         if user.profile is not None and user.profile.newness() >= record.newness():
             self.metrics.profiles_taken.labels(outcome="older").inc()

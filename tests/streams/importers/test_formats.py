@@ -255,7 +255,7 @@ def test_long_numbers_in_lists_keep_their_digits(tmp_path: Path) -> None:
 
 def test_amazon_rows_without_a_need_are_left_out() -> None:
     assert refusal(ITEMS, "amazon-2023", PRODUCT | {"title": " "}).reason == "missing value"
-    assert refusal(INTERACTIONS, "amazon-2023", REVIEW | {"rating": "?"}).reason == "invalid value"
+    assert refusal(INTERACTIONS, "amazon-2023", REVIEW | {"rating": "x"}).reason == "invalid value"
 
 
 @pytest.mark.parametrize("stars", ["99", "5.5", "-1"])
@@ -672,16 +672,21 @@ def test_an_id_written_as_a_decimal_number_is_doubted(tmp_path: Path, column: st
     assert doubt.first == [(3, f"{column} 77.0 is another than {column} 77")]
 
 
-def test_an_id_that_a_spreadsheet_has_shortened_is_doubted(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    rows = [EVENT | {"user_id": name} for name in ("1.23457E+11", "1E5", "e.1E+2")]
-    path.write_text("\n".join([",".join(EVENT), *(",".join(row.values()) for row in rows)]))
+@pytest.mark.parametrize("column", ["user_id", "item_id"])
+@pytest.mark.parametrize("shown", ["1.23457E+11", "1.23457E+23", "1E+23", "1,23457e+23"])
+def test_an_id_of_which_a_spreadsheet_shows_the_first_digits_is_no_id(
+    tmp_path: Path, column: str, shown: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [EVENT | {column: name} for name in (shown, "7.7E+1", "1E5", "e.1E+23", "77E+23")]
+    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
 
     opened = survey(path, INTERACTIONS, "generic")
 
-    assert len(list(opened.messages)) == 3
-    (doubt,) = opened.report.doubts.values()
-    assert doubt.first == [(2, "user_id 1.23457E+11 may stand for several ids")]
+    assert [message.row for message in opened.messages] == [2, 3, 4, 5]
+    (refused,) = opened.report.rejected.values()
+    assert refused.count == 1
+    assert "write all digits" in refused.first[0][1]
 
 
 def doubts_of(folder: Path, column: str, *ids: str) -> dict[str, list[tuple[int, str]]]:
@@ -706,7 +711,7 @@ def test_other_ids_than_numbers_and_numbers_in_one_spelling_are_no_doubt(tmp_pat
     assert doubts_of(tmp_path, "item_id", *ids) == {}
 
 
-@pytest.mark.parametrize("said", ["77.", "+77.0", "5E+12", "5.e+12"])
+@pytest.mark.parametrize("said", ["77.", "+77.0", "5E+10", "5.e+10"])
 def test_an_id_as_only_a_table_tool_writes_it_is_doubted_by_itself(
     tmp_path: Path, said: str
 ) -> None:
