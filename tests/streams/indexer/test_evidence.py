@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from models.ranking.cooccurrence import load_current
-from models.schemas import Interaction
+from models.ranking.cooccurrence import Cooccurrence, load_current
+from models.schemas import Interaction, ProfileEdit
 from models.settings import Settings, WindowSettings
+from streams.codec import partition_for
 from streams.event_log import SegmentLog
 from streams.indexer.evidence import read_evidence
 from streams.indexer.snapshots import Snapshots
 from streams.metrics import IndexerMetrics
 from tests.models.ranking.test_cooccurrence import near
+from tests.streams.logged import record, record_of
 
 DAY_MS = 86_400_000
 NOW = 1_300_000_000_000
@@ -121,3 +123,49 @@ def test_a_snapshot_follows_the_log_and_is_left_alone_without_news(tmp_path: Pat
     second = load_current(settings.cooccurrence_dir)
     assert second is not None
     assert {item for item, _ in near(second, "a")} == {"b", "c"}
+
+
+def test_by_default_a_pair_of_one_user_says_less_than_a_pair_of_many(tmp_path: Path) -> None:
+    shipped = Settings(data_dir=tmp_path / "shipped")
+    without = Settings(data_dir=tmp_path / "without", index={"pair_support": 0.0})
+    for settings in (shipped, without):
+        logged(settings.log_dir, event("u", "a"), event("u", "b"), event("v", "c"))
+
+    (_, shrunk), (_, plain) = near(counted(shipped), "a")[0], near(counted(without), "a")[0]
+
+    assert 0 < shrunk < 0.8 * plain
+
+
+def test_what_users_asked_to_be_forgotten_counts_for_no_pair_and_no_popularity(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    logged(settings.log_dir, *(event(user, item) for user in ("u", "v") for item in ("a", "b")))
+    logged(settings.log_dir, event("w", "c"), event("w", "a"))
+    before = counted(settings)
+    assert {item for item, _ in near(before, "a")} == {"b", "c"}
+
+    forget(settings, "u", "w")
+    after = counted(settings)
+
+    assert pairs(settings.log_dir) == {(0, "a", 1.0, 0), (0, "b", 1.0, 0)}
+    assert set(after.ids) == {"a", "b"}
+    assert after.both.sum() < before.both.sum()
+
+
+def counted(settings: Settings) -> Cooccurrence:
+    Snapshots(settings, IndexerMetrics(CollectorRegistry())).refresh()
+    found = load_current(settings.cooccurrence_dir)
+    assert found is not None
+    return found
+
+
+def forget(settings: Settings, *users: str) -> None:
+    """As the recorder logs such a wish, made after all events."""
+    later = NOW + 9 * DAY_MS
+    wishes = [ProfileEdit(edit_id=u, user_id=u, action="forget", timestamp=later) for u in users]
+    log, partitions = SegmentLog(settings.log_dir), settings.kafka.partitions
+    for wish in wishes:
+        home = partition_for(wish.user_id.encode(), partitions)
+        after = log.next_offset("profile-edits", home)
+        record(log, settings, [record_of("profile-edits", home, after, wish, later)])
