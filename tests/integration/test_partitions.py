@@ -12,7 +12,7 @@ import pytest
 from aiokafka.errors import ProducerFenced
 from prometheus_client import CollectorRegistry
 
-from models.errors import PartitionLost, StoreDamaged, TopicError
+from models.errors import PartitionLost, StackError, StoreDamaged, TopicError
 from models.settings import Settings
 from streams.changelog import read_changelog
 from streams.kafka.read_at import Rereader
@@ -325,5 +325,15 @@ def test_state_that_kafka_refuses_ends_the_role_and_is_named(settings) -> None:
             owner.partitions.write(P, [(b"ua", bytes(14 << 20))])
             with pytest.raises(TopicError, match="refuses state of 14680064 bytes under key b'ua'"):
                 await owner.partitions.failed()
+
+    asyncio.run(scenario())
+
+
+def test_a_second_worker_with_the_number_of_one_that_runs_is_refused(settings):
+    async def scenario() -> None:
+        async with workers(settings, 1):
+            with pytest.raises(StackError, match="needs a worker number of its own"):
+                async with workers(settings, 1):
+                    pass
 
     asyncio.run(scenario())

@@ -163,6 +163,21 @@ def test_events_become_a_request_and_recommendations_with_reasons(kafka, make_se
     run(scenario)
 
 
+def test_fausts_own_search_for_stuck_streams_ends_no_worker(kafka, make_settings, monkeypatch):
+    settings = make_settings()
+
+    def search(*_) -> None:
+        raise AssertionError("a partition without a position, in the middle of a rebalance")
+
+    async def scenario() -> None:
+        async with wired(settings), tracking(settings, index_of("tea")) as role:
+            monkeypatch.setattr(role.app.consumer._thread, "verify_event_path", search)
+            for tp in role.app.consumer.assignment():
+                role.app.consumer.verify_event_path(time.monotonic(), tp)
+
+    run(scenario)
+
+
 def test_events_that_come_before_the_catalogue_get_their_list_when_it_is_there(
     kafka, make_settings
 ):
@@ -471,6 +486,8 @@ def test_what_a_user_asked_to_be_forgotten_stays_out_of_state_topic_and_lists(ka
             await wire.until(lambda: wire.recommendations("ada")[-1].edits_offset == 0)
             await wire.until(lambda: wire.got["profiles"][-1].value is None)  # the tombstone
             await wire.send("profiles", "ada", before.to_json())  # it was being written meanwhile
+            await wire.until(lambda: [row.value for row in wire.got["profiles"]].count(None) == 2)
+            assert wire.got["profiles"][-1].value is None  # so compaction keeps nothing of it
             await wire.interact(interaction(1))  # sent again
             await wire.interact(interaction(2))  # comes late
             await wire.interact(interaction(9, item="spoon"))

@@ -104,7 +104,7 @@ def terminated_in_recovery(system: System, chance: Random) -> Faulty:
         system.kill(name)
 
 
-@fault("the second refuses, the first goes on")
+@fault("the first goes on (that the second refuses: tests/integration/test_partitions.py)")
 def two_trackers_on_one_state_folder(system: System, chance: Random) -> Faulty:
     """Another tracker with the number of one that runs."""
     port = str(system.settings.metrics.tracker_port + 7)

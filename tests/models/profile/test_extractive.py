@@ -63,6 +63,19 @@ def test_without_themes_the_most_frequent_items_are_named() -> None:
     assert told(Section.CURRENT, entries) == ["Lately buys teapot, umbrella and doormat"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "once"),
+    [
+        (InteractionType.PURCHASE, "Bought teapot and alarm clock"),
+        (InteractionType.RATING, "Rated teapot and alarm clock"),
+        (InteractionType.CART, "Considered teapot and alarm clock"),
+        (InteractionType.VIEW, "Looked at teapot and alarm clock"),
+    ],
+)
+def test_often_is_not_said_of_one_or_two_events(kind: InteractionType, once: str) -> None:
+    assert told(Section.STABLE, old("Alarm clock", "Teapot", type=kind)) == [once]
+
+
 def test_right_now_names_the_newest_items() -> None:
     entries = old("Alarm clock", "Teapot", "Doormat", "Umbrella")
     assert told(Section.NOW, entries) == ["Just bought umbrella, doormat and teapot"]

@@ -190,7 +190,7 @@ def test_prices_that_say_one_thing_are_read(written: Any, price: float) -> None:
         "1.299.00", "1.299,99 €", "12,99 €", "1,299", "1.299", "$1,299", "$5-$9", "5 - 9", "-5",
         "$-5", "($5)", "1 299.00", "1'299.00", "１２", "1e3", "inf", "1,29,999.00", "9.99.",
         "5 pcs", "was $9 now $5", "9.99/month", "$",
-        "99999999999999", 10**400, float("inf"), True, b"5",
+        "99999999999999", 10**400, float("inf"), True, b"5", -5, -0.01, Decimal("-5"),
         [5], {"amount": 5},
     ],
 )  # fmt: skip
@@ -384,6 +384,7 @@ def test_ids_are_text_or_whole_numbers(written: Any, named: str) -> None:
     [
         *("nan", "NaN", "None", "NULL", "n/a", "<NA>", "", " ", None),
         *("#N/A N/A", "#REF!", "#VALUE!", "-1.#IND", "1.#QNAN", "[object Object]"),
+        *(".", "-", "--", "---", " - ", "?"),
     ],
 )
 def test_words_for_nobody_are_no_customer(written: Any) -> None:
