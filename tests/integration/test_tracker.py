@@ -170,7 +170,8 @@ def test_fausts_own_search_for_stuck_streams_ends_no_worker(kafka, make_settings
         raise AssertionError("a partition without a position, in the middle of a rebalance")
 
     async def scenario() -> None:
-        async with wired(settings), tracking(settings, index_of("tea")) as role:
+        async with wired(settings) as wire, tracking(settings, index_of("tea")) as role:
+            await wire.until(lambda: role.assigned and role.partitions.complete)
             monkeypatch.setattr(role.app.consumer._thread, "verify_event_path", search)
             for tp in role.app.consumer.assignment():
                 role.app.consumer.verify_event_path(time.monotonic(), tp)
