@@ -192,7 +192,7 @@ def test_a_profiler_that_has_only_asked_to_join_is_not_ready(kafka, make_setting
         role = Profiler(settings, deps, CollectorRegistry())
         answering = SimpleNamespace(intake=None, oldest_s=0.0)
         answering.intake = Intake(settings, role._metrics, lambda gone: None, Replica())
-        role._answering = answering
+        role._worker = answering
         await ensure_topics(settings)
         await answering.intake.start()
         try:
