@@ -75,7 +75,8 @@ class Batch:
 
     def acknowledge(self) -> None:
         """Let Faust commit past its records."""
-        acknowledge(self._events)
+        for event in self._events:
+            event.ack()
 
 
 class FaustRuntime:
@@ -155,7 +156,8 @@ class FaustRuntime:
 
     def assigned(self, topic: str) -> set[int]:
         """The partitions of a topic that this worker has now."""
-        return assigned_partitions(self._app, self._settings.topic(topic))
+        name = self._settings.topic(topic)
+        return {tp.partition for tp in self._app.consumer.assignment() if tp.topic == name}
 
     def end_of(self, place: TopicPartition) -> int | None:
         """Up to where there is something to read in a partition of this worker, if it is known."""
@@ -166,10 +168,11 @@ class FaustRuntime:
 
         To ask for the position there would block it.
         """
-        return {
-            TopicPartition(*tp): (await self._app.consumer.position(tp) or 0) if fetched else None
-            for tp, fetched in fetched_from(self._app).items()
-            if tp.topic in self._read
+        client = self._app.consumer._thread._ensure_consumer()
+        own = [place for place in client.assignment() if place.topic in self._read]
+        fetched = [place for place in own if readable_end(client, place) is not None]
+        return dict.fromkeys(own) | {
+            place: await self._app.consumer.position(TP(*place)) or 0 for place in fetched
         }
 
     async def check_group(self) -> None:
@@ -261,7 +264,7 @@ async def batches(app: faust.App, stream: StreamT) -> AsyncIterator[list[EventT]
 
     Faust's `take` spends most of its time on bookkeeping per event (sensors, processors, one
     turn of the loop each); an agent that works in batches needs none of it. Events are to be
-    acknowledged by the caller, with `acknowledge`.
+    acknowledged by the caller.
     """
     await stream.maybe_start()
     queue = stream.channel.queue
@@ -328,19 +331,6 @@ def leave_stuck_streams_to_readiness(app: faust.App) -> None:
     app.consumer.verify_event_path = lambda *_: None
 
 
-def fetched_from(app: faust.App) -> dict[TP, bool]:
-    """The partitions of this worker, and whether there was an answer to a fetch of each."""
-    consumer = app.consumer._thread._ensure_consumer()
-    return {
-        TP(*place): readable_end(consumer, place) is not None for place in consumer.assignment()
-    }
-
-
-def assigned_partitions(app: faust.App, topic: str) -> set[int]:
-    """The partitions of one topic (full name) that this worker has now."""
-    return {tp.partition for tp in app.consumer.assignment() if tp.topic == topic}
-
-
 def _is_current(app: faust.App, event: EventT) -> bool:
     return app.flow_control.is_active() and (
         event.message.generation_id == app.consumer_generation_id
@@ -359,12 +349,6 @@ def _note_progress(app: faust.App, events: list[EventT]) -> None:
     now = time.monotonic()
     for tp in {event.message.tp for event in events}:
         app.monitor.stream_inbound_time[tp] = now
-
-
-def acknowledge(events: Sequence[EventT]) -> None:
-    """Let Faust commit past these events."""
-    for event in events:
-        event.ack()
 
 
 def row_of(event: EventT) -> DeliveredRecord:
