@@ -75,7 +75,8 @@ class WorkingSet:
         `next_offsets` has a new list for a partition whenever it was acquired.
         """
         for partition in partitions:
-            if self.next_offsets.get(partition) is not before[partition]:
+            offsets = self.next_offsets.get(partition)
+            if offsets is None or offsets is not before.get(partition):
                 raise PartitionLost(partition, None)
 
     def save_clock(self, partition: int) -> None:
