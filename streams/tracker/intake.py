@@ -67,9 +67,8 @@ class TrackerIntake:
         self._settings, self._partitions, self._working_set = settings, partitions, working_set
         self._migration, self._refusals, self._gaps = migration, refusals, gaps
         self._times, self._end_of, self._metrics = times, end_of, metrics
-        self._users, self._due, self._waiting = (
-            *(working_set.users, working_set.due, working_set.waiting),
-        )
+        self._users, self._due = working_set.users, working_set.due
+        self._waiting = working_set.waiting
         self._far_ahead = FarAhead(metrics)
         # Who applies a topic's records: its agent, or who reads what that was not given.
         self.turns = {name: asyncio.Lock() for name in ("interactions", "profile-edits")}

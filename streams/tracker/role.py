@@ -49,10 +49,12 @@ class TrackerRole(StreamRole):
         metrics: TrackerMetrics,
     ) -> None:
         super().__init__("tracker", settings, metrics, settings.metrics.tracker_port + worker)
-        self.settings, self.metrics = settings, metrics
-        self.runtime = FaustRuntime(settings, worker)
-        self.partitions = Partitions(settings, worker, metrics, self._on_acquired, self._on_lost)
-        self.working_set = owned = WorkingSet(settings, self.partitions, metrics)
+        self.metrics = metrics
+        self.runtime = runtime = FaustRuntime(settings, worker)
+        self.partitions = partitions = Partitions(
+            settings, worker, metrics, self._on_acquired, self._on_lost
+        )
+        self.working_set = owned = WorkingSet(settings, partitions, metrics)
         self.views = ServingViews(settings, index, metrics)
         self.followers = [
             TopicFollower(settings, "items", self.views.texts.on_record, metrics),
@@ -60,39 +62,31 @@ class TrackerRole(StreamRole):
         ]
         self.gaps, self.watch = GapReader(settings), TopicWatch(settings, (*READ, CHANGELOG))
 
-        shared, text_of = (settings, owned.users, self.partitions), self.views.texts.text_of
+        shared, text_of = (settings, owned.users, partitions), self.views.texts.text_of
         self.requester = ProfileRequester(*shared, owned.due, text_of, metrics)
         self.recommender = Recommender(*shared, owned.waiting, self.views, metrics)
         self.migration = ReleaseMigration(
             settings, owned.users, owned.waiting, self.views, index, owned.clocks, metrics
         )
+        asking, serving = self.requester.quarantine, self.recommender.quarantine
 
-        self.assignment = Assignment(
-            self.runtime, self.partitions, owned, self.migration, self.views
-        )
-        asking = self.requester.quarantine
+        self.assignment = Assignment(runtime, partitions, owned, self.migration, self.views)
         self.recovery = Recovery(
-            settings, self.partitions, owned, asking, self.migration, self.gaps, self.watch
+            settings, partitions, owned, asking, self.migration, self.gaps, self.watch
         )
 
-        times, quarantines = (
-            BatchTimes(),
-            {
-                "profile-requests": asking,
-                "recommendations": self.recommender.quarantine,
-            },
-        )
-        self.refusals = Refusals(settings, self.partitions, quarantines, metrics)
+        quarantines = {"profile-requests": asking, "recommendations": serving}
+        self.refusals, times = Refusals(settings, partitions, quarantines, metrics), BatchTimes()
         self.intake = TrackerIntake(
-            *(settings, self.partitions, owned, self.migration, self.refusals),
-            *(self.gaps, times, self.runtime.end_of, metrics),
+            *(settings, partitions, owned, self.migration, self.refusals),
+            *(self.gaps, times, runtime.end_of, metrics),
         )
-        self.passed_over = PassedOver(settings, self.runtime, owned, self.gaps, self.intake)
-        self.delivery = Delivery(self.runtime, self.partitions, self.assignment, times)
+        self.passed_over = PassedOver(settings, runtime, owned, self.gaps, self.intake)
+        self.delivery = Delivery(runtime, partitions, self.assignment, times)
         for topic, work in self.batch_work().items():
-            self.runtime.deliver(topic, partial(self.delivery.take, topic, work))
+            runtime.deliver(topic, partial(self.delivery.take, topic, work))
         self.readiness = Readiness(
-            *(settings, self.runtime, self.partitions, self.assignment, owned),
+            *(settings, runtime, partitions, self.assignment, owned),
             *(self.views, self.followers, times),
         )
 
@@ -108,7 +102,7 @@ class TrackerRole(StreamRole):
 
     async def connect(self, closing: AsyncExitStack) -> None:
         """Read items and releases to their ends, then join the group."""
-        self.partitions.start(await ensure_changelog(self.settings))
+        self.partitions.start(await ensure_changelog(self._settings))
         closing.push_async_callback(self.partitions.stop)
         closing.push_async_callback(self.watch.stop)
         for follower in self.followers:
@@ -135,9 +129,9 @@ class TrackerRole(StreamRole):
     # -- tasks ----------------------------------------------------------------------------
 
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
-        trigger = self.settings.trigger
+        trigger = self._settings.trigger
         return [
-            every(self.settings.ranking.tick_s, self._serve, self.working_set.waiting.ready),
+            every(self._settings.ranking.tick_s, self._serve, self.working_set.waiting.ready),
             every(trigger.tick_s, self._ask),
             every(TICK_S, self._move),
             every(trigger.silent_check_s, self._look_for_silent),
@@ -159,7 +153,7 @@ class TrackerRole(StreamRole):
     async def _serve(self) -> None:
         self.metrics.waiting_users.set(len(self.working_set.waiting))
         if not self._catching_up():
-            batch = self.settings.ranking.batch
+            batch = self._settings.ranking.batch
             while await self.recommender.serve(self.working_set.clocks) == batch:
                 await asyncio.sleep(0)
 
@@ -177,7 +171,7 @@ class TrackerRole(StreamRole):
     def _catching_up(self) -> bool:
         if self.assignment.generation is None or not self.partitions.complete:
             return True
-        return sum(self.working_set.lags.values()) > self.settings.trigger.catch_up_lag
+        return sum(self.working_set.lags.values()) > self._settings.trigger.catch_up_lag
 
     # -- what partitions tell -------------------------------------------------------------
 
