@@ -168,6 +168,8 @@ async def until_stopped(
     Raises what the first one raised. After `stop` the first of `work` has `grace_s` to end by
     itself; what is left then is cancelled.
     """
+    # No asyncio.TaskGroup: it waits for all of its tasks where the first to end ends this, and for
+    # one that swallows its cancellation for ever; and it wraps what a task raised.
     stopping = asyncio.create_task(stop.wait())
     tasks = [asyncio.create_task(one) for one in work]
     try:

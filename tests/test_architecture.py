@@ -35,7 +35,7 @@ HOMES = {
     "lancedb": {"models.ranking.lance_index"},
     "scipy": {"models.ranking.cooccurrence_build"},
     "matplotlib": {"trainer.evaluation.plots"},
-    "faust": {"streams.tracker", "deploy.bench.contestants"},
+    "faust": {"streams.tracker.runtime", "deploy.bench.contestants"},
     "rocksdict": {"streams.tracker"},
     "uvloop": {"streams.service", "deploy.bench.contestants"},
     "aiohttp": {"streams.service"},

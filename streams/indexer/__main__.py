@@ -15,10 +15,8 @@ from models.ports import TextEmbedder
 from models.ranking.lance_index import LanceIndex
 from models.release.store import FolderReleaseStore
 from models.settings import Settings, load_settings
-from streams.health import HealthServer
 from streams.indexer.embedders import Load
 from streams.indexer.role import Indexer
-from streams.kafka.topics import ensure_topics
 from streams.metrics import IndexerMetrics
 from streams.service import run_role, until_stopped
 
@@ -33,7 +31,7 @@ def main() -> None:
 
 
 async def index(settings: Settings, stop: asyncio.Event) -> None:
-    """Take the writer's lock, then serve health while indexing."""
+    """Take the writer's lock, then index."""
     with closing(writer(settings)) as vectors:
         embedder = await until_stopped(stop, asyncio.to_thread(load_embedder, settings))
         if embedder is None:
@@ -41,14 +39,7 @@ async def index(settings: Settings, stop: asyncio.Event) -> None:
         releases = FolderReleaseStore(settings.releases_dir)
         metrics = IndexerMetrics(CollectorRegistry())
         role = Indexer(settings, vectors, embedder, releases, metrics, folder_loader(settings))
-        port = settings.metrics.indexer_port
-        health = HealthServer(settings.metrics.host, port, metrics, role.not_ready)
-        await health.start(stop)
-        try:
-            await until_stopped(stop, ensure_topics(settings))
-            await role.run(stop)
-        finally:
-            await health.stop()
+        await role.run(stop)
 
 
 def load_embedder(settings: Settings) -> TextEmbedder:

@@ -40,11 +40,10 @@ async def rebuild_index(
     `index` holds the writer's lock, so no indexer runs. Interrupted, it is finished by the next
     indexer: a table that is not there is read from the beginning of its topic.
     """
-    indexer = Indexer(
-        settings, index, embedder, releases, IndexerMetrics(CollectorRegistry()), load
-    )
+    metrics = IndexerMetrics(CollectorRegistry())
+    indexer = Indexer(settings, index, embedder, releases, metrics, load, from_scratch=True)
     stop = asyncio.Event()
-    running = asyncio.create_task(indexer.run(stop, from_scratch=True))
+    running = asyncio.create_task(indexer.run(stop, served=False))
     caught_up = asyncio.create_task(indexer.caught_up.wait())
     try:
         await asyncio.wait({running, caught_up}, return_when=asyncio.FIRST_COMPLETED)

@@ -33,7 +33,8 @@ from streams.kafka.continuity import TopicWatch
 from streams.kafka.topic_follower import TopicFollower
 from streams.metrics import IndexerMetrics
 from streams.releases import AGAIN_S, ServingRelease, announce, unavailable
-from streams.service import cancelled, until_stopped, working
+from streams.role import StreamRole
+from streams.service import cancelled, until_stopped
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class MaintainedRelease(NamedTuple):
     running: asyncio.Task[None]
 
 
-class Indexer:
+class Indexer(StreamRole):
     """Keeps the tables of serving release, candidate and previous one as the topics say."""
 
     def __init__(
@@ -61,10 +62,15 @@ class Indexer:
         releases: ReleaseStore,
         metrics: IndexerMetrics,
         load: Load | None = None,
+        *,
+        from_scratch: bool = False,
     ) -> None:
-        """`embedder` is the configured one; `load` loads one that a release brings along."""
-        self._settings, self._index, self._metrics = settings, index, metrics
-        self._store = releases
+        """`embedder` is the configured one; `load` loads one that a release brings along.
+
+        `from_scratch`: drop the tables first.
+        """
+        super().__init__("indexer", settings, metrics, settings.metrics.indexer_port)
+        self._index, self._metrics, self._store = index, metrics, releases
         self._embedders = Embedders(settings, embedder, releases, load)
         self._releases = ServingRelease()
         self._follower = TopicFollower(settings, "releases", self._on_announcement, metrics)
@@ -76,7 +82,7 @@ class Indexer:
         self._serving: str | None = None  # the newest release in force that can be kept
         self._unavailable: dict[str, PalateError] = {}  # those in force that are newer, and why
         self._said = ""  # of them
-        self._from_scratch = False
+        self._from_scratch = from_scratch
         self.caught_up = asyncio.Event()  # all records that were there at the start are rows
         self._shared: SyncTools
         self._producer: AIOKafkaProducer
@@ -86,20 +92,8 @@ class Indexer:
         """The release that serves here, or the one that will be the first to serve."""
         return self._serving or (self._first.id if self._first else "")
 
-    async def run(self, stop: asyncio.Event, *, from_scratch: bool = False) -> None:
-        """Index until `stop`; `from_scratch` drops the tables first.
-
-        Raises ReleaseError or VectorIndexError if it cannot.
-        """
-        self._from_scratch = from_scratch
-        async with AsyncExitStack() as closing:
-            closing.push_async_callback(self._watch.stop)
-            with working("indexer", stop):
-                await until_stopped(stop, self._open(closing))
-                if not stop.is_set():
-                    await self._work(stop)
-
-    async def _work(self, stop: asyncio.Event) -> None:
+    async def work(self, stop: asyncio.Event) -> None:
+        """Index until `stop`. Raises ReleaseError or VectorIndexError if it cannot."""
         await until_stopped(
             stop,
             self._keep(stop),
@@ -130,7 +124,9 @@ class Indexer:
         kept = self._kept.get(self.release_id)
         return followed | await kept.sync.positions() if kept else followed
 
-    async def _open(self, closing: AsyncExitStack) -> None:
+    async def connect(self, closing: AsyncExitStack) -> None:
+        """Read all announcements, then see to it that there is a release."""
+        closing.push_async_callback(self._watch.stop)
         await self._follower.start()
         closing.push_async_callback(self._follower.stop)
         await self._follower.caught_up()

@@ -12,7 +12,6 @@ from models.engines.threads import wait_without_spinning
 from models.ports import ProfileEncoder
 from models.release.store import FolderReleaseStore
 from models.settings import Settings, load_settings
-from streams.kafka.topics import ensure_topics
 from streams.profiler.release_runtime import Sources
 from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps
@@ -28,7 +27,6 @@ def main() -> None:
 
     async def write_profiles(stop: asyncio.Event) -> None:
         deps = await until_stopped(stop, asyncio.to_thread(load_deps, settings))
-        await until_stopped(stop, ensure_topics(settings))
         if deps is not None:
             await Profiler(settings, deps, CollectorRegistry()).run(stop)
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from models.settings import Settings
-from streams.health import HealthServer
 from streams.kafka.clients import producer, start_client
 from streams.kafka.consumption import ConsumptionWatch, Positions
 from streams.kafka.continuity import TopicWatch
@@ -25,20 +24,20 @@ from streams.profiler.stored import StoredProfiles
 from streams.profiler.worker import ProfileWorker
 from streams.profiler.writing import Deps, Writer
 from streams.releases import ServingRelease
-from streams.service import freeze_gc, until_stopped, working
+from streams.role import StreamRole
+from streams.service import freeze_gc, until_stopped
 
 MOST_WAITING: Final = 2_000  # users; a request may be 100 KB
 TURN_S: Final = 5.0  # a turn of the loop may take so long to end
 DRAINING: Final = 0.8  # of the time to drain; the rest is for leaving Kafka
 
 
-class Profiler:
+class Profiler(StreamRole):
     """One profiler process."""
 
     def __init__(self, settings: Settings, deps: Deps, registry: CollectorRegistry) -> None:
-        self._settings = settings
-        self._deps = deps
-        self._metrics = ProfilerMetrics(registry)
+        self._deps, self._metrics = deps, ProfilerMetrics(registry)
+        super().__init__("profiler", settings, self._metrics, settings.metrics.profiler_port)
         self._stored = StoredProfiles(settings.profile.retry_after_s, settings.kafka.partitions)
         self._release = ServingRelease()
         self._profiles = TopicFollower(settings, "profiles", self._stored.on_record, self._metrics)
@@ -52,20 +51,6 @@ class Profiler:
         self._reading = ConsumptionWatch(settings, self._positions)
         self._worker: ProfileWorker | None = None  # once it has asked to join the group
         self._turned = time.monotonic()  # when requests were taken in last
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set or the work ends, then drain. Raises what ended the work."""
-        async with AsyncExitStack() as closing:
-            with working("profiler", stop):
-                await self._serve_health(closing, stop)
-                worker = await until_stopped(stop, self._start(closing))
-                if worker is None:
-                    return
-                freeze_gc()
-                self._worker = worker
-                background = self._background(worker)
-                await until_stopped(stop, self._serve(worker, stop), *background, grace_s=TURN_S)
-            await worker.drain(self._settings.liveness.drain_s * DRAINING)
 
     def not_ready(self) -> str | None:
         """Why requests are not being answered; None if they are."""
@@ -93,13 +78,8 @@ class Profiler:
             return followed
         return followed | await self._worker.intake.positions()
 
-    async def _serve_health(self, closing: AsyncExitStack, stop: asyncio.Event) -> None:
-        metrics = self._settings.metrics
-        health = HealthServer(metrics.host, metrics.profiler_port, self._metrics, self.not_ready)
-        await health.start(stop)
-        closing.push_async_callback(health.stop)
-
-    async def _start(self, closing: AsyncExitStack) -> ProfileWorker:
+    async def connect(self, closing: AsyncExitStack) -> None:
+        """Read releases and stored profiles to their ends, then join the group."""
         closing.push_async_callback(self._watch.stop)
         if self._deps.encoder:
             closing.push_async_callback(self._deps.encoder.close)
@@ -122,7 +102,23 @@ class Profiler:
         await worker.intake.start()
         closing.push_async_callback(worker.intake.stop)
         closing.push_async_callback(worker.drain, 0.0)  # nothing is left if it drained before
-        return worker
+        self._worker = worker
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Take requests in and answer them."""
+        freeze_gc()
+        worker = self._connected
+        serving = self._serve(worker, stop)
+        await until_stopped(stop, serving, *self._background(worker), grace_s=TURN_S)
+
+    async def drain(self) -> None:
+        """Finish the answers under way."""
+        await self._connected.drain(self._settings.liveness.drain_s * DRAINING)
+
+    @property
+    def _connected(self) -> ProfileWorker:
+        assert self._worker is not None, "used before it has connected"
+        return self._worker
 
     async def _serve(self, worker: ProfileWorker, stop: asyncio.Event) -> None:
         while not stop.is_set():

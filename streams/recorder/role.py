@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -32,8 +33,10 @@ from streams.kafka.continuity import (
 )
 from streams.metrics import RecorderMetrics
 from streams.recorder.backfill import Backfill
+from streams.recorder.parity_watch import watch_parity
 from streams.recorder.rows import Buffer, RecordClassifier
-from streams.service import until_stopped, working
+from streams.role import StreamRole
+from streams.service import cancelled, until_stopped
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +48,11 @@ MARKER: Final = 1  # offset that a transaction leaves between its records and th
 Batches = dict[TopicPartition, list[ConsumerRecord]]
 
 
-class Recorder(ConsumerRebalanceListener):
+class Recorder(StreamRole, ConsumerRebalanceListener):
     """Records the partitions that the group gives to it."""
 
     def __init__(self, settings: Settings, metrics: RecorderMetrics) -> None:
-        self._settings = settings
+        super().__init__("recorder", settings, metrics, settings.metrics.recorder_port)
         self._metrics = metrics
         self._classifier = RecordClassifier.of(settings)
         self._log = SegmentLog(settings.log_dir)
@@ -68,25 +71,25 @@ class Recorder(ConsumerRebalanceListener):
         self._assignments = 0  # grows with every change of `_assigned`
         self._unwritten = False  # what is due cannot be written, for Kafka does not answer
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Record until `stop`, then write what is held. Raises TopicError (property 7)."""
-        try:
-            with working("recorder", stop):
-                await until_stopped(stop, self._open())
-                if not stop.is_set():
-                    recording = self._record(stop)
-                    await until_stopped(stop, recording, self._reading.watch(), grace_s=TURN_S)
-            await self._flush(list(self._buffers))
-        finally:
-            if self._consumer is not None:
-                await self._consumer.stop()
-            await self._end_upkeep()
-            await self._watch.stop()
-
-    async def _open(self) -> None:
+    async def connect(self, closing: AsyncExitStack) -> None:
+        """Watch parity from now on, and join the group."""
+        parity = asyncio.create_task(watch_parity(self._settings, self._metrics))
+        closing.push_async_callback(cancelled, [parity])
+        closing.push_async_callback(self._watch.stop)
+        closing.push_async_callback(self._end_upkeep)
         self._consumer = await start_client(self._new_consumer)
+        closing.push_async_callback(self._consumer.stop)
         topics = [self._settings.topic(topic) for topic in LOGGED_TOPICS]
         self._client.subscribe(topics, listener=self)
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Record until `stop`. Raises TopicError (property 7)."""
+        recording = self._record(stop)
+        await until_stopped(stop, recording, self._reading.watch(), grace_s=TURN_S)
+
+    async def drain(self) -> None:
+        """Write what is held."""
+        await self._flush(list(self._buffers))
 
     async def _record(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

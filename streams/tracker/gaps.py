@@ -19,7 +19,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from models.settings import Settings
 from streams.kafka.read_at import Rereader
-from streams.tracker.app import DeliveredRecord
+from streams.tracker.runtime import DeliveredRecord
 
 log = logging.getLogger(__name__)
 

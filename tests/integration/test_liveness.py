@@ -68,7 +68,7 @@ if role == "indexer":
 main.main()
 """
 BROKEN = {
-    "tracker": ("streams.tracker.role", "TrackerRole", "_on_interactions"),
+    "tracker": ("streams.tracker.intake", "TrackerIntake", "on_interactions"),
     "profiler": ("streams.profiler.worker", "ProfileWorker", "dispatch"),
     "indexer": ("streams.indexer.table_sync", "TableSync", "_next_batch"),
     "recorder": ("streams.recorder.role", "Recorder", "_poll"),

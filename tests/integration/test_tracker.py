@@ -31,9 +31,7 @@ from streams.codec import KEY_BYTES, partition_for
 from streams.kafka.clients import consumer, producer
 from streams.kafka.topics import ensure_topics
 from streams.metrics import TrackerMetrics
-from streams.tracker import role as role_module
-from streams.tracker import transactions
-from streams.tracker.app import acknowledge
+from streams.tracker import runtime, transactions
 from streams.tracker.role import TrackerRole
 from tests.patience import Deadline
 
@@ -171,10 +169,11 @@ def test_fausts_own_search_for_stuck_streams_ends_no_worker(kafka, make_settings
 
     async def scenario() -> None:
         async with wired(settings) as wire, tracking(settings, index_of("tea")) as role:
-            await wire.until(lambda: role.assigned and role.partitions.complete)
-            monkeypatch.setattr(role.app.consumer._thread, "verify_event_path", search)
-            for tp in role.app.consumer.assignment():
-                role.app.consumer.verify_event_path(time.monotonic(), tp)
+            await wire.until(lambda: role.assignment.generation and role.partitions.complete)
+            consumer = role.runtime._app.consumer
+            monkeypatch.setattr(consumer._thread, "verify_event_path", search)
+            for tp in consumer.assignment():
+                consumer.verify_event_path(time.monotonic(), tp)
 
     run(scenario)
 
@@ -219,10 +218,10 @@ def test_a_list_owed_while_partitions_are_given_back_does_not_keep_the_loop_from
                 return await serve(clocks)
 
             role.recommender.serve = counted
-            leaving = asyncio.create_task(role._on_revoked(role.app))
+            leaving = asyncio.create_task(role.assignment.on_revoked())
             await wire.until(lambda: partition not in role.partitions)
-            role.users.forget_cached(partition)
-            role.waiting.add((partition, "ada"), at_once=True)
+            role.working_set.users.forget_cached(partition)
+            role.working_set.waiting.add((partition, "ada"), at_once=True)
             await leaving
 
     monkeypatch.setattr(transactions, "stop_producer", slowly)
@@ -232,7 +231,7 @@ def test_a_list_owed_while_partitions_are_given_back_does_not_keep_the_loop_from
 def test_events_that_faust_passes_over_are_applied_all_the_same(kafka, make_settings, monkeypatch):
     """As around a rebalance: some records are dropped, and only later ones are delivered."""
     settings, dropped = make_settings(kafka={"partitions": 1}), {2, 3, 5}
-    delivered = role_module.batches
+    delivered = runtime.batches
 
     async def leaky(app, stream):
         async for events in delivered(app, stream):
@@ -242,18 +241,18 @@ def test_events_that_faust_passes_over_are_applied_all_the_same(kafka, make_sett
                 if event.message.topic != settings.topic("interactions")
                 or event.message.offset not in dropped
             ]
-            acknowledge([event for event in events if event not in kept])
+            runtime.Batch([event for event in events if event not in kept]).acknowledge()
             if kept:
                 yield kept
 
-    monkeypatch.setattr(role_module, "batches", leaky)
+    monkeypatch.setattr(runtime, "batches", leaky)
 
     async def scenario() -> None:
         async with wired(settings) as wire, tracking(settings, index_of("tea", "cup")) as role:
             for number in range(8):
                 await wire.interact(interaction(number))
-            await wire.until(lambda: role.next_offsets.get(0, [0])[0] == 8)
-            history = role.users.get(0, "ada").history
+            await wire.until(lambda: role.working_set.next_offsets.get(0, [0])[0] == 8)
+            history = role.working_set.users.get(0, "ada").history
             assert [entry.event_id for entry in history] == [f"e{n}" for n in range(8)]
 
     run(scenario)
@@ -313,9 +312,9 @@ def test_state_comes_back_from_the_changelog_on_another_machine(kafka, make_sett
                 await wire.until(lambda: wire.recommendations("ada")[-1].applied_offset == 39)
             async with tracking(settings, index_of("tea"), worker=1) as role:
                 partition = partition_for(b"ada", settings.kafka.partitions)
-                await wire.until(lambda: partition in role.clocks)
-                assert len(role.users.get(partition, "ada").history) == 40
-                assert role.users.get(partition, "ada").head.applied == 39
+                await wire.until(lambda: partition in role.working_set)
+                assert len(role.working_set.users.get(partition, "ada").history) == 40
+                assert role.working_set.users.get(partition, "ada").head.applied == 39
 
     run(scenario)
 
@@ -493,7 +492,7 @@ def test_what_a_user_asked_to_be_forgotten_stays_out_of_state_topic_and_lists(ka
             await wire.interact(interaction(2))  # comes late
             await wire.interact(interaction(9, item="spoon"))
             await wire.until(lambda: wire.recommendations("ada")[-1].applied_offset == 3)
-            user = role.users.get(partition, "ada")
+            user = role.working_set.users.get(partition, "ada")
             assert [entry.event_id for entry in user.history] == ["e9"]
             assert user.profile is None
             lists = [one for one in wire.recommendations("ada") if one.edits_offset == 0]

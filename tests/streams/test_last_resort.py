@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
@@ -27,9 +28,10 @@ from streams.profiler.stored import StoredProfiles
 from streams.profiler.worker import ProfileWorker
 from streams.recorder import rows as rows_module
 from streams.recorder.rows import Buffer, RecordClassifier
-from streams.tracker import role as tracker_module
-from streams.tracker.app import DeliveredRecord
+from streams.tracker import intake as tracker_module
+from streams.tracker import role as role_module
 from streams.tracker.role import TrackerRole
+from streams.tracker.runtime import DeliveredRecord
 from streams.tracker.state import HEAD
 from streams.tracker.transactions import Output
 from streams.tracker.users import Users
@@ -120,12 +122,11 @@ def count(registry: CollectorRegistry, topic: str) -> float | None:
 
 
 def tracker(settings: Settings, registry: CollectorRegistry) -> tuple[TrackerRole, Letters]:
-    metrics = TrackerMetrics(registry)
-    role, letters = TrackerRole(settings, worker=0, index=MemoryIndex(), metrics=metrics), Letters()
-    role.partitions = MemoryPartitions(letters)  # type: ignore[assignment]
-    role.users = Users(role.partitions, settings.windows.history_cap, metrics)
-    role.next_offsets, role.clocks = {0: [0, 0]}, {0: PartitionClock()}
-    role._measure_lag = lambda _: None  # type: ignore[method-assign]
+    metrics, letters = TrackerMetrics(registry), Letters()
+    with patch.object(role_module, "Partitions", lambda *_: MemoryPartitions(letters)):
+        role = TrackerRole(settings, worker=0, index=MemoryIndex(), metrics=metrics)
+    role.working_set.begin(0, PartitionClock(), (0, 0))
+    role.intake._measure_lag = lambda _: None  # type: ignore[method-assign]
     return role, letters
 
 
@@ -154,14 +155,15 @@ def test_the_tracker_applies_all_events_but_the_one_it_fails_with(settings, monk
 
     monkeypatch.setattr(tracker_module, "apply_interactions", failing)
     sent = [event(0, "ann"), event(1, "ann"), event(2, "bob"), event(3, "ann")]
-    asyncio.run(role._on_interactions(rows("interactions", *sent)))
+    asyncio.run(role.intake.on_interactions(rows("interactions", *sent)))
     assert letters.failed() == [(0, 1)]
     assert count(registry, "interactions") == 1
-    histories = {u: [e.event_id for e in role.users.get(0, u).history] for u in ("ann", "bob")}
+    users = role.working_set.users
+    histories = {u: [e.event_id for e in users.get(0, u).history] for u in ("ann", "bob")}
     assert histories == {"ann": ["e0", "e3"], "bob": ["e2"]}
     read_again = Users(role.partitions, settings.windows.history_cap, role.metrics)
-    assert read_again.get(0, "ann").history == role.users.get(0, "ann").history
-    assert read_again.get(0, "ann").head == role.users.get(0, "ann").head
+    assert read_again.get(0, "ann").history == users.get(0, "ann").history
+    assert read_again.get(0, "ann").head == users.get(0, "ann").head
     applied = {"type": "purchase", "outcome": "applied"}
     assert registry.get_sample_value("palate_events_total", applied) == 3
 
@@ -174,7 +176,7 @@ def test_the_tracker_takes_no_event_for_poison_when_the_disk_is_full(settings, m
 
     monkeypatch.setattr(role.partitions, "write", full)
     with pytest.raises(OSError, match="No space left"):
-        asyncio.run(role._on_interactions(rows("interactions", event(0, "ann"))))
+        asyncio.run(role.intake.on_interactions(rows("interactions", event(0, "ann"))))
     assert letters.sent == []
 
 
@@ -193,13 +195,13 @@ def test_the_tracker_goes_on_behind_an_edit_and_a_profile_it_fails_with(settings
         return done
 
     monkeypatch.setattr(tracker_module, "apply_edit", failing)
-    asyncio.run(role._on_edits(rows("profile-edits", bad, good)))
+    asyncio.run(role.intake.on_edits(rows("profile-edits", bad, good)))
     assert letters.failed() == [(0, 0)]
-    assert role.users.get(0, "ann").head.pinned == ("Good",)
-    assert role.next_offsets[0][1] == 2
+    assert role.working_set.users.get(0, "ann").head.pinned == ("Good",)
+    assert role.working_set.next_offsets[0][1] == 2
     profile = seeds("profiles")[0]
     monkeypatch.setattr(tracker_module.ProfileRecord, "of", lambda _: 1 / 0)
-    asyncio.run(role._on_profiles(rows("profiles", profile)))
+    asyncio.run(role.intake.on_profiles(rows("profiles", profile)))
     assert count(registry, "profiles") == 1
     assert [key for _, key in role.partitions.records if key.startswith(HEAD)] == [HEAD + b"ann"]
 

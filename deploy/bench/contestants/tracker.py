@@ -15,8 +15,10 @@ from deploy.bench.progress import WorkerProgress
 from models.settings import load_settings
 from streams.metrics import TrackerMetrics
 from streams.service import run_role
-from streams.tracker.app import DeliveredRecord
+from streams.tracker.delivery import BatchWork
 from streams.tracker.role import TrackerRole
+from streams.tracker.runtime import DeliveredRecord
+from streams.tracker.working_set import INTERACTIONS
 
 
 class CountedTracker(TrackerRole):
@@ -24,10 +26,13 @@ class CountedTracker(TrackerRole):
 
     progress: WorkerProgress
 
-    async def _on_interactions(self, rows: list[DeliveredRecord]) -> None:
-        await super()._on_interactions(rows)
-        position = sum(interactions for interactions, _ in self.next_offsets.values())
-        self.progress.add(len(rows), position)
+    def batch_work(self) -> dict[str, BatchWork]:
+        """That of the tracker, counted."""
+        return super().batch_work() | {"interactions": self._counted}
+
+    async def _counted(self, rows: list[DeliveredRecord]) -> None:
+        await self.intake.on_interactions(rows)
+        self.progress.add(len(rows), sum(self.working_set.expected(INTERACTIONS).values()))
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
-from streams.tracker import app as tracker_app
-from streams.tracker.app import BATCH, BEHIND, FETCH_WAIT_MS, _fill, create_app
+from streams.tracker import runtime
+from streams.tracker.runtime import BATCH, BEHIND, FETCH_WAIT_MS, _fill, create_app
 
 
 def event(offset: int) -> SimpleNamespace:
@@ -42,7 +42,7 @@ def test_up_to_date_a_batch_is_what_is_ready():
 
 
 def test_behind_a_batch_waits_for_more_but_not_for_ever(monkeypatch):
-    monkeypatch.setattr(tracker_app, "FILL_S", 0.5)
+    monkeypatch.setattr(runtime, "FILL_S", 0.5)
 
     assert asyncio.run(filled(end=BEHIND + 2_000, ready=3, later=30)) == 33
 

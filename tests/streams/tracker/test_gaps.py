@@ -10,8 +10,8 @@ import pytest
 from models.settings import Settings
 from streams.kafka.clients import producer
 from streams.kafka.topics import ensure_topics
-from streams.tracker.app import DeliveredRecord
 from streams.tracker.gaps import GapReader
+from streams.tracker.runtime import DeliveredRecord
 from tests.conftest import MakeSettings
 
 pytestmark = pytest.mark.service

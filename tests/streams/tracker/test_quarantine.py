@@ -21,6 +21,7 @@ from streams.tracker import quarantine as apart_module
 from streams.tracker import recommendations as serving_module
 from streams.tracker.partitions import Partitions
 from streams.tracker.role import TrackerRole
+from streams.tracker.runtime import Batch
 from streams.tracker.state import CLOCK_KEY, head_key, profile_key
 from streams.tracker.transactions import Output, OutputsRefused, PartitionWriter
 from tests.streams.logged import NOW
@@ -46,20 +47,11 @@ def registry() -> CollectorRegistry:
 def world(settings: Settings, registry: CollectorRegistry) -> tuple[TrackerRole, Letters]:
     """Three users to whom a list and a profile are owed."""
     role, letters = tracker(settings, registry)
-    for part in (
-        role.requester,
-        role.recommender,
-        role.migration,
-        role.requester.quarantine,
-        role.recommender.quarantine,
-    ):
-        part._users = role.users
-    role.requester._partitions = role.recommender._partitions = role.partitions
     release = SimpleNamespace(catalogue=[1], release="base-0", neighbours=SimpleNamespace(id="c"))
     role.recommender._views = SimpleNamespace(snapshot=release, texts=role.views.texts)
     role.recommender._rank = lambda _, orders: [() for _ in orders]
     sent = [event(number, user) for number, user in enumerate(USERS)]
-    asyncio.run(role._on_interactions(rows("interactions", *sent)))
+    asyncio.run(role.intake.on_interactions(rows("interactions", *sent)))
     return role, letters
 
 
@@ -92,15 +84,15 @@ def test_the_others_get_their_profile(world, registry, monkeypatch, caplog) -> N
     role, letters = world
     true = asking_module.build_request
     monkeypatch.setattr(asking_module, "build_request", poisoned(true, ValueError("poison")))
-    assert asyncio.run(role.requester.ask(role.clocks)) == 2
+    assert asyncio.run(role.requester.ask(role.working_set.clocks)) == 2
     assert taken(letters, "windows_hash") == ["bob", "cat"]
-    assert asyncio.run(role.requester.ask(role.clocks)) == 0
+    assert asyncio.run(role.requester.ask(role.working_set.clocks)) == 0
     assert failed(registry, "ask") == 1
     assert "Traceback" in caplog.text
     assert "ann" in caplog.text
     monkeypatch.setattr(asking_module, "build_request", true)
     pass_a_while(monkeypatch)
-    assert asyncio.run(role.requester.ask(role.clocks)) == 1
+    assert asyncio.run(role.requester.ask(role.working_set.clocks)) == 1
     assert taken(letters, "windows_hash") == ["ann"]
 
 
@@ -113,13 +105,13 @@ def test_the_others_get_their_list(world, registry, monkeypatch, queries) -> Non
     role, letters = world
     work = poisoned(serving_module.order_query, ZeroDivisionError())
     monkeypatch.setattr(serving_module, "order_query", work)
-    assert asyncio.run(role.recommender.serve(role.clocks)) == 2
+    assert asyncio.run(role.recommender.serve(role.working_set.clocks)) == 2
     assert taken(letters, "recommendation_id") == ["bob", "cat"]
-    assert asyncio.run(role.recommender.serve(role.clocks)) == 0
+    assert asyncio.run(role.recommender.serve(role.working_set.clocks)) == 0
     assert failed(registry, "serve") == 1
     monkeypatch.setattr(serving_module, "order_query", lambda *_: "")
     pass_a_while(monkeypatch)
-    assert asyncio.run(role.recommender.serve(role.clocks)) == 1
+    assert asyncio.run(role.recommender.serve(role.working_set.clocks)) == 1
     assert taken(letters, "recommendation_id") == ["ann"]
 
 
@@ -132,7 +124,7 @@ def test_a_user_who_cannot_be_ranked_spoils_no_batch(world, registry, queries) -
         return [() for _ in orders]
 
     role.recommender._rank = rank
-    assert asyncio.run(role.recommender.serve(role.clocks)) == 2
+    assert asyncio.run(role.recommender.serve(role.working_set.clocks)) == 2
     assert taken(letters, "recommendation_id") == ["bob", "cat"]
     assert failed(registry, "serve") == 1
 
@@ -141,13 +133,13 @@ def test_a_user_who_cannot_be_ranked_spoils_no_batch(world, registry, queries) -
 def test_what_is_no_users_fault_is_raised(world, monkeypatch, queries, error) -> None:
     role, _ = world
     monkeypatch.setattr(serving_module, "order_query", poisoned(lambda *_: "", error))
-    waiting = len(role.waiting)
+    waiting = len(role.working_set.waiting)
     with pytest.raises(type(error)):
-        asyncio.run(role.recommender.serve(role.clocks))
-    assert len(role.waiting) == waiting  # nobody's list is forgotten
+        asyncio.run(role.recommender.serve(role.working_set.clocks))
+    assert len(role.working_set.waiting) == waiting  # nobody's list is forgotten
     monkeypatch.setattr(asking_module, "build_request", poisoned(lambda *_: None, error))
     with pytest.raises(type(error)):
-        asyncio.run(role.requester.ask(role.clocks))
+        asyncio.run(role.requester.ask(role.working_set.clocks))
 
 
 def test_a_refused_list_is_given_up_until_the_next_event(
@@ -155,18 +147,18 @@ def test_a_refused_list_is_given_up_until_the_next_event(
 ) -> None:
     role, letters = world
     role.partitions.fail = pytest.fail
-    asyncio.run(role.recommender.serve(role.clocks))
-    asyncio.run(role.requester.ask(role.clocks))
+    asyncio.run(role.recommender.serve(role.working_set.clocks))
+    asyncio.run(role.requester.ask(role.working_set.clocks))
     outputs = [Output(topic, b"ann", value, 0) for topic, value, _ in letters.sent
                if b'"user_id":"ann"' in value]  # fmt: skip
-    role._note_refused(OutputsRefused(outputs, MessageSizeTooLargeError()))
+    role.refusals.note(OutputsRefused(outputs, MessageSizeTooLargeError()))
     assert (failed(registry, "serve"), failed(registry, "ask")) == (1, 1)
     assert f"{len(outputs[0].value)} bytes" in caplog.text
     assert role.recommender.quarantine.holds((0, "ann"))
     pass_a_while(monkeypatch)
     assert role.recommender.quarantine.returned({0}) == []
     asyncio.run(
-        role._on_interactions([rows("interactions", event(9, "ann"))[0]._replace(offset=3)])
+        role.intake.on_interactions([rows("interactions", event(9, "ann"))[0]._replace(offset=3)])
     )
     assert role.recommender.quarantine.returned({0}) == [(0, "ann")]
     assert role.requester.quarantine.returned({0}) == [(0, "ann")]
@@ -177,7 +169,7 @@ def test_a_topic_that_may_not_be_written_ends_the_role(world) -> None:
     errors: list[Exception] = []
     role.partitions.fail = errors.append
     output = Output("recommendations", b"ann", b'{"applied_offset":1}', 0)
-    role._note_refused(OutputsRefused([output], TopicAuthorizationFailedError()))
+    role.refusals.note(OutputsRefused([output], TopicAuthorizationFailedError()))
     assert [type(error) for error in errors] == [TopicError]
 
 
@@ -186,12 +178,12 @@ def test_an_event_that_kafka_takes_nowhere_becomes_a_dead_letter(world) -> None:
     role.partitions.fail = pytest.fail
     (row,) = rows("interactions", event(5, "dan"))
     misrouted = row._replace(offset=3, key=b"another")
-    asyncio.run(role._on_interactions([misrouted]))
+    asyncio.run(role.intake.on_interactions([misrouted]))
     topic, value, headers = letters.sent[-1]
     assert topic == "interactions"
     refused = Output(topic, b"dan", value, 0, tuple(headers.items()))
-    role._note_refused(OutputsRefused([refused], MessageSizeTooLargeError()))
-    asyncio.run(role._on_interactions([misrouted._replace(offset=4)]))
+    role.refusals.note(OutputsRefused([refused], MessageSizeTooLargeError()))
+    asyncio.run(role.intake.on_interactions([misrouted._replace(offset=4)]))
     assert letters.sent[-1][0] == "dead-letters"
 
 
@@ -202,7 +194,7 @@ def test_damaged_state_is_passed_over_and_counted(world, registry, caplog, value
     records = role.partitions.records
     for key in (head_key("ann"), b"u\xff\xfe", b"p\xff", profile_key("bob"), CLOCK_KEY):
         records[0, key] = value
-    role.users.forget_cached(0)
+    role.working_set.users.forget_cached(0)
     role.partitions.scan = lambda _, prefix, after=b"": sorted(
         (key, found) for (_, key), found in records.items() if key.startswith(prefix)
     )
@@ -210,11 +202,11 @@ def test_damaged_state_is_passed_over_and_counted(world, registry, caplog, value
     async def nothing(*_):
         return None
 
-    role._check_continuity = nothing
-    asyncio.run(role._read_partition(0))
-    assert role.clocks[0] == PartitionClock()
-    assert role.users.get(0, "ann").history == ()
-    assert [e.event_id for e in role.users.get(0, "bob").history] == ["e1"]
+    role.recovery._check_continuity = nothing
+    asyncio.run(role.recovery.read(0))
+    assert role.working_set.clocks[0] == PartitionClock()
+    assert role.working_set.users.get(0, "ann").history == ()
+    assert [e.event_id for e in role.working_set.users.get(0, "bob").history] == ["e1"]
     assert registry.get_sample_value("palate_state_records_damaged_total") >= 5
     assert "palate rebuild" in caplog.text
 
@@ -225,7 +217,7 @@ async def without_gaps(delivered, _):
 
 def test_profiles_that_were_not_committed_are_read_again(world) -> None:
     role, _ = world
-    role.next_profiles = {0: 3}
+    role.working_set.next_profiles[0] = 3
 
     async def lost(_):
         raise PartitionLost(0, None)
@@ -234,25 +226,26 @@ def test_profiles_that_were_not_committed_are_read_again(world) -> None:
     (row,) = rows("profiles", event(1, "ann"))
     role.gaps.complete = without_gaps
     with pytest.raises(PartitionLost):
-        asyncio.run(role._on_profiles([row._replace(topic="profiles", offset=7)]))
-    assert role.next_profiles == {0: 3}
+        asyncio.run(role.intake.on_profiles([row._replace(topic="profiles", offset=7)]))
+    assert role.working_set.next_profiles == {0: 3}
 
 
 def test_a_batch_of_partitions_that_were_given_back_is_left_undone(world, settings) -> None:
     """As when the role ends; worked again and again, it would keep the loop from ending."""
     role, _ = world
-    role.partitions = Partitions(settings, 0, role.metrics, without_gaps, lambda *_: None)
-    role.assigned, tried = 7, []
+    partitions = Partitions(settings, 0, role.metrics, without_gaps, lambda *_: None)
+    role.delivery._partitions = role.assignment._partitions = partitions
+    role.assignment.generation, tried = 7, []
 
     async def work(delivered):
         tried.append(delivered)
         assert len(tried) < 3
         if delivered:
-            await role.partitions.committed([0])
+            await partitions.committed([0])
 
     (row,) = rows("profiles", event(1, "ann"))
     message = SimpleNamespace(**row._asdict(), generation_id=7)
-    assert asyncio.run(role._work(work, [SimpleNamespace(message=message)])) == []
+    assert not asyncio.run(role.delivery._worked(work, Batch([SimpleNamespace(message=message)])))
     assert not any(tried)
 
 
@@ -261,9 +254,9 @@ def test_an_edit_without_kafkas_time_is_refused(world, kafka_time: int) -> None:
     role, letters = world
     edit = ProfileEdit(edit_id="x", user_id="ann", action="forget", timestamp=NOW)
     (row,) = rows("profile-edits", edit)
-    asyncio.run(role._on_edits([row._replace(timestamp=kafka_time)]))
+    asyncio.run(role.intake.on_edits([row._replace(timestamp=kafka_time)]))
     assert letters.sent[-1][2]["palate-reason"] == b"no_time"
-    assert role.users.get(0, "ann").history
+    assert role.working_set.users.get(0, "ann").history
 
 
 def test_whoever_waits_for_a_commit_that_is_cancelled_hears_that_the_partition_is_lost() -> None:

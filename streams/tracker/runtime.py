@@ -1,21 +1,23 @@
-"""The Faust side of the tracker: app, topics, assignment, and batches straight from a channel.
+"""Faust, all of it: it shares the partitions out and delivers records, in batches.
 
-Faust shares the partitions out and delivers records. State is not in its tables: what its workers
-write after their session has ended is not fenced, and its recovery takes that for its own.
+The rest of the tracker knows `FaustRuntime` and `Batch`, and no Faust. State is not in its tables:
+what its workers write after their session has ended is not fenced, and its recovery takes that for
+its own. Where Faust has no public door, its private ones are used here and nowhere else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import faust
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, StreamT
 
+from models.errors import StackError
 from models.settings import Settings
 from streams.kafka.clients import client_options, readable_end
 
@@ -41,6 +43,146 @@ class DeliveredRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+
+
+class Batch:
+    """Records that were delivered together."""
+
+    def __init__(self, events: Sequence[EventT]) -> None:
+        self._events = events
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    @property
+    def partitions(self) -> set[int]:
+        """Of its records."""
+        return {event.message.partition for event in self._events}
+
+    def records(self) -> list[DeliveredRecord]:
+        """Its records, in the order in which they were delivered."""
+        return [row_of(event) for event in self._events]
+
+    def part(self, is_ours: Callable[[int, int], bool]) -> Batch:
+        """Those of its records of whose (partition, generation of the assignment) that holds."""
+        return Batch(
+            [
+                event
+                for event in self._events
+                if is_ours(event.message.partition, event.message.generation_id)
+            ]
+        )
+
+    def acknowledge(self) -> None:
+        """Let Faust commit past its records."""
+        for event in self._events:
+            event.ack()
+
+
+class FaustRuntime:
+    """One worker's app."""
+
+    def __init__(self, settings: Settings, worker: int) -> None:
+        """Nothing is connected yet."""
+        self._settings = settings
+        self._app = create_app(settings, worker)
+        self._read: set[str] = set()  # topics, by their full names
+
+    def deliver(self, topic: str, take: Callable[[Batch], Awaitable[None]]) -> None:
+        """Give the batches of a topic to `take`, one after another; before `open`."""
+
+        async def agent(stream: StreamT) -> None:
+            async for events in batches(self._app, stream):
+                await take(Batch(events))
+
+        self._read.add(self._settings.topic(topic))
+        self._app.agent(raw_topic(self._app, self._settings, topic), name=topic)(agent)
+
+    def open(
+        self, on_revoked: Callable[[], Awaitable[None]], on_assigned: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Get ready to start. Nothing is delivered before `on_assigned` returns."""
+
+        async def revoked(_app: faust.App, *_: object, **__: object) -> None:
+            await on_revoked()
+
+        async def assigned(_app: faust.App, *_: object, **__: object) -> None:
+            await on_assigned()
+
+        self._app.finalize()
+        read_again_from_commits(self._app)
+        leave_stuck_streams_to_readiness(self._app)
+        self._app.on_partitions_revoked.connect(revoked)
+        self._app.on_rebalance_complete.connect(assigned)
+
+    async def start(self) -> None:
+        """Join the group."""
+        await self._app.start()
+
+    async def stop(self) -> None:
+        """Leave the group."""
+        await self._app.stop()
+
+    async def crash(self, error: BaseException) -> None:
+        """End with this error: it goes to `ended_by`."""
+        await self._app.crash(error)
+
+    async def ended(self) -> None:
+        """Wait until the app has ended, by itself or by `crash`."""
+        await self._app.wait_until_stopped()
+
+    def ended_by(self) -> Exception:
+        """What the app has ended by, to be raised."""
+        reason = self._app.crash_reason
+        if isinstance(reason, Exception):
+            return reason
+        return StackError(
+            f"Faust's app has ended by itself ({reason!r}); started again, the tracker goes on "
+            "from its state"
+        )
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why it does not deliver; None if it does."""
+        if self._app.should_stop:
+            return f"Faust's app has ended: {self._app.crash_reason!r}"
+        return None
+
+    @property
+    def generation(self) -> int:
+        """Of the group's assignment."""
+        generation: int = self._app.consumer_generation_id
+        return generation
+
+    def assigned(self, topic: str) -> set[int]:
+        """The partitions of a topic that this worker has now."""
+        name = self._settings.topic(topic)
+        return {tp.partition for tp in self._app.consumer.assignment() if tp.topic == name}
+
+    def end_of(self, place: TopicPartition) -> int | None:
+        """Up to where there is something to read in a partition of this worker, if it is known."""
+        return end_of(self._app, TP(*place))
+
+    async def positions(self) -> dict[TopicPartition, int | None]:
+        """How far Faust has read what it delivers; None where nothing was fetched yet.
+
+        To ask for the position there would block it.
+        """
+        client = self._app.consumer._thread._ensure_consumer()
+        own = [place for place in client.assignment() if place.topic in self._read]
+        fetched = [place for place in own if readable_end(client, place) is not None]
+        return dict.fromkeys(own) | {
+            place: await self._app.consumer.position(TP(*place)) or 0 for place in fetched
+        }
+
+    async def check_group(self) -> None:
+        """Raise what aiokafka has met while joining the group; Faust never asks, and it waits."""
+        thread = self._app.consumer._thread
+
+        async def check() -> None:
+            thread._ensure_consumer()._coordinator.check_errors()
+
+        await thread.call_thread(check)
 
 
 class CommittedThread(driver.AIOKafkaConsumerThread):
@@ -122,7 +264,7 @@ async def batches(app: faust.App, stream: StreamT) -> AsyncIterator[list[EventT]
 
     Faust's `take` spends most of its time on bookkeeping per event (sensors, processors, one
     turn of the loop each); an agent that works in batches needs none of it. Events are to be
-    acknowledged by the caller, with `acknowledge`.
+    acknowledged by the caller.
     """
     await stream.maybe_start()
     queue = stream.channel.queue
@@ -189,19 +331,6 @@ def leave_stuck_streams_to_readiness(app: faust.App) -> None:
     app.consumer.verify_event_path = lambda *_: None
 
 
-def fetched_from(app: faust.App) -> dict[TP, bool]:
-    """The partitions of this worker, and whether there was an answer to a fetch of each."""
-    consumer = app.consumer._thread._ensure_consumer()
-    return {
-        TP(*place): readable_end(consumer, place) is not None for place in consumer.assignment()
-    }
-
-
-def assigned_partitions(app: faust.App, topic: str) -> set[int]:
-    """The partitions of one topic (full name) that this worker has now."""
-    return {tp.partition for tp in app.consumer.assignment() if tp.topic == topic}
-
-
 def _is_current(app: faust.App, event: EventT) -> bool:
     return app.flow_control.is_active() and (
         event.message.generation_id == app.consumer_generation_id
@@ -220,12 +349,6 @@ def _note_progress(app: faust.App, events: list[EventT]) -> None:
     now = time.monotonic()
     for tp in {event.message.tp for event in events}:
         app.monitor.stream_inbound_time[tp] = now
-
-
-def acknowledge(events: list[EventT]) -> None:
-    """Let Faust commit past these events."""
-    for event in events:
-        event.ack()
 
 
 def row_of(event: EventT) -> DeliveredRecord:
