@@ -170,10 +170,10 @@ def test_fausts_own_search_for_stuck_streams_ends_no_worker(kafka, make_settings
     async def scenario() -> None:
         async with wired(settings) as wire, tracking(settings, index_of("tea")) as role:
             await wire.until(lambda: role.assignment.generation and role.partitions.complete)
-            consumer = role.runtime._app.consumer
-            monkeypatch.setattr(consumer._thread, "verify_event_path", search)
-            for tp in consumer.assignment():
-                consumer.verify_event_path(time.monotonic(), tp)
+            faust = role.runtime._app.consumer
+            monkeypatch.setattr(faust._thread, "verify_event_path", search)
+            for tp in faust.assignment():
+                faust.verify_event_path(time.monotonic(), tp)
 
     run(scenario)
 
