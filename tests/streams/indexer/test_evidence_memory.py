@@ -64,5 +64,4 @@ def test_a_log_fifty_times_as_large_is_counted_within_the_same_memory(tmp_path: 
     many, most = pairs_and_peak(logged(tmp_path / "many", MANY))
 
     assert many > 40 * few
-    print(f"{least / 2**20:.0f} MiB for {few:,} pairs, {most / 2**20:.0f} MiB for {many:,}")
     assert most - least < LIMIT_MB * 2**20 + (many - few) * AS_OBJECTS / 2
