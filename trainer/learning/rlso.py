@@ -8,7 +8,6 @@ so a run that was killed goes on from its checkpoint with the same losses.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -231,12 +230,7 @@ class Rlso:
             self._keep(BEST)
 
     def _keep(self, name: str) -> None:
-        """Save the adapter as `name`; the one before stays until the new one is whole."""
-        draft, target = self._folder / f".{name}", self._folder / name
-        shutil.rmtree(draft, ignore_errors=True)
-        self._policy.save(draft)
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
+        self._policy.save(self._folder / name)
 
     def _due(self, every: int) -> bool:
         return self._done.round % every == 0 or self._done.round == self._settings.rounds
