@@ -61,8 +61,8 @@ class CountedOptimiser:
         norm = float(torch.nn.utils.clip_grad_norm_(learned, self._gradient_norm))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise TrainingError(
-                f"loss {loss} or gradient norm {norm} is not finite after {self.taken} optimiser "
-                f"steps; lower {self._setting}"
+                f"after {self.taken} optimiser steps the loss {loss} or the gradient's norm {norm} "
+                f"is not finite; lower {self._setting}"
             )
         self._optimiser.step()
         self._optimiser.zero_grad()
@@ -107,8 +107,9 @@ class Task(Protocol):
     def keep_best(self) -> None:
         """Write the weights as the best so far, in place of those before, atomically.
 
-        Called only where `validate` gives a value.
+        Called only after a validation that has a value.
         """
+        return  # for phases whose validations have none
 
     def weights(self) -> Mapping[str, Tensor]:
         """What learns, by name, for checkpoints."""

@@ -142,13 +142,6 @@ class Stages:
         ids, item_texts = corpus.embedding_texts()
         pairs = pairs_of(corpus, told, text_of, mask_seen=mask_seen)
         steps = steps_for(len(pairs), wanted.batch, self._train.passes, wanted.steps)
-        done = 0
-
-        def advance(more: int) -> None:
-            nonlocal done
-            done += more
-            self._advance(name, done, steps)
-
         result = train_embedder(
             pairs,
             dict(zip(ids, item_texts, strict=True)),
@@ -160,7 +153,7 @@ class Stages:
             )
             if judged
             else None,
-            advance=advance,
+            on_step=lambda done, _: self._advance(name, done, steps),
         )
         if result.best_step:  # 0: the embedder it began with ranks best
             learned.models = Models(learned.models.adapter, result.embedder)
