@@ -28,7 +28,7 @@ from trainer.learning.builders import ranking_validation
 from trainer.learning.contrastive import train_embedder
 from trainer.learning.pairs import pairs_of
 from trainer.learning.policy import Policy, policy_options
-from trainer.learning.rlso_phase import run_rlso
+from trainer.learning.rlso import run_rlso
 from trainer.learning.warm_start import train as warm_start
 from trainer.learning.writing import answers_file
 from trainer.pipeline.outcome import Stage
@@ -181,7 +181,7 @@ class Stages:
             max_tokens=self._settings.profile.max_tokens,
             items=self._items(embedder, identity),
             training=self._sessions,
-            advance=lambda done: self._advance(name, done, rounds),
+            on_step=lambda done, _: self._advance(name, done, rounds),
         )
         learned.models = Models(result.adapter, learned.models.embedder)
         if result.validations:  # another round's decoder is another scale: the last phase counts
