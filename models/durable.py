@@ -34,14 +34,23 @@ def replacing(final: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def making(final: Path) -> Iterator[Path]:
-    """An empty folder that becomes `final`, which must not exist yet, when the block ends."""
+def making(final: Path, *, replace: bool = False) -> Iterator[Path]:
+    """An empty folder that becomes `final` when the block ends; if the block raises, nothing does.
+
+    `final` must not exist yet, unless `replace`: then the new folder takes its place. Folders have
+    no rename that does so in one step, so a kill between removal and rename leaves neither.
+    """
     final.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
         yield draft
         draft.chmod(0o755)
+        for path in (draft, *draft.rglob("*")):
+            flush(path)
+        if replace:
+            shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
+        flush(final.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

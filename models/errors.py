@@ -124,7 +124,7 @@ class TrainingError(PalateError):
 
 
 class CheckpointMismatch(TrainingError):
-    """A checkpoint is of another run: its model, settings or data are not those of this one."""
+    """A checkpoint is of another run (model, settings, data), or of another version of Palate."""
 
 
 class ImportFailed(PalateError):

@@ -69,8 +69,7 @@ def learn(settings: Settings, data: Path, start: Path | None, out: Path) -> Stag
 
 def _gather(models: Models, folder: Path) -> None:
     """The models side by side, in place of an earlier run's."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with making(folder) as draft:
+    with making(folder, replace=True) as draft:
         for name, source in ((ADAPTER, models.adapter), (EMBEDDER, models.embedder)):
             if source is not None:
                 shutil.copytree(source, draft / name)

@@ -187,7 +187,6 @@ def train_noprofile(
     *,
     mask_seen: bool,
     device: str | None = None,
-    advance: Callable[[int], None] = lambda _: None,
 ) -> ContrastiveResult:
     """Contrastive training on the raw histories of the training sessions.
 
@@ -205,7 +204,6 @@ def train_noprofile(
         folder,
         validate=ranking_validation(corpus, text_of, settings, mask_seen=mask_seen),
         device=device,
-        advance=advance,
     )
 
 

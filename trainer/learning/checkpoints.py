@@ -1,4 +1,4 @@
-"""Checkpoints that a killed run goes on from, step for step as if nothing had happened.
+"""Checkpoints that a killed run resumes from, step for step as if nothing had happened.
 
 A checkpoint is one file, replaced by a rename, so a kill or a full disk while writing leaves the
 one before. It carries the identity of its run (model, settings, data): a checkpoint of another
@@ -18,7 +18,7 @@ from models.durable import replacing
 from models.errors import CheckpointMismatch, TrainingError
 
 _FILE: Final = "checkpoint.pt"
-_VERSION: Final = 1  # of the file's layout
+_VERSION: Final = 2  # of the file's layout, and of what trainer.learning.loop puts into it
 
 
 def save(folder: Path, state: Mapping[str, Any], identity: str) -> None:
@@ -39,7 +39,8 @@ def save(folder: Path, state: Mapping[str, Any], identity: str) -> None:
 def load(folder: Path, identity: str) -> Mapping[str, Any] | None:
     """The state that `save` was given last, on the CPU; None if there is no checkpoint.
 
-    Raises CheckpointMismatch if it is of another run, TrainingError if it cannot be read.
+    Raises CheckpointMismatch if it is of another run or another version of Palate, TrainingError
+    if it cannot be read.
     """
     path = folder / _FILE
     if not path.exists():
@@ -59,8 +60,14 @@ def _read(path: Path) -> Mapping[str, Any]:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise TrainingError(f"{path} cannot be read ({error}); remove it to begin anew") from error
-    if not isinstance(held, dict) or held.get("version") != _VERSION:
-        raise TrainingError(f"{path} is no checkpoint that this Palate reads; remove it")
+    if not isinstance(held, dict) or "version" not in held:
+        raise TrainingError(f"{path} is no checkpoint; remove it to begin anew")
+    if held["version"] != _VERSION:
+        raise CheckpointMismatch(
+            f"{path} has layout {held['version']}, and this version of Palate reads layout "
+            f"{_VERSION}: finish the run with the version that began it, or remove {path.parent} "
+            "to begin anew"
+        )
     return held
 
 

@@ -4,16 +4,15 @@
     SentenceEmbedder(result.embedder, …)
 
 The same code trains on profiles and on raw history text (NoProfile). It has an optimiser of its
-own and counts its steps by the optimiser's own state, because the authors' 800 "updates" were 50
-(methods §7.6).
+own, whose steps the training loop counts, because the authors' 800 "updates" were 50 (methods
+§7.6).
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,22 +26,19 @@ from models.errors import TrainingError
 from models.identity import digest
 from models.ports import Vectors
 from models.training_settings import ContrastiveSettings
-from trainer.learning import checkpoints
 from trainer.learning.infonce import HardNegatives, contrastive_loss
-from trainer.learning.pairs import Draw, Pair, draws, negatives_of, shares
+from trainer.learning.loop import CountedOptimiser, LoopOptions, OnStep, Task, train
+from trainer.learning.pairs import Draw, Pair, draw, negatives_of, shares
+from trainer.learning.schedules import linear_with_warmup
 from trainer.learning.text_tower import TextTower
 from trainer.pipeline.json_state import RunLog
 
 EMBEDDER: Final = "embedder"  # the trained model's folder, in the run's folder
 LOG_FILE: Final = "contrastive.jsonl"
-_BEST: Final = "best"
 _NO_PART_OF_THE_RUN: Final = {"validate_every", "checkpoint_every"}
 
 Embed = Callable[[Sequence[str]], Vectors]
 ValidateTower = Callable[[Embed], float]  # greater is better
-
-logger = logging.getLogger(__name__)
-
 
 # Hard negatives that are probably not false ones.
 #
@@ -100,15 +96,6 @@ class ContrastiveResult:
     losses: Sequence[float]  # by step
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What a run has seen so far; all of it is in the checkpoint."""
-
-    losses: list[float] = field(default_factory=list)
-    validations: dict[int, float] = field(default_factory=dict)
-    best_step: int = -1
-
-
 def train_embedder(
     pairs: Sequence[Pair],
     item_texts: Mapping[str, str],
@@ -118,33 +105,35 @@ def train_embedder(
     *,
     validate: ValidateTower | None = None,
     device: str | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    on_step: OnStep = lambda _done, _loss: None,
 ) -> ContrastiveResult:
     """Train `base` for `settings.steps` optimiser steps; write the best weights to out_dir.
 
     `item_texts` is the catalogue as the indexer embeds it. With `validate` the step with the
     greatest value is kept (the base is measured too, as step 0), else the last. A killed run
-    goes on from its checkpoint with the same losses. `advance` is told of steps done.
+    resumes from its checkpoint with the same losses. `on_step` is told of each step.
     Raises TrainingError if there are too few pairs, the loss is not finite or the disk is full.
     """
-    run = _ContrastiveRun(pairs, item_texts, base, settings, out_dir, device)
-    run.resume()
-    advance(run.step)
-    if validate and not run.seen.validations:
-        run.note(validate(run.tower.embed))
-    while run.step < settings.steps:
-        until = run.next_stop()
-        for draw in draws(pairs, settings.batch, range(run.step, until), settings.seed):
-            run.learn(draw)
-            advance(1)
-        if validate and run.due(settings.validate_every):
-            run.note(validate(run.tower.embed))
-        run.keep()
-    return run.finish()
+    task = _ContrastiveTask(pairs, item_texts, base, settings, out_dir, device, validate)
+    every = settings.validate_every, settings.checkpoint_every
+    progress = train(
+        task, LoopOptions(settings.steps, *every, validate_first=True), out_dir, on_step
+    )
+    if progress.best_step is None:
+        task.keep_best()
+    return ContrastiveResult(
+        embedder=task.embedder,
+        steps=progress.step,
+        best_step=progress.step if progress.best_step is None else progress.best_step,
+        validations=progress.validations,
+        losses=progress.losses,
+    )
 
 
-class _ContrastiveRun:
-    """Tower, optimiser and what they have seen."""
+class _ContrastiveTask(Task):
+    """CL for the training loop, by optimiser steps."""
+
+    name = "contrastive"
 
     def __init__(
         self,
@@ -154,105 +143,68 @@ class _ContrastiveRun:
         settings: ContrastiveSettings,
         folder: Path,
         device: str | None,
+        validation: ValidateTower | None,
     ) -> None:
         if len(pairs) < 2:
             raise TrainingError(f"contrastive training needs two pairs, there are {len(pairs)}")
-        self.pairs, self.item_texts = pairs, item_texts
-        self.settings, self.folder = settings, folder
+        self.pairs, self.item_texts, self.settings = pairs, item_texts, settings
+        self.embedder, self.validation = folder / EMBEDDER, validation
         torch.manual_seed(settings.seed)
         self.tower = TextTower(base, settings, device)
         self.tower.network.train()
         self.identity = _identity(self.tower, pairs, item_texts, settings)
-        self.optimiser = torch.optim.AdamW(
-            self.tower.network.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
+        self.optimiser = CountedOptimiser(
+            torch.optim.AdamW(
+                self.tower.network.parameters(),
+                lr=settings.learning_rate,
+                weight_decay=settings.weight_decay,
+                fused=True,
+            ),
+            "train.contrastive.learning_rate",
+            settings.gradient_norm,
         )
-        self.seen = _Seen()
         self.share = shares(pairs) if settings.logq else None
         self.mined = self._mined() if settings.hard_negatives else None
         self.log = RunLog(folder / LOG_FILE)
 
-    @property
-    def step(self) -> int:
-        return len(self.seen.losses)
-
-    def resume(self) -> None:
-        held = checkpoints.load(self.folder, self.identity)
-        if held is not None:
-            self.tower.network.load_state_dict(held["network"])
-            self.optimiser.load_state_dict(held["optimiser"])
-            checkpoints.set_random_state(held["random"])
-            self.seen = _Seen(**held["seen"])
-        self.log.forget_from(self.step)
-
-    def keep(self) -> None:
-        if self.step < self.settings.steps and not self.due(self.settings.checkpoint_every):
-            return
-        state = {
-            "network": self.tower.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "random": checkpoints.random_state(),
-            "seen": {name: getattr(self.seen, name) for name in _Seen.__slots__},
-        }
-        checkpoints.save(self.folder, state, self.identity)
-
-    def due(self, every: int) -> bool:
-        return self.step % every == 0 or self.step == self.settings.steps
-
-    def next_stop(self) -> int:
-        """The next step after which something is to be done besides learning."""
-        every = (self.settings.validate_every, self.settings.checkpoint_every)
-        return min(self.settings.steps, *(self.step - self.step % n + n for n in every))
-
-    def learn(self, draw: Draw) -> None:
-        """One optimiser step."""
+    def step(self, number: int) -> float:
+        """One optimiser step; its loss before the step."""
         began = time.perf_counter()
-        rate = _rate(self.step, self.settings)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        loss = self._loss(draw)
-        self.optimiser.zero_grad()
+        rate = _rate(number, self.settings)
+        self.optimiser.set_rate(rate)
+        loss = self._loss(draw(self.pairs, self.settings.batch, number, self.settings.seed))
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.tower.network.parameters(), self.settings.gradient_norm
-        )
-        if not torch.isfinite(loss) or not torch.isfinite(norm):
-            raise TrainingError(
-                f"the contrastive loss of step {self.step} is not finite; lower "
-                "train.contrastive.learning_rate"
-            )
-        self.optimiser.step()
-        self.seen.losses.append(float(loss.detach()))
+        value = float(loss.detach())
+        norm = self.optimiser.step(value)
         self.log.write(
             "step",
-            self.step - 1,
-            loss=self.seen.losses[-1],
+            number,
+            loss=value,
             learning_rate=rate,
-            gradient_norm=float(norm),
+            gradient_norm=norm,
             seconds=round(time.perf_counter() - began, 3),
         )
+        return value
 
-    def _loss(self, draw: Draw) -> Tensor:
-        profiles = self.tower.encode([self.pairs[row].text for row in draw.rows])
-        items = self.tower.encode([self.item_texts[item] for item in draw.positives])
-        negatives = negatives_of(self.pairs, draw, self.share)
+    def _loss(self, batch: Draw) -> Tensor:
+        profiles = self.tower.encode([self.pairs[row].text for row in batch.rows])
+        items = self.tower.encode([self.item_texts[item] for item in batch.positives])
+        negatives = negatives_of(self.pairs, batch, self.share)
         device = profiles.device
         return contrastive_loss(
             profiles,
             items,
             negatives.to(device),
             temperature=self.settings.temperature,
-            hard=self._hard(draw, device),
+            hard=self._hard(batch, device),
             symmetric=self.settings.symmetric,
             matryoshka=self.settings.matryoshka,
         )
 
-    def _hard(self, draw: Draw, device: torch.device) -> HardNegatives | None:
+    def _hard(self, batch: Draw, device: torch.device) -> HardNegatives | None:
         if self.mined is None:
             return None
-        mined = [self.mined[row] for row in draw.rows]
+        mined = [self.mined[row] for row in batch.rows]
         texts = [self.item_texts[item] for items in mined for item in items]
         width, count = self.tower.dimension, self.settings.hard_negatives
         vectors = torch.zeros(len(mined), count, width, device=device)
@@ -281,46 +233,31 @@ class _ContrastiveRun:
         )
         return [[names[row] for row in items] for items in found]
 
-    def note(self, value: float) -> None:
-        """Take a validation's value; keep the weights if none was greater."""
-        best = self.seen.validations.get(self.seen.best_step, float("-inf"))
-        self.seen.validations[self.step] = value
-        self.log.write("validation", max(0, self.step - 1), value=value)
-        logger.info("contrastive step %d: validation %.5f", self.step, value)
-        if value > best:
-            self.seen.best_step = self.step
-            weights = {"network": self.tower.network.state_dict()}
-            checkpoints.save(self.folder / _BEST, weights, self.identity)
+    def validate(self, done: int) -> float | None:
+        """See Task."""
+        if self.validation is None:
+            return None
+        value = self.validation(self.tower.embed)
+        self.log.write("validation", max(0, done - 1), value=value)
+        return value
 
-    def finish(self) -> ContrastiveResult:
-        """Check the count of steps, write the embedder."""
-        _assert_steps(self.optimiser, self.step)
-        best = checkpoints.load(self.folder / _BEST, self.identity)
-        if best is not None:
-            self.tower.network.load_state_dict(best["network"])
-        self.tower.export(self.folder / EMBEDDER)
-        return ContrastiveResult(
-            embedder=self.folder / EMBEDDER,
-            steps=self.step,
-            best_step=self.seen.best_step if best is not None else self.step,
-            validations=dict(self.seen.validations),
-            losses=tuple(self.seen.losses),
-        )
+    def keep_best(self) -> None:
+        """See Task."""
+        self.tower.export(self.embedder)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """See Task."""
+        return self.tower.network.state_dict()
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """See Task."""
+        self.tower.network.load_state_dict(weights)
 
 
 def _rate(step: int, settings: ContrastiveSettings) -> float:
-    """Learning rate of a step (from 0): a linear rise, then a linear fall to 0 after the last."""
-    rising = max(1, round(settings.warmup * settings.steps))
-    if step < rising:
-        return settings.learning_rate * (step + 1) / rising
-    left = (settings.steps - step) / max(1, settings.steps - rising)
-    return settings.learning_rate * min(1.0, left)
-
-
-def _assert_steps(optimiser: torch.optim.Optimizer, steps: int) -> None:
-    counted = max((int(state["step"]) for state in optimiser.state.values()), default=0)
-    if counted != steps:
-        raise TrainingError(f"the optimiser made {counted} steps where {steps} were counted")
+    """The learning rate of a step, from 0."""
+    warmup = max(1, round(settings.warmup * settings.steps))
+    return linear_with_warmup(step, peak=settings.learning_rate, warmup=warmup, end=settings.steps)
 
 
 def _identity(

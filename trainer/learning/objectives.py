@@ -1,13 +1,18 @@
-"""What is minimised on a round of rollouts: REBEL's regression or RLOO, and the KL beside it.
+"""What RLSO minimises on a round of rollouts, and the optimiser steps that do it.
 
 Both objectives see log-probabilities and rewards of K samples for each prompt, centre them within
 the prompt, and divide by no standard deviation (methods §8.9). They differ by a constant at the
 policy that made the samples; `scale` is that constant, so that a weight of the KL term means the
 same beside either.
+
+Old, reference and new log-probabilities of a group come from one function on the same group, so
+that at the first step their differences are zero and not noise (methods §8.1). A step's gradient
+is accumulated over groups: it is the same however many of them go through the model at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,6 +20,9 @@ import torch
 from torch import Tensor
 
 from models.training_settings import RlsoSettings
+from trainer.learning.loop import CountedOptimiser
+from trainer.learning.packing import Rollout
+from trainer.learning.policy import Policy
 
 TIED = 1e-6  # rewards of one prompt that differ by less say nothing about its samples
 
@@ -114,3 +122,114 @@ def kl(
     whole = apart.sum(dim=1)
     half = 0.5 * whole.square()
     return (whole.detach() + half - half.detach()).mean()
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutGroup:
+    """The K rollouts of one prompt and what they are worth."""
+
+    rollouts: Sequence[Rollout]
+    rewards: Tensor  # [K]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Figures of one optimiser step."""
+
+    epoch: int
+    loss: float  # of the objective alone
+    kl: float  # to the reference, per sample, before its weight
+    gradient: float  # norm before it is scaled down
+    ratio: float  # mean |log ratio| of samples to the old policy: how far the round has gone
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A group with what does not change during the round."""
+
+    group: RolloutGroup
+    old: Sequence[Tensor]  # K of [tokens]
+    reference: Sequence[Tensor]  # K of [tokens]
+
+
+def optimiser_of(policy: Policy, settings: RlsoSettings) -> CountedOptimiser:
+    """AdamW on the policy's adapter."""
+    return CountedOptimiser(
+        torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=0.0),
+        "train.rlso.learning_rate",
+        settings.gradient_norm,
+    )
+
+
+def learn(
+    policy: Policy,
+    optimiser: CountedOptimiser,
+    groups: Sequence[RolloutGroup],
+    settings: RlsoSettings,
+    seed: int,
+) -> Iterator[Step]:
+    """Pass `epochs` times over the groups, each time in a new order, one step per `batch` groups.
+
+    Yields after each optimiser step. Raises TrainingError if a loss is not finite.
+    """
+    objective = objective_of(settings)
+    known = [_known(policy, group, settings.temperature) for group in groups]
+    order = torch.Generator().manual_seed(seed)
+    for epoch in range(settings.epochs):
+        shuffled = torch.randperm(len(known), generator=order).tolist()
+        for start in range(0, len(known), settings.batch):
+            chosen = [known[n] for n in shuffled[start : start + settings.batch]]
+            yield _step(policy, optimiser, objective, chosen, epoch, settings)
+
+
+def _known(policy: Policy, group: RolloutGroup, temperature: float) -> _Known:
+    with torch.no_grad():
+        old = policy.token_log_probs(group.rollouts, temperature=temperature)
+        with policy.reference():
+            reference = policy.token_log_probs(group.rollouts, temperature=temperature)
+    return _Known(group, old, reference)
+
+
+def _step(
+    policy: Policy,
+    optimiser: CountedOptimiser,
+    objective: Objective,
+    chosen: Sequence[_Known],
+    epoch: int,
+    settings: RlsoSettings,
+) -> Step:
+    sums = torch.zeros(3)  # loss, KL, |log ratio|
+    for start in range(0, len(chosen), settings.micro_batch):
+        part = chosen[start : start + settings.micro_batch]
+        loss, divergence, moved = _losses(policy, objective, part, settings)
+        total = loss / objective.scale + settings.kl * divergence
+        (total * len(part) / len(chosen)).backward()
+        sums += torch.stack([loss, divergence, moved]).detach().cpu() * len(part) / len(chosen)
+    value, mean_kl, ratio = sums.tolist()
+    return Step(epoch, value, mean_kl, optimiser.step(value), ratio)
+
+
+def _losses(
+    policy: Policy, objective: Objective, part: Sequence[_Known], settings: RlsoSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(objective, KL, mean |log ratio|) of a few groups, scalars."""
+    rollouts = [rollout for known in part for rollout in known.group.rollouts]
+    new = policy.token_log_probs(rollouts, temperature=settings.temperature)
+    old = [one for known in part for one in known.old]
+    reference = [one for known in part for one in known.reference]
+    rewards = torch.stack([known.group.rewards for known in part]).to(new[0])
+    whole_new, whole_old = _whole(new, rewards.shape), _whole(old, rewards.shape)
+    loss = objective.loss(whole_new, whole_old, rewards)
+    written = _padded([torch.ones_like(one, dtype=torch.bool) for one in new])
+    divergence = kl(_padded(new), _padded(reference), written, settings.kl_estimator)
+    return loss, divergence, (whole_new - whole_old).abs().mean()
+
+
+def _whole(tokens: Sequence[Tensor], shape: torch.Size) -> Tensor:
+    """Log-probabilities of whole samples, [prompts, K]."""
+    return torch.stack([one.sum() for one in tokens]).reshape(shape)
+
+
+def _padded(tokens: Sequence[Tensor]) -> Tensor:
+    """[samples, tokens], padded with zeros."""
+    return torch.nn.utils.rnn.pad_sequence(list(tokens), batch_first=True)

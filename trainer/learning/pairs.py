@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,19 +57,18 @@ def history_text(corpus: Corpus, items: int) -> TextOf:
     return text_of
 
 
-def draws(pairs: Sequence[Pair], batch: int, steps: range, seed: int) -> Iterator[Draw]:
-    """The batches of these steps; a step's batch depends on nothing but `seed` and its number.
+def draw(pairs: Sequence[Pair], batch: int, step: int, seed: int) -> Draw:
+    """The batch of a step, which depends on nothing but `seed` and the step's number.
 
     Every pass over the pairs has an order of its own; the rest that fills no batch is left out.
     """
     size = min(batch, len(pairs))
     per_pass = len(pairs) // size
-    for step in steps:
-        order = np.random.default_rng((seed, step // per_pass)).permutation(len(pairs))
-        start = step % per_pass * size
-        rows = tuple(int(row) for row in order[start : start + size])
-        choose = np.random.default_rng((seed, step // per_pass, step))
-        yield Draw(rows, tuple(str(choose.choice(pairs[row].positives)) for row in rows))
+    order = np.random.default_rng((seed, step // per_pass)).permutation(len(pairs))
+    start = step % per_pass * size
+    rows = tuple(int(row) for row in order[start : start + size])
+    choose = np.random.default_rng((seed, step // per_pass, step))
+    return Draw(rows, tuple(str(choose.choice(pairs[row].positives)) for row in rows))
 
 
 def shares(pairs: Sequence[Pair]) -> Mapping[str, float]:

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from models.durable import making
 from models.engines.attention import write_word_by_word
 from models.engines.model_files import ModelSource, refuse_pickles
 from models.engines.pretrained import pretrained
@@ -281,10 +282,16 @@ class Policy:
         set_peft_model_state_dict(self._network, dict(state), adapter_name=_LEARNING)
 
     def save(self, folder: Path) -> None:
-        """Write a PEFT folder in bfloat16, which PEFT and vLLM load; the same bytes every time."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write a PEFT folder in bfloat16, which PEFT and vLLM load; the same bytes every time.
+
+        It takes the place of `folder`, once it is whole.
+        """
         weights = {name: tensor.bfloat16().contiguous() for name, tensor in self.state().items()}
-        save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        with making(folder, replace=True) as draft:
+            save_file(weights, draft / "adapter_model.safetensors", metadata={"format": "pt"})
+            self._portable_config().save_pretrained(str(draft))
+
+    def _portable_config(self) -> LoraConfig:
         config = self._network.peft_config[_LEARNING]
         # Where the base lies on this machine is nobody's business; a set has no order to keep.
         portable = LoraConfig(
@@ -295,7 +302,7 @@ class Policy:
             }
         )
         portable.target_modules = sorted(config.target_modules)
-        portable.save_pretrained(str(folder))
+        return portable
 
 
 def _with_adapter(

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+import httpx
 
 from trainer.learning.policy import Policy, Rollout
+from trainer.learning.rollouts_vllm import VllmRollouts
+
+ADAPTERS: Final = "adapters"  # the policy as each round's server has it
+ROUND_WITHIN_S: Final = 3_600.0  # a server on a small, busy machine takes minutes for a round
 
 
 class RolloutSource(Protocol):
@@ -35,3 +43,20 @@ class LocalRollouts:
         return self._policy.sample(
             prompts, k, max_new_tokens=self._max_new_tokens, temperature=temperature, seed=seed
         )
+
+
+@contextmanager
+def rollouts_of(policy: Policy, vllm_url: str, folder: Path) -> Iterator[RolloutSource]:
+    """Where rollouts are made: by a vLLM server, or without a URL by the policy itself.
+
+    A server gets the adapters from below `folder`, which it must see under the same path.
+    """
+    length = policy.settings.max_new_tokens
+    if not vllm_url:
+        yield LocalRollouts(policy, length)
+        return
+    with (
+        httpx.Client(base_url=vllm_url, timeout=ROUND_WITHIN_S) as client,
+        closing(VllmRollouts(policy, client, folder / ADAPTERS, length)) as source,
+    ):
+        yield source

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import orjson
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,15 +17,16 @@ from models.errors import TrainingError
 from models.identity import digest
 from models.training_settings import SasrecSettings
 from trainer.learning import checkpoints
+from trainer.learning.loop import CountedOptimiser, LoopOptions, Task, train
 from trainer.learning.sasrec import ItemNumbers, Sasrec, full_softmax_loss, padded
+from trainer.learning.schedules import half_cosine
+from trainer.pipeline.json_state import RunLog
 
 _POOL: Final = 16  # batches whose sequences are sorted by length together: little padding
 _LOG: Final = "epochs.jsonl"
+_BEST: Final = "best"
 
 ValidateSasrec = Callable[[Sasrec], Mapping[str, float]]
-
-logger = logging.getLogger(__name__)
-
 
 # How well a sequence model ranks held-out next items; what its training stops on.
 
@@ -81,28 +79,6 @@ class NextItems:
         return ranks
 
 
-@dataclass(slots=True)
-class SasrecState:
-    """What a run has seen so far; all of it is in the checkpoint."""
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch
-    best_epoch: int = 0
-    best_value: float = float("-inf")
-
-    def take(self, network: Sasrec, line: dict[str, float], value: float) -> None:
-        """Note an epoch, and its weights if it is the best."""
-        self.epochs.append(line)
-        if value > self.best_value:
-            self.best_value, self.best_epoch = value, len(self.epochs)
-            self.best = {name: value.clone() for name, value in network.state_dict().items()}
-
-    def finished(self, epochs: int, patience: int) -> bool:
-        """Whether the last epoch is done or validation has stopped to rise."""
-        done = len(self.epochs)
-        return done >= epochs or done - self.best_epoch >= patience
-
-
 class Trained(NamedTuple):
     """A network and the epoch that it is of, counted from 1."""
 
@@ -123,15 +99,11 @@ def train_sasrec(
     """Train until `metric` of `validate` stops to rise; returns the best epoch's network.
 
     sequences: item numbers (0 ≤ number < items) per user, oldest first. `folder` takes the
-    checkpoint of each epoch, from which a killed run goes on exactly, and the log `epochs.jsonl`.
-    Raises TrainingError if nothing can be learned or the loss is not finite.
+    checkpoint of each epoch, from which a killed run resumes exactly, the best epoch's weights and
+    the log `epochs.jsonl`. Raises TrainingError if nothing can be learned or a loss is not finite.
     """
-
-    def judge(network: Sasrec, _epoch: int) -> tuple[dict[str, float], float]:
-        figures = dict(validate(network))
-        return figures, figures[metric]
-
-    return _train(sequences, items, judge, settings.epochs, settings, folder, device)
+    task = _SasrecTask(sequences, items, settings, folder, device, validate, metric)
+    return _trained(task, LoopOptions(settings.epochs, 1, 1, patience=settings.patience))
 
 
 def refit_sasrec(
@@ -147,52 +119,107 @@ def refit_sasrec(
 
     For sequences that hold what was validated on; otherwise as `train_sasrec`.
     """
-
-    def judge(_network: Sasrec, epoch: int) -> tuple[dict[str, float], float]:
-        return {}, float(epoch)  # the last one is kept
-
-    return _train(sequences, items, judge, epochs, settings, folder, device)
+    task = _SasrecTask(sequences, items, settings, folder, device)
+    return _trained(task, LoopOptions(epochs, 1, 1))
 
 
-def _train(
-    sequences: Sequence[ItemNumbers],
-    items: int,
-    judge: Callable[[Sasrec, int], tuple[dict[str, float], float]],
-    epochs: int,
-    settings: SasrecSettings,
-    folder: Path,
-    device: str,
-) -> Trained:
-    pieces = training_pieces(sequences, settings.max_length)
-    if not pieces:
-        raise TrainingError("no user has two items to learn an order from")
-    identity = _identity(pieces, items, settings)
-    torch.manual_seed(settings.seed)
-    network = Sasrec(items, settings).to(device)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=0, fused=True
-    )
-    progress = _resumed(folder, identity, network, optimiser)
-    while not progress.finished(epochs, settings.patience):
-        for group in optimiser.param_groups:
-            group["lr"] = rate(len(progress.epochs), settings)
-        line = _epoch(network, optimiser, pieces, settings, len(progress.epochs))
-        figures, value = judge(network.eval(), len(progress.epochs) + 1)
-        line |= figures
-        progress.take(network, line, value)
-        _keep(folder, identity, network, optimiser, progress)
-        logger.info("SASRec epoch %s", line)
-    network.load_state_dict(progress.best)
-    return Trained(network.eval(), progress.best_epoch)
+def _trained(task: _SasrecTask, options: LoopOptions) -> Trained:
+    progress = train(task, options, task.folder)
+    if progress.best_step is not None:
+        task.load_best()
+    return Trained(task.network.eval(), progress.best_step or progress.step)
 
 
-def rate(epoch: int, settings: SasrecSettings) -> float:
-    """Learning rate of an epoch (from 0): half a cosine over all epochs.
+class _SasrecTask(Task):
+    """SASRec for the training loop, by epochs."""
 
-    Measured on Beauty: after 27 epochs at 1e-3, two at 2e-4 took validation NDCG@10 from .0538
-    to .0564, as much as the ten before them.
-    """
-    return settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
+    name = "SASRec"
+
+    def __init__(
+        self,
+        sequences: Sequence[ItemNumbers],
+        items: int,
+        settings: SasrecSettings,
+        folder: Path,
+        device: str,
+        measure: ValidateSasrec | None = None,
+        metric: str = "",
+    ) -> None:
+        """`metric`: of those that `measure` gives, the one that tells which epoch is best."""
+        self.pieces = training_pieces(sequences, settings.max_length)
+        if not self.pieces:
+            raise TrainingError("no user has two items to learn an order from")
+        self.settings, self.folder = settings, folder
+        self.measure, self.metric = measure, metric
+        self.identity = _identity(self.pieces, items, settings)
+        torch.manual_seed(settings.seed)
+        self.network = Sasrec(items, settings).to(device)
+        self.optimiser = CountedOptimiser(
+            torch.optim.AdamW(
+                self.network.parameters(), lr=settings.learning_rate, weight_decay=0, fused=True
+            ),
+            "train.sasrec.learning_rate",
+        )
+        self.log = RunLog(folder / _LOG)
+        self._epoch: dict[str, float] = {}  # figures of the last one
+
+    def step(self, number: int) -> float:
+        """Train an epoch; its figures are logged with its validation."""
+        began = time.perf_counter()
+        # Measured on Beauty: after 27 epochs at 1e-3, two at 2e-4 took validation NDCG@10 from
+        # .0538 to .0564, as much as the ten before them.
+        peak, epochs = self.settings.learning_rate, self.settings.epochs
+        self.optimiser.set_rate(half_cosine(number, peak=peak, end=epochs))
+        self.network.train()
+        rng = np.random.default_rng((self.settings.seed, number))
+        total, targets, steps = 0.0, 0, 0
+        for batch in batches(self.pieces, self.settings.batch, rng):
+            predicted = sum(len(piece) - 1 for piece in batch)
+            total += self._batch(batch) * predicted
+            targets += predicted
+            steps += 1
+        seconds = round(time.perf_counter() - began, 1)
+        self._epoch = {"steps": steps, "loss": total / targets, "seconds": seconds}
+        return total / targets
+
+    def _batch(self, batch: Sequence[ItemNumbers]) -> float:
+        """One optimiser step; its loss."""
+        device = self.network.items.weight.device
+        sequences, lengths = padded(batch)
+        real = torch.arange(sequences.shape[1] - 1) < (lengths - 1).unsqueeze(1)
+        hidden = self.network(sequences[:, :-1].to(device))[real.to(device)]  # [positions, width]
+        targets = sequences[:, 1:][real].to(device)
+        products = getattr(torch, self.settings.products)
+        loss = full_softmax_loss(hidden, self.network.items.weight, targets, products)
+        loss.backward()
+        value = float(loss.detach())
+        self.optimiser.step(value)
+        return value
+
+    def validate(self, done: int) -> float | None:
+        """See Task."""
+        figures = dict(self.measure(self.network.eval())) if self.measure else {}
+        self.log.write("epoch", done - 1, epoch=done, **self._epoch, **figures)
+        return figures[self.metric] if self.measure else None
+
+    def keep_best(self) -> None:
+        """See Task."""
+        checkpoints.save(self.folder / _BEST, self.weights(), self.identity)
+
+    def load_best(self) -> None:
+        """The weights that were kept last."""
+        best = checkpoints.load(self.folder / _BEST, self.identity)
+        if best is None:
+            raise TrainingError(f"{self.folder / _BEST} is gone; remove {self.folder}, train anew")
+        self.load_weights(best)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """See Task."""
+        return self.network.state_dict()
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """See Task."""
+        self.network.load_state_dict(weights)
 
 
 def training_pieces(sequences: Sequence[ItemNumbers], max_length: int) -> list[ItemNumbers]:
@@ -216,80 +243,6 @@ def batches(
         groups += [pool[place : place + size] for place in range(0, len(pool), size)]
     for number in rng.permutation(len(groups)):
         yield [pieces[piece] for piece in groups[number]]
-
-
-def _epoch(
-    network: Sasrec,
-    optimiser: torch.optim.Optimizer,
-    pieces: Sequence[ItemNumbers],
-    settings: SasrecSettings,
-    number: int,
-) -> dict[str, float]:
-    began = time.perf_counter()
-    network.train()
-    rng = np.random.default_rng((settings.seed, number))
-    total, targets, steps = 0.0, 0, 0
-    for batch in batches(pieces, settings.batch, rng):
-        predicted = sum(len(piece) - 1 for piece in batch)
-        total += _step(network, optimiser, batch, settings) * predicted
-        targets += predicted
-        steps += 1
-    return {
-        "epoch": number + 1,
-        "steps": steps,
-        "loss": total / targets,
-        "seconds": round(time.perf_counter() - began, 1),
-    }
-
-
-def _step(
-    network: Sasrec,
-    optimiser: torch.optim.Optimizer,
-    batch: Sequence[ItemNumbers],
-    settings: SasrecSettings,
-) -> float:
-    device = network.items.weight.device
-    sequences, lengths = padded(batch)
-    real = torch.arange(sequences.shape[1] - 1) < (lengths - 1).unsqueeze(1)  # [users, length - 1]
-    hidden = network(sequences[:, :-1].to(device))[real.to(device)]  # [positions, width]
-    targets = sequences[:, 1:][real].to(device)
-    products = getattr(torch, settings.products)
-    loss = full_softmax_loss(hidden, network.items.weight, targets, products)
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-    if not torch.isfinite(loss):
-        raise TrainingError("SASRec's loss is not finite; lower sasrec.learning_rate")
-    return float(loss.detach())
-
-
-def _resumed(
-    folder: Path, identity: str, network: Sasrec, optimiser: torch.optim.Optimizer
-) -> SasrecState:
-    held = checkpoints.load(folder, identity)
-    if held is None:
-        return SasrecState()
-    network.load_state_dict(held["network"])
-    optimiser.load_state_dict(held["optimiser"])
-    checkpoints.set_random_state(held["random"])
-    return SasrecState(**held["progress"])
-
-
-def _keep(
-    folder: Path,
-    identity: str,
-    network: Sasrec,
-    optimiser: torch.optim.Optimizer,
-    progress: SasrecState,
-) -> None:
-    state = {
-        "network": network.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "random": checkpoints.random_state(),
-        "progress": {name: getattr(progress, name) for name in SasrecState.__slots__},
-    }
-    checkpoints.save(folder, state, identity)
-    (folder / _LOG).write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in progress.epochs))
 
 
 def _identity(pieces: Sequence[ItemNumbers], items: int, settings: SasrecSettings) -> str:

@@ -28,7 +28,7 @@ from trainer.learning.builders import ranking_validation
 from trainer.learning.contrastive import train_embedder
 from trainer.learning.pairs import pairs_of
 from trainer.learning.policy import Policy, policy_options
-from trainer.learning.rlso_phase import run_rlso
+from trainer.learning.rlso import run_rlso
 from trainer.learning.warm_start import train as warm_start
 from trainer.learning.writing import answers_file
 from trainer.pipeline.outcome import Stage
@@ -142,13 +142,6 @@ class Stages:
         ids, item_texts = corpus.embedding_texts()
         pairs = pairs_of(corpus, told, text_of, mask_seen=mask_seen)
         steps = steps_for(len(pairs), wanted.batch, self._train.passes, wanted.steps)
-        done = 0
-
-        def advance(more: int) -> None:
-            nonlocal done
-            done += more
-            self._advance(name, done, steps)
-
         result = train_embedder(
             pairs,
             dict(zip(ids, item_texts, strict=True)),
@@ -160,7 +153,7 @@ class Stages:
             )
             if judged
             else None,
-            advance=advance,
+            on_step=lambda done, _: self._advance(name, done, steps),
         )
         if result.best_step:  # 0: the embedder it began with ranks best
             learned.models = Models(learned.models.adapter, result.embedder)
@@ -188,7 +181,7 @@ class Stages:
             max_tokens=self._settings.profile.max_tokens,
             items=self._items(embedder, identity),
             training=self._sessions,
-            advance=lambda done: self._advance(name, done, rounds),
+            on_step=lambda done, _: self._advance(name, done, rounds),
         )
         learned.models = Models(result.adapter, learned.models.embedder)
         if result.validations:  # another round's decoder is another scale: the last phase counts

@@ -6,7 +6,6 @@ Pooling and normalisation are the model's own modules, so what is trained is wha
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.durable import making
 from models.engines.embedder import sentence_transformer
 from models.engines.model_files import ModelSource
 from models.errors import TrainingError
@@ -83,15 +83,11 @@ class TextTower:
 
     def export(self, folder: Path) -> None:
         """Write the model so that sentence-transformers loads it from `folder`, replacing it."""
-        draft = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(draft, ignore_errors=True)
         served, self.network.max_seq_length = self.network.max_seq_length, self._served_length
         try:
-            self.network.save(str(draft), create_model_card=False)
-            shutil.rmtree(folder, ignore_errors=True)
-            draft.rename(folder)
+            with making(folder, replace=True) as draft:
+                self.network.save(str(draft), create_model_card=False)
         except OSError as error:
-            shutil.rmtree(draft, ignore_errors=True)
             raise TrainingError(f"the embedder cannot be written to {folder}: {error}") from error
         finally:
             self.network.max_seq_length = served

@@ -6,23 +6,25 @@ micro-batches of a step and divided by the step's tokens, so how a step is cut u
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
+from torch import Tensor
 
 from models.errors import TrainingError
 from models.identity import digest
 from models.training_settings import WarmStartSettings
 from trainer.data.target_answers import Example
-from trainer.learning import checkpoints
+from trainer.learning import loop
+from trainer.learning.loop import CountedOptimiser, LoopOptions, OnStep, Task
 from trainer.learning.packing import Rollout
 from trainer.learning.policy import Policy
+from trainer.learning.schedules import cosine_with_warmup
 from trainer.pipeline.json_state import RunLog
 
 WARM_UP: Final = 0.05  # share of `decay` in which the learning rate rises
@@ -31,8 +33,6 @@ GRADIENT_NORM: Final = 1.0  # larger gradients are scaled down to it
 LOG: Final = "warm-start.jsonl"
 # May change between a kill and the resumption: a run can be prolonged, or ended early.
 FREE_TO_CHANGE: Final = {"steps", "checkpoint_every"}
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +51,20 @@ def train(
     folder: Path,
     *,
     validation: Sequence[Example] = (),
-    on_step: Callable[[int, float], None] = lambda _step, _loss: None,
+    on_step: OnStep = lambda _step, _loss: None,
 ) -> WarmStart:
-    """Train to `settings.steps` optimiser steps; a run that was killed goes on where it was.
+    """Train to `settings.steps` optimiser steps; a run that was killed resumes where it was.
 
     `folder` takes the checkpoint and `warm-start.jsonl`, a line per step. `on_step(step, loss)`
     is called after each. Raises TrainingError if no example fits, a loss is not finite, or
     the checkpoint is of another run.
     """
     chosen = _fitting(policy, examples)
-    run = _WarmStartRun(policy, chosen, settings, folder, _fitting(policy, validation, least=0))
-    loss = run.resume()
-    for step in range(run.step, settings.steps):
-        loss = run.take_step(step)
-        on_step(step + 1, loss)
-        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-            run.keep(loss)
-    return WarmStart(run.step, loss, len(chosen))
+    task = _WarmStartTask(policy, chosen, settings, folder, _fitting(policy, validation, least=0))
+    every = settings.checkpoint_every
+    progress = loop.train(task, LoopOptions(settings.steps, every, every), folder, on_step)
+    loss = progress.losses[-1] if progress.losses else math.nan
+    return WarmStart(progress.step, loss, len(chosen))
 
 
 def _fitting(policy: Policy, examples: Sequence[Example], least: int = 1) -> list[Rollout]:
@@ -85,8 +82,10 @@ def _fitting(policy: Policy, examples: Sequence[Example], least: int = 1) -> lis
     return kept
 
 
-class _WarmStartRun:
-    """A warm start under way."""
+class _WarmStartTask(Task):
+    """A warm start for the training loop, by optimiser steps."""
+
+    name = "warm start"
 
     def __init__(
         self,
@@ -96,67 +95,46 @@ class _WarmStartRun:
         folder: Path,
         validation: Sequence[Rollout],
     ) -> None:
-        self.step = 0
         self._policy = policy
         self._examples = examples
         self._validation = validation
         self._settings = settings
-        self._folder = folder
-        self._log = RunLog(folder / LOG)
-        self._optimiser = torch.optim.AdamW(
-            policy.parameters(), lr=settings.learning_rate, weight_decay=0.0
+        self.log = RunLog(folder / LOG)
+        self.optimiser = CountedOptimiser(
+            torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=0.0),
+            "train.warm_start.learning_rate",
+            GRADIENT_NORM,
         )
-        self._identity = digest(
+        self.identity = digest(
             policy.name,
             settings.model_dump(mode="json", exclude=FREE_TO_CHANGE),
             [rollout.completion_ids for rollout in examples],
         )
 
-    def resume(self) -> float:
-        """Go to the last checkpoint, if there is one; its last loss, else nan."""
-        held = checkpoints.load(self._folder, self._identity)
-        if held is None:
-            self._log.forget_from(0)
-            return math.nan
-        self._policy.load_state(held["adapter"])
-        self._optimiser.load_state_dict(held["optimiser"])
-        self.step = int(held["step"])
-        self._log.forget_from(self.step)
-        logger.info("warm start goes on after step %d", self.step)
-        return float(held["loss"])
-
-    def keep(self, loss: float) -> None:
-        """Write the checkpoint and, if there are validation examples, their loss."""
-        if self._validation:
-            self._log.write("validation", self.step - 1, loss=self._validation_loss())
-        state = {
-            "adapter": self._policy.state(),
-            "optimiser": self._optimiser.state_dict(),
-            "step": self.step,
-            "loss": loss,
-        }
-        checkpoints.save(self._folder, state, self._identity)
-
-    def take_step(self, step: int) -> float:
+    def step(self, number: int) -> float:
         """One optimiser step; its loss before the step."""
         started = time.perf_counter()
-        rate = self._settings.learning_rate * _rate(step, self._settings.decay)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
-        self._optimiser.zero_grad(set_to_none=True)
-        rollouts = [self._examples[n] for n in _batch(step, len(self._examples), self._settings)]
-        loss = self._backward(rollouts)
-        norm = torch.nn.utils.clip_grad_norm_(self._policy.parameters(), GRADIENT_NORM)
-        if not math.isfinite(loss) or not torch.isfinite(norm):
-            raise TrainingError(
-                f"warm start: loss {loss} or gradient norm {norm} at step {step} is not finite;"
-                " lower train.warm_start.learning_rate"
-            )
-        self._optimiser.step()
-        self.step = step + 1
-        figures: dict[str, Any] = {"loss": loss, "rate": rate, "gradient": float(norm)}
-        self._log.write("step", step, **figures, seconds=time.perf_counter() - started)
+        rate = _rate(number, self._settings)
+        self.optimiser.set_rate(rate)
+        chosen = _batch(number, len(self._examples), self._settings)
+        loss = self._backward([self._examples[n] for n in chosen])
+        norm = self.optimiser.step(loss)
+        seconds = time.perf_counter() - started
+        self.log.write("step", number, loss=loss, rate=rate, gradient=norm, seconds=seconds)
         return loss
+
+    def validate(self, done: int) -> None:
+        """Log the loss of held-out examples. It does not choose: the last adapter is kept."""
+        if self._validation:
+            self.log.write("validation", done - 1, loss=self._validation_loss())
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """See Task."""
+        return self._policy.state()
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """See Task."""
+        self._policy.load_state(weights)
 
     def _backward(self, rollouts: Sequence[Rollout]) -> float:
         tokens = sum(len(rollout.completion_ids) for rollout in rollouts)
@@ -192,10 +170,13 @@ def _micro_batches(rollouts: Sequence[Rollout], size: int) -> Iterator[list[Roll
         yield ordered[start : start + size]
 
 
-def _rate(step: int, decay: int) -> float:
-    """Share of the learning rate at `step`: a linear rise, then a cosine down to LEAST_RATE."""
-    rising = max(1, round(WARM_UP * decay))
-    if step < rising:
-        return (step + 1) / rising
-    done = min(1.0, (step - rising) / max(1, decay - rising))
-    return LEAST_RATE + (1 - LEAST_RATE) * (1 + math.cos(math.pi * done)) / 2
+def _rate(step: int, settings: WarmStartSettings) -> float:
+    """The learning rate of a step, from 0."""
+    warmup = max(1, round(WARM_UP * settings.decay))
+    return cosine_with_warmup(
+        step,
+        peak=settings.learning_rate,
+        warmup=warmup,
+        end=settings.decay,
+        least=LEAST_RATE,
+    )

@@ -23,8 +23,7 @@ from trainer.data.corpus import Corpus
 from trainer.data.vector_cache import cached_vectors
 from trainer.learning.policy import Policy, policy_options
 from trainer.learning.profile_builders import Learned
-from trainer.learning.rlso import LOG_FILE
-from trainer.learning.rlso_phase import run_rlso
+from trainer.learning.rlso import LOG_FILE, run_rlso
 from trainer.rlso.diagnosis import diagnose
 from trainer.rlso.report import write_report
 

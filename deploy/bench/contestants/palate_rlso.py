@@ -7,8 +7,9 @@ import torch
 from deploy.bench.contestants import rollout_work as work
 from models.engines.threads import wait_without_spinning
 from models.training_settings import RlsoSettings
+from trainer.learning.loop import CountedOptimiser
+from trainer.learning.objectives import RolloutGroup, learn, optimiser_of
 from trainer.learning.policy import Policy, PolicyOptions
-from trainer.learning.policy_steps import RolloutGroup, learn
 
 SETTINGS = RlsoSettings(
     objective="rloo",
@@ -28,7 +29,7 @@ def main() -> None:
     model, prompts, rounds, out = work.arguments()
     options = PolicyOptions(max_new_tokens=work.NEW_TOKENS)
     policy = Policy.load(model, options, seed=work.SEED)
-    optimiser = torch.optim.AdamW(policy.parameters(), lr=SETTINGS.learning_rate)
+    optimiser = optimiser_of(policy, SETTINGS)
     lot = torch.Generator().manual_seed(work.SEED)
     one_round(policy, optimiser, lot, prompts[: work.PROMPTS], work.WorkSeconds())
     done = work.WorkSeconds()
@@ -40,7 +41,7 @@ def main() -> None:
 
 def one_round(
     policy: Policy,
-    optimiser: torch.optim.Optimizer,
+    optimiser: CountedOptimiser,
     lot: torch.Generator,
     prompts: list[str],
     done: work.WorkSeconds,

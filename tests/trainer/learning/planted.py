@@ -23,7 +23,7 @@ from tests.trainer.users import session
 from trainer.data.cases import Case, Prompted, cases
 from trainer.data.sessions import request_of
 from trainer.learning.policy import Policy, PolicyOptions
-from trainer.learning.rlso import Rlso
+from trainer.learning.rlso import RlsoTask
 from trainer.learning.rollouts import LocalRollouts
 from trainer.reward.reward_model import Rewarder
 
@@ -97,10 +97,17 @@ def unchecked(_: ProfileRequest, answer: str) -> Composed:
     return Composed(Sections(), answer, SentenceCounts(kept=1))
 
 
-def run(folder: Path, source: Path, settings: RlsoSettings = RLSO) -> Rlso:
+def task(
+    folder: Path,
+    source: Path,
+    settings: RlsoSettings,
+    training: Sequence[Case],
+    held_out: Sequence[Case] = (),
+) -> RlsoTask:
     """A run in `folder` on the model of `source`."""
     policy = Policy.load(source, POLICY, device="cpu")
     embedder = WordEmbedder()
     rewarder = Rewarder(embedder, embedder.embed(list(ITEMS.values())), unchecked, settings)
     local = LocalRollouts(policy, ANSWER_TOKENS)
-    return Rlso(policy, local, rewarder, rewarder, read, settings, folder, identity="planted")
+    both = training, held_out
+    return RlsoTask(policy, local, rewarder, rewarder, read, settings, folder, "planted", *both)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.errors import TrainingError
+from models.errors import CheckpointMismatch, TrainingError
 from trainer.learning import checkpoints
 
 
@@ -66,6 +66,14 @@ def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, content: bytes)
     (tmp_path / "checkpoint.pt").write_bytes(content)
 
     with pytest.raises(TrainingError, match=r"checkpoint\.pt"):
+        checkpoints.load(tmp_path, "run")
+
+
+def test_a_checkpoint_of_an_older_layout_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    old = {"version": 1, "identity": "run", "state": {"step": 1}}
+    torch.save(old, tmp_path / "checkpoint.pt")
+
+    with pytest.raises(CheckpointMismatch, match=rf"has layout 1.* remove {tmp_path} to begin"):
         checkpoints.load(tmp_path, "run")
 
 

@@ -16,7 +16,7 @@ from tests.trainer.corpora import bought, corpus_of, items
 from tests.trainer.learning.tiny_embedder import tiny_embedder
 from trainer.learning import contrastive
 from trainer.learning.contrastive import ContrastiveResult, Embed, mine, train_embedder
-from trainer.learning.pairs import Pair, draws, negatives_of, pairs_of, shares
+from trainer.learning.pairs import Draw, Pair, draw, negatives_of, pairs_of, shares
 from trainer.learning.text_tower import TextTower
 
 TASTES = ("tea", "cat", "lace", "tin", "felt", "soap")
@@ -80,10 +80,15 @@ def test_optimiser_steps_are_those_asked_for(base: Path, tmp_path: Path) -> None
     told: list[int] = []
 
     result = train_embedder(
-        PAIRS, ITEMS, base, FAST.model_copy(update={"steps": 7}), tmp_path, advance=told.append
+        PAIRS,
+        ITEMS,
+        base,
+        FAST.model_copy(update={"steps": 7}),
+        tmp_path,
+        on_step=lambda done, _: told.append(done),
     )
 
-    assert (result.steps, len(result.losses), sum(told)) == (7, 7, 7)
+    assert (result.steps, len(result.losses), told) == (7, 7, [1, 2, 3, 4, 5, 6, 7])
 
 
 def test_a_step_that_the_optimiser_did_not_make_is_noticed(
@@ -95,7 +100,7 @@ def test_a_step_that_the_optimiser_did_not_make_is_noticed(
         contrastive.torch.optim.AdamW, "step", lambda self: step(self) if next(made) else None
     )
 
-    with pytest.raises(TrainingError, match="made 2 steps where 3 were counted"):
+    with pytest.raises(TrainingError, match="made 1 steps where 2 were counted"):
         train(base, tmp_path, steps=3)
 
 
@@ -104,16 +109,13 @@ def test_a_killed_run_goes_on_with_the_same_losses_and_weights(
 ) -> None:
     unbroken = train(base, tmp_path / "unbroken", steps=14)
 
-    learn, done = contrastive._ContrastiveRun.learn, []
-
-    def killed_at_twelve(run: contrastive._ContrastiveRun, draw: object) -> None:
-        done.append(draw)
-        if len(done) == 12:
+    def killed_at_twelve(pairs: object, batch: int, step: int, seed: int) -> Draw:
+        if step == 11:
             raise KeyboardInterrupt
-        learn(run, draw)  # type: ignore[arg-type]
+        return draw(PAIRS, batch, step, seed)
 
     with monkeypatch.context() as patched:
-        patched.setattr(contrastive._ContrastiveRun, "learn", killed_at_twelve)
+        patched.setattr(contrastive, "draw", killed_at_twelve)
         with pytest.raises(KeyboardInterrupt):
             train(base, tmp_path / "killed", steps=14)
     resumed = train(base, tmp_path / "killed", steps=14)
@@ -178,31 +180,24 @@ def test_texts_are_pooled_as_in_service(base: Path) -> None:
     np.testing.assert_allclose(tower.embed(texts), served, atol=1e-5)
 
 
-def test_the_rate_rises_and_falls() -> None:
-    settings = ContrastiveSettings(learning_rate=1.0, steps=10, warmup=0.2)
-
-    rates = [contrastive._rate(step, settings) for step in range(10)]
-
-    assert rates == pytest.approx([0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
-
-
 def test_a_pass_has_every_pair_once_and_a_step_depends_on_its_number_only() -> None:
     pairs = [Pair(str(n), ("a", "b"), frozenset()) for n in range(10)]
 
-    one_pass = list(draws(pairs, 5, range(2), seed=1))
+    one_pass = [draw(pairs, 5, step, seed=1) for step in range(2)]
 
-    assert sorted(row for draw in one_pass for row in draw.rows) == list(range(10))
-    assert list(draws(pairs, 5, range(1, 4), seed=1))[:1] == one_pass[1:]
-    assert next(draws(pairs, 5, range(2, 3), seed=1)).rows != one_pass[0].rows
+    assert sorted(row for drawn in one_pass for row in drawn.rows) == list(range(10))
+    assert draw(pairs, 5, 1, seed=1) == one_pass[1]
+    assert draw(pairs, 5, 2, seed=1).rows != one_pass[0].rows
 
 
 def test_a_pairs_other_next_items_are_not_its_negatives() -> None:
     pairs = [Pair("x", ("a", "b"), frozenset({"c"})), Pair("y", ("b",), frozenset())]
-    draw = next(d for d in draws(pairs, 2, range(50), 0) if set(d.positives) == {"a", "b"})
+    drawn = (draw(pairs, 2, step, 0) for step in range(50))
+    batch = next(one for one in drawn if set(one.positives) == {"a", "b"})
 
-    allowed = negatives_of(pairs, draw, None).allowed
+    allowed = negatives_of(pairs, batch, None).allowed
 
-    own = draw.rows.index(0)
+    own = batch.rows.index(0)
     assert not allowed[own].any()
     assert allowed[1 - own].tolist() == [column == own for column in range(2)]
 

@@ -14,7 +14,7 @@ import torch
 from models.errors import TrainingError
 from tests.trainer.learning import planted
 from trainer.learning.policy import Rollout
-from trainer.learning.rlso import BEST, LAST, LOG_FILE, RlsoResult
+from trainer.learning.rlso import BEST, LAST, LOG_FILE, RlsoResult, train_rlso
 from trainer.learning.rollouts import RolloutSource
 from trainer.reward.rewards import ndcg
 
@@ -41,7 +41,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(tmp_path_factory: pytest.TempPathFactory, source: Path) -> tuple[Path, RlsoResult]:
     """A run of SHORT that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, planted.run(folder, source, SHORT).train(TRAINING, HELD_OUT)
+    return folder, train_rlso(planted.task(folder, source, SHORT, TRAINING, HELD_OUT))
 
 
 def steps(folder: Path) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def test_a_planted_preference_is_learned_and_belongs_to_the_user(
 ) -> None:
     settings = planted.RLSO.model_copy(update={"objective": objective, "rounds": 20})
 
-    result = planted.run(tmp_path, source, settings).train(TRAINING, HELD_OUT)
+    result = train_rlso(planted.task(tmp_path, source, settings, TRAINING, HELD_OUT))
 
     before, *_, after = result.validations
     assert after.ndcg > before.ndcg + 0.2
@@ -103,12 +103,12 @@ def test_a_killed_run_goes_on_with_the_same_losses(
     checkpoint_every: int,
 ) -> None:
     settings = SHORT.model_copy(update={"checkpoint_every": checkpoint_every})
-    killed = planted.run(tmp_path, source, settings)
-    killed._source = KilledSource(killed._source, calls)
+    killed = planted.task(tmp_path, source, settings, TRAINING, HELD_OUT)
+    killed.source = KilledSource(killed.source, calls)
     with pytest.raises(Killed):
-        killed.train(TRAINING, HELD_OUT)
+        train_rlso(killed)
 
-    resumed = planted.run(tmp_path, source, settings).train(TRAINING, HELD_OUT)
+    resumed = train_rlso(planted.task(tmp_path, source, settings, TRAINING, HELD_OUT))
 
     folder, expected = whole
     assert steps(tmp_path) == steps(folder)
@@ -119,27 +119,27 @@ def test_a_killed_run_goes_on_with_the_same_losses(
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path, source: Path) -> None:
     settings = SHORT.model_copy(update={"rounds": 1})
-    first = planted.run(tmp_path, source, settings).train(TRAINING, HELD_OUT)
+    first = train_rlso(planted.task(tmp_path, source, settings, TRAINING, HELD_OUT))
     before = steps(tmp_path)
 
-    assert planted.run(tmp_path, source, settings).train(TRAINING, HELD_OUT) == first
+    assert train_rlso(planted.task(tmp_path, source, settings, TRAINING, HELD_OUT)) == first
     assert steps(tmp_path) == before
 
 
 def test_the_checkpoint_of_another_run_is_refused(tmp_path: Path, source: Path) -> None:
     settings = SHORT.model_copy(update={"rounds": 1})
-    planted.run(tmp_path, source, settings).train(TRAINING, [])
-    other = planted.run(tmp_path, source, settings)
-    other._identity = "another model"
+    train_rlso(planted.task(tmp_path, source, settings, TRAINING))
+    other = planted.task(tmp_path, source, settings, TRAINING)
+    other.identity = "another model"
 
     with pytest.raises(TrainingError, match="another run"):
-        other.train(TRAINING, [])
+        train_rlso(other)
 
 
 def test_optimiser_steps_are_counted(tmp_path: Path, source: Path) -> None:
     settings = SHORT.model_copy(update={"rounds": 2})
 
-    result = planted.run(tmp_path, source, settings).train(TRAINING, [])
+    result = train_rlso(planted.task(tmp_path, source, settings, TRAINING))
 
     told = [record["step"] for record in steps(tmp_path) if record["kind"] == "step"]
     skipped = [record["skipped"] for record in steps(tmp_path) if record["kind"] == "round"]
@@ -149,11 +149,11 @@ def test_optimiser_steps_are_counted(tmp_path: Path, source: Path) -> None:
 
 
 def test_steps_that_are_not_the_optimisers_own_are_an_error(tmp_path: Path, source: Path) -> None:
-    run = planted.run(tmp_path, source, SHORT)
-    run._done.steps = 5
+    task = planted.task(tmp_path, source, SHORT, TRAINING)
+    task.optimiser.taken = 5
 
-    with pytest.raises(TrainingError, match="steps"):
-        run.train(TRAINING, [])
+    with pytest.raises(TrainingError, match=r"made \d+ steps where \d+ were counted"):
+        train_rlso(task)
 
 
 def test_the_first_step_of_a_round_is_taken_at_the_old_policy(
@@ -175,7 +175,7 @@ def test_gradients_accumulate_to_those_of_the_whole_batch(tmp_path: Path, source
     for micro_batch in (1, 2, 3):
         settings = SHORT.model_copy(update={"rounds": 1, "micro_batch": micro_batch, "kl": 0.1})
         folder = tmp_path / str(micro_batch)
-        planted.run(folder, source, settings).train(TRAINING, [])
+        train_rlso(planted.task(folder, source, settings, TRAINING))
         records = [record for record in steps(folder) if record["kind"] == "step"]
         losses.append([(r["loss"], r["kl"], r["gradient"]) for r in records])
 
@@ -189,9 +189,9 @@ def test_prompts_whose_samples_are_all_worth_the_same_teach_nothing(
     tmp_path: Path, source: Path
 ) -> None:
     settings = SHORT.model_copy(update={"rounds": 1, "temperature": 1e-4})
-    run = planted.run(tmp_path, source, settings)  # all samples are the likeliest one
+    task = planted.task(tmp_path, source, settings, TRAINING)  # all samples are the likeliest one
 
-    result = run.train(TRAINING, [])
+    result = train_rlso(task)
 
     assert result.steps == 0
     assert steps(tmp_path)[-1]["skipped"] == settings.prompts
@@ -200,20 +200,20 @@ def test_prompts_whose_samples_are_all_worth_the_same_teach_nothing(
 
 def test_a_round_without_a_readable_prompt_is_passed_over(tmp_path: Path, source: Path) -> None:
     settings = SHORT.model_copy(update={"rounds": 1})
-    run = planted.run(tmp_path, source, settings)
-    run._read = lambda _: None
+    task = planted.task(tmp_path, source, settings, TRAINING, HELD_OUT)
+    task.read = lambda _: None
 
-    assert run.train(TRAINING, HELD_OUT).steps == 0
+    assert train_rlso(task).steps == 0
 
 
 def test_no_session_at_all_is_an_error(tmp_path: Path, source: Path) -> None:
     with pytest.raises(TrainingError, match="no session"):
-        planted.run(tmp_path, source, SHORT).train([], [])
+        train_rlso(planted.task(tmp_path, source, SHORT, []))
 
 
 def test_weights_that_are_no_numbers_stop_the_run(tmp_path: Path, source: Path) -> None:
-    run = planted.run(tmp_path, source, SHORT)
-    run._optimiser.param_groups[0]["lr"] = float("inf")
+    task = planted.task(tmp_path, source, SHORT, TRAINING)
+    task.optimiser.set_rate(float("inf"))
 
-    with pytest.raises(TrainingError, match="not finite"):
-        run.train(TRAINING, [])
+    with pytest.raises(TrainingError, match=r"not finite; lower train\.rlso\.learning_rate"):
+        train_rlso(task)

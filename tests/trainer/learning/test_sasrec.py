@@ -17,7 +17,6 @@ from trainer.learning.sasrec import ItemNumbers, Sasrec, full_softmax_loss
 from trainer.learning.sasrec_training import (
     NextItems,
     batches,
-    rate,
     refit_sasrec,
     train_sasrec,
     training_pieces,
@@ -169,15 +168,6 @@ def test_a_killed_run_goes_on_with_the_same_losses(tmp_path: Path) -> None:
     assert losses(tmp_path / "killed") == losses(tmp_path / "unbroken")
 
 
-def test_the_rate_falls_over_the_epochs() -> None:
-    settings = SMALL.model_copy(update={"learning_rate": 1.0, "epochs": 4})
-
-    rates = [rate(epoch, settings) for epoch in range(4)]
-
-    # (1 + cos(0, π/4, π/2, 3π/4)) / 2
-    assert rates == pytest.approx([1.0, 0.853553, 0.5, 0.146447], abs=1e-6)
-
-
 def test_training_stops_when_validation_stops_to_rise_and_keeps_the_best(tmp_path: Path) -> None:
     values = iter([0.1, 0.3, 0.2, 0.2, 0.9])
     weights = []
@@ -190,7 +180,37 @@ def test_training_stops_when_validation_stops_to_rise_and_keeps_the_best(tmp_pat
     network, epoch = train_sasrec(rings(20, 6), ITEMS, validate, settings, tmp_path)
 
     assert (len(weights), epoch) == (4, 2)
-    torch.testing.assert_close(network.items.weight, weights[1])
+    torch.testing.assert_close(network.items.weight, weights[1], rtol=0, atol=0)
+
+
+def test_a_finished_run_is_read_back(tmp_path: Path) -> None:
+    values = iter([0.1, 0.3, 0.2, 0.2])
+    settings = SMALL.model_copy(update={"patience": 2})
+
+    found = [
+        train_sasrec(rings(20, 6), ITEMS, lambda _: {"ndcg@10": next(values)}, settings, tmp_path)
+        for _ in range(2)
+    ]
+
+    assert [epoch for _, epoch in found] == [2, 2]
+    torch.testing.assert_close(*(one.items.weight for one, _ in found), rtol=0, atol=0)
+
+
+def test_more_patience_prolongs_a_run_that_had_stopped(tmp_path: Path) -> None:
+    values = iter([0.1, 0.3, 0.2, 0.2, 0.9, 0.1])
+
+    epochs = [
+        train_sasrec(
+            rings(20, 6),
+            ITEMS,
+            lambda _: {"ndcg@10": next(values)},
+            SMALL.model_copy(update={"patience": patience}),
+            tmp_path,
+        ).epoch
+        for patience in (2, 3)
+    ]
+
+    assert epochs == [2, 5]
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:

@@ -156,14 +156,16 @@ def test_every_example_comes_once_before_any_comes_again(
     assert seen[:9] != seen[9:18]
 
 
-def test_the_learning_rate_rises_then_falls_to_a_tenth() -> None:
-    rates = [warm_start._rate(step, 100) for step in range(120)]
+def test_the_learning_rate_rises_for_a_twentieth_of_its_decay_then_falls_to_a_tenth(
+    base: Path, tmp_path: Path
+) -> None:
+    longer = SETTINGS.model_copy(update={"steps": 21, "decay": 20, "batch": 1})
 
-    assert rates[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
-    # half of the cosine, at step 5 + 95/2: .1 + .9 · ½ = .55, between steps 52 and 53
-    assert rates[52] > 0.55 > rates[53]
-    assert rates[99] == pytest.approx(0.1, abs=0.001)
-    assert rates[100] == rates[-1] == pytest.approx(0.1)
+    train(Policy.load(base, POLICY), EXAMPLES, longer, tmp_path)
+
+    rates = [record["rate"] for record in RunLog(tmp_path / LOG).records("step")]
+    assert rates[0] == max(rates) == SETTINGS.learning_rate
+    assert rates[20] == pytest.approx(SETTINGS.learning_rate / 10)
 
 
 def test_validation_losses_are_logged_at_checkpoints(base: Path, tmp_path: Path) -> None:

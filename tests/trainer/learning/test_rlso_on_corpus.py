@@ -20,8 +20,7 @@ from tests.trainer.learning import planted
 from tests.trainer.learning.served import Server
 from trainer.data.corpus import Corpus
 from trainer.learning.policy import Policy, PolicyOptions
-from trainer.learning.rlso import LOG_FILE
-from trainer.learning.rlso_phase import identity_of, run_rlso
+from trainer.learning.rlso import LOG_FILE, identity_of, run_rlso
 
 SAMPLE = Path(__file__).parents[3] / "data" / "sample"
 TRAIN = TrainSettings(
