@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import count
 from types import SimpleNamespace
 
 import orjson
@@ -18,9 +20,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from deploy import cli
+from deploy.commands import train
 from deploy.commands.train import _serving as as_it_is
 from models.engines.model_files import base_model_hash, embedder_model
 from models.errors import ReleaseError, ReleaseNotReady
+from models.ports import InForce
 from models.release.store import BASE_RELEASE, FolderReleaseStore, base_release
 from models.settings import Settings
 from streams.event_log import SegmentLog
@@ -33,11 +37,12 @@ from tests.trainer.pipeline.whole.running import metrics
 from tests.trainer.small_run import fill
 from trainer.data.log_source import logged_until
 from trainer.gate.decision import Check, Verdict
-from trainer.pipeline import plan
 from trainer.pipeline.outcome import RunMemory, load_memory, save_memory
-from trainer.pipeline.plan import judging_key, learning_key
+from trainer.pipeline.record import RunRecord, RunRecords, new_name
+from trainer.pipeline.run_key import judging_key, learning_key
 
 AT = 1_300_000_000_000
+ANNOUNCED = count(1)
 
 
 @pytest.fixture
@@ -56,8 +61,11 @@ def read_by_the_command(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def serves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def serving(_: Settings) -> str:
-        return name
+    """Each time anew."""
+    since = next(ANNOUNCED)
+
+    async def serving(_: Settings) -> InForce:
+        return InForce(name, since)
 
     monkeypatch.setattr("deploy.commands.train._serving", serving)
 
@@ -66,8 +74,8 @@ def serves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def with_events(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """240 events are logged since base-0, enough to train on."""
     sessions = settings.train.sessions.model_copy(update={"min_new_events": 200})
-    train = settings.train.model_copy(update={"sessions": sessions})
-    found = settings.model_copy(update={"train": train})
+    often = settings.train.model_copy(update={"sessions": sessions})
+    found = settings.model_copy(update={"train": often})
     read_by_the_command(found, monkeypatch)
     fill(found)
     return found
@@ -78,14 +86,15 @@ def judged(settings: Settings, *, passed: bool, parent: str = BASE_RELEASE) -> s
     until = logged_until(SegmentLog(settings.log_dir))
     learning = learning_key(settings, base_model_hash(settings), embedder_model(settings))
     store = FolderReleaseStore(settings.releases_dir)
-    name = plan.begin(settings.training_dir, parent, until, AT, store.ids(), learning).release
+    name = new_name(AT, store.ids())
+    run = RunRecord(name, asyncio.run(train._serving(settings)), until, learning, AT, name)
+    RunRecords(settings.training_dir).save(replace(run, judged_by=judging_key(settings)))
     check = Check("serving", passed, -0.01, 0.0, "lower bound")
     verdict = Verdict(name, parent, BASE_RELEASE, 9, (check,))
     gate = {
         "passed": passed,
         "reasons": list(verdict.reasons),
         "against": [parent, BASE_RELEASE],
-        "judged_by": judging_key(settings),
         "checks": [{"name": "serving", "passed": passed, "found": -0.01, "limit": 0.0, "said": ""}],
     }
     store.publish(
@@ -105,8 +114,8 @@ def promoted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """(release, in whose place) of each promotion."""
     found: list[tuple[str, str]] = []
 
-    def put(_settings: object, name: str, _within: object, _console: object, instead_of: str):
-        found.append((name, instead_of))
+    def put(_settings: object, name: str, _within: object, _console: object, instead_of: InForce):
+        found.append((name, instead_of.release))
 
     monkeypatch.setattr("deploy.commands.releases.put_into_service", put)
     return found
@@ -320,9 +329,10 @@ AGAIN = """
 import sys
 from deploy import cli
 from deploy.commands import train
+from models.ports import InForce
 
 async def serving(settings):
-    return "base-0"
+    return InForce("base-0")
 
 train._serving = serving
 sys.argv = ["palate", "train", "--every", "0.2s"]
