@@ -150,7 +150,7 @@ def _explain(settings: Settings, promotes: bool, as_json: bool) -> None:
         console.print(f"{change['release']} is {change['state']}: {change['why']}", soft_wrap=True)
     if row := told["run"]:
         console.print(
-            f"{row['release']}, from {row['parent']}, is {row['state']}: it {row['reason']}",
+            f"{row['release']}, from {row['parent']}: {row['state']} ({row['reason']})",
             soft_wrap=True,
         )
     console.print(f"next: [bold]{told['step']}[/], as {told['why']}", soft_wrap=True)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import count
 from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
@@ -224,6 +225,67 @@ def test_a_rollback_past_a_release_that_was_trained_on_from_is_not_undone_with_i
 
     assert f"{rolled_back} was made of this data, and served until" in said_of_the_next_run()
     assert promoted == [(rolled_back, BASE_RELEASE)]
+
+
+def test_a_promotion_that_was_killed_after_it_served_and_was_rolled_back_is_not_repeated(
+    with_events: Settings, monkeypatch, promoted
+) -> None:
+    """The record still says that it passed; but base-0 was put in force again."""
+    name = judged(with_events, passed=True)
+    serves(BASE_RELEASE, monkeypatch)
+
+    said = said_of_the_next_run()
+    assert f"the run of {name} is not resumed: base-0 was put in force again" in said
+    assert f"palate releases promote {name} lets it serve" in said
+    assert promoted == []
+
+
+def test_a_refused_release_that_was_forced_to_serve_and_rolled_back_is_not_judged_again(
+    with_events: Settings, monkeypatch, promoted
+) -> None:
+    judged(with_events, passed=False)
+    assert palate_train().exit_code == 4
+    serves(BASE_RELEASE, monkeypatch)
+    gate = with_events.train.gate.model_copy(update={"margin": 0.5})
+    wider = with_events.train.model_copy(update={"gate": gate})
+    for name, value in role_environment(with_events.model_copy(update={"train": wider})).items():
+        monkeypatch.setenv(name, value)
+
+    assert "base-0 was put in force again since it was compared with it" in said_of_the_next_run()
+
+
+def explained(*arguments: str) -> dict[str, Any]:
+    done = palate_train("--explain", "--json", *arguments)
+    assert done.exit_code == 0
+    return orjson.loads(done.stdout)
+
+
+def test_explain_says_what_comes_next_and_why_and_does_nothing(
+    with_events: Settings, promoted
+) -> None:
+    assert explained() == {
+        "serving": BASE_RELEASE,
+        "new_events": 240,
+        "step": "begin",
+        "why": "240 events came since base-0's data",
+        "run": None,
+        "settled": [],
+    }
+    name = judged(with_events, passed=True)
+    before = RunRecords(with_events.training_dir).all()
+    found = explained()
+
+    assert (found["step"], found["run"]["release"], found["run"]["state"]) == (
+        "promote",
+        name,
+        "passed",
+    )
+    assert explained("--no-promote")["step"] == "offer"
+    assert [one["state"] for one in found["settled"]] == ["passed"]
+    text = " ".join(palate_train("--explain").output.split())
+    assert f"{name}, from base-0: passed (passed the gate)" in text
+    assert "next: promote, as it passed the gate and does not serve yet" in text
+    assert (promoted, RunRecords(with_events.training_dir).all()) == ([], before)
 
 
 def test_what_an_operator_rolled_back_is_the_anchor_no_longer(

@@ -212,6 +212,10 @@ def _waits(record: RunRecord, stands: Stands) -> Step | None:
     return _repeated(record, stands, record.reason)
 
 
+def _superseded(record: RunRecord, stands: Stands) -> Step | None:
+    return _repeated(record, stands, _served_anew(record, stands) or record.reason)
+
+
 def _dropped(record: RunRecord, stands: Stands) -> Step | None:
     """A new run takes its place, but not over the head of who put its parent in force again."""
     why = _served_anew(record, stands)
@@ -224,7 +228,7 @@ _OF_STATE: Final[Mapping[State, Callable[[RunRecord, Stands], Step | None]]] = {
     "refused": _refused,
     "offered": _waits,
     "rejected": _waits,
-    "superseded": _waits,
+    "superseded": _superseded,
     "dropped": _dropped,
 }
 
