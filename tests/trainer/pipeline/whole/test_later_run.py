@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +118,11 @@ def with_margin(settings: Settings, margin: float) -> Settings:
     return settings.model_copy(update={"train": settings.train.model_copy(update={"gate": gate})})
 
 
+def texts(settings: Settings) -> list[Path]:
+    """What models wrote about users, as it is kept."""
+    return list(settings.training_dir.glob("runs/**/answers-*.jsonl"))
+
+
 def test_what_the_gate_held_back_is_judged_again_by_other_settings_and_not_trained_again(
     quick, store
 ) -> None:
@@ -124,6 +130,7 @@ def test_what_the_gate_held_back_is_judged_again_by_other_settings_and_not_train
     strict = with_margin(quick, 0.0)  # of an untrained embedder: the bound is not above 0
     refused = made(store, train(strict))
     assert train(strict).ending == "skipped"
+    assert texts(quick)
     fill(quick, users=2, days=1, first_day=20)  # too little to train on
     calls, promoted = Calls(), []
     outcome = train(with_margin(quick, 1.0), calls, promote=promoted.append)
@@ -135,6 +142,7 @@ def test_what_the_gate_held_back_is_judged_again_by_other_settings_and_not_train
     assert promoted == [release] != [refused]
     assert release.files == refused.files
     assert release.data_range == refused.data_range
+    assert texts(quick) == []
     assert "warm-start" not in calls.stages
 
 
