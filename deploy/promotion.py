@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from models.errors import ReleaseError, ReleaseNotReady, StackError
-from models.ports import Release, ReleaseStore
+from models.ports import InForce, Release, ReleaseStore
 from models.release.compatibility import cannot_load, unfit
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
@@ -120,16 +120,16 @@ async def promote(
     release_id: str,
     *,
     model_hash: str = "",
-    instead_of: str | None = None,
+    instead_of: InForce | None = None,
     within_s: float = 900.0,
     say: SayProgress = lambda _: None,
 ) -> Release:
     """Make a published release the one in force; returns once its `serving` record is written.
 
     `model_hash` as in models.release.compatibility; `instead_of`: the release that must serve until
-    then, for a candidate that was compared with no other. Raises ReleaseError, with the old release
-    serving on, if the release is unknown or damaged, does not fit the settings or is refused by a
-    role; ReleaseNotReady if it is not taken up within `within_s` seconds.
+    then, without a break, for a candidate that was compared with no other. Raises ReleaseError,
+    with the old release serving on, if the release is unknown or damaged, does not fit the settings
+    or is refused by a role; ReleaseNotReady if it is not taken up within `within_s` seconds.
     """
     release = await asyncio.to_thread(store.verify, release_id)
     reason = unfit(release, topic.settings, model_hash)
@@ -194,6 +194,12 @@ def serving_of(releases: ServingRelease, store: ReleaseStore) -> str:
     return found
 
 
+def in_force(releases: ServingRelease, store: ReleaseStore) -> InForce:
+    """The release that serves, as `serving_of`, and when it was put in force."""
+    serving = serving_of(releases, store)
+    return InForce(serving, releases.since(serving))
+
+
 def _first_known(releases: Iterable[str], store: ReleaseStore) -> str | None:
     for release in releases:
         with suppress(ReleaseError):
@@ -222,16 +228,19 @@ def _require_candidate(releases: ServingRelease, release: Release) -> None:
 
 
 def _require_serving(
-    releases: ServingRelease, store: ReleaseStore, release: Release, instead_of: str | None
+    releases: ServingRelease, store: ReleaseStore, release: Release, instead_of: InForce | None
 ) -> None:
     if instead_of is None:
         return
-    serving = serving_of(releases, store)
-    if instead_of != serving:
-        raise ReleaseError(
-            f"release {release.id!r} was compared with {instead_of!r}, and {serving!r} serves now: "
-            f"it stays as it is. palate releases promote {release.id} lets it serve all the same"
-        )
+    serving = in_force(releases, store)
+    if instead_of == serving:
+        return
+    anew = " again, after another" if instead_of.release == serving.release else ""
+    raise ReleaseError(
+        f"release {release.id!r} was compared with {instead_of.release!r}, and "
+        f"{serving.release!r} serves now{anew}: it stays as it is. palate releases promote "
+        f"{release.id} lets it serve all the same"
+    )
 
 
 async def _until_ready(topic: Topic, release: Release, within_s: float, say: SayProgress) -> None:

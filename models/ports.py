@@ -193,6 +193,17 @@ class Release:
     kind: str = "base"  # base, starter, trained
 
 
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A release that serves, and when it was announced as serving.
+
+    The same release at another time was put in force anew: another one has served in between.
+    """
+
+    release: str
+    since: int = 0  # `at` of the announcement, epoch ms; compared for equality, never for order
+
+
 class ReleaseStore(Protocol):
     """Immutable release folders."""
 

@@ -74,6 +74,7 @@ class ServingRelease:
     def __init__(self) -> None:
         self.id: str | None = None  # the release in force
         self._served: list[str] = []  # all that were in force and are not retired, oldest first
+        self._since: dict[str, int] = {}  # release → `at` of its last `serving` record
         self._published: str | None = None  # last; None once it is refused, retired or serves
         self._steps: dict[str, dict[tuple[str, str], ReleaseAnnouncement]] = {}
         self._changed = asyncio.Event()
@@ -105,6 +106,7 @@ class ServingRelease:
 
     def _serve(self, step: ReleaseAnnouncement) -> None:
         self.id = step.release
+        self._since[step.release] = step.at
         self._served = [one for one in self._served if one != step.release] + [step.release]
         self._end_candidacy(step.release)
         steps = self._steps[step.release]
@@ -162,6 +164,10 @@ class ServingRelease:
     def by(self, release: str, status: str) -> frozenset[str]:
         """Who made this step of the release since it was last published."""
         return frozenset(step.by for step in self.steps(release) if step.status == status)
+
+    def since(self, release: str) -> int:
+        """`at` of the announcement that put the release in force last, epoch ms; 0: not known."""
+        return self._since.get(release, 0)
 
     async def change(self) -> None:
         """Wait for the next record."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deploy.promotion import CandidateProgress
-    from models.ports import Release
+    from models.ports import InForce, Release
     from models.release.store import FolderReleaseStore
 
 ReleaseId = Annotated[str, typer.Argument(help="Release id, as palate releases lists it.")]
@@ -102,7 +102,7 @@ def put_into_service(
     release_id: str,
     within: float,
     console: Console,
-    instead_of: str | None = None,
+    instead_of: InForce | None = None,
 ) -> None:
     """Promote and say so; at most `within` seconds. Raises ReleaseError; the old one serves on.
 
@@ -137,7 +137,7 @@ def rollback(
 
 
 async def _promote(
-    settings: Settings, release_id: str, within_s: float, instead_of: str | None, say: Any
+    settings: Settings, release_id: str, within_s: float, instead_of: InForce | None, say: Any
 ) -> None:
     from deploy.promotion import promote as make_serve
     from deploy.promotion import releases_topic

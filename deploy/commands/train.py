@@ -16,7 +16,7 @@ from models.settings import Settings, load_settings
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from models.ports import Release
+    from models.ports import InForce, Release
     from trainer.pipeline.outcome import RunOutcome
     from trainer.pipeline.training import TrainingTools
 
@@ -30,6 +30,9 @@ def train(
     promotes: Annotated[
         bool, typer.Option("--promote/--no-promote", help="Let what passes the gate serve.")
     ] = True,
+    explains: Annotated[
+        bool, typer.Option("--explain", help="Say what would be done now, and why. Do nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Learn from the event log and release what passes the gate into the running system.
@@ -37,9 +40,15 @@ def train(
     A run that was cut short goes on. Exit code 0: released, or skipped because little is new;
     4: the gate held the release back; 1: it failed, or what passed could not be put into service.
 
+    --explain says which of these would come next and why, from the runs' records and from what
+    serves.
+
     Example: palate train --every 24h
     """
     settings = load_settings()
+    if explains:
+        _explain(settings, promotes, as_json)
+        return
     if every is None:
         outcome = _once(settings, promotes, as_json)
         raise typer.Exit(REFUSED if outcome.ending == "refused" else 0)
@@ -78,31 +87,35 @@ def _trained(settings: Settings, promotes: bool, quiet: bool) -> RunOutcome:
 
     with _progress(quiet) as progress:
 
-        def promote(release: Release) -> None:
+        def promote(release: Release, instead_of: InForce) -> None:
             progress.stop()  # promoting shows a line of its own
-            _put_into_service(settings, release, quiet)
+            _put_into_service(settings, release, instead_of, quiet)
 
-        tools = _tools(settings, _Bars(progress), promote if promotes else None)
+        tools = _tools(settings, _Bars(progress).advance, promote if promotes else None)
         return train_once(settings, tools, run(_serving(settings)))
 
 
-def _put_into_service(settings: Settings, release: Release, quiet: bool) -> None:
+def _put_into_service(
+    settings: Settings, release: Release, instead_of: InForce, quiet: bool
+) -> None:
     """In the place of the release that it was compared with, of no other."""
     from deploy.commands.releases import WITHIN_S, put_into_service
 
-    put_into_service(settings, release.id, WITHIN_S, terminal(quiet), instead_of=release.parent)
+    put_into_service(settings, release.id, WITHIN_S, terminal(quiet), instead_of=instead_of)
 
 
-async def _serving(settings: Settings) -> str:
-    from deploy.promotion import releases_topic, serving_of
+async def _serving(settings: Settings) -> InForce:
+    from deploy.promotion import in_force, releases_topic
     from models.release.store import FolderReleaseStore
 
     async with releases_topic(settings) as topic:
-        return serving_of(topic.releases, FolderReleaseStore(settings.releases_dir))
+        return in_force(topic.releases, FolderReleaseStore(settings.releases_dir))
 
 
 def _tools(
-    settings: Settings, bars: _Bars, promote: Callable[[Release], None] | None
+    settings: Settings,
+    advance: Callable[[str, int, int], None],
+    promote: Callable[[Release, InForce], None] | None,
 ) -> TrainingTools:
     from models.engines.embedder import SentenceEmbedder
     from models.engines.model_files import embedder_model, language_model
@@ -114,9 +127,33 @@ def _tools(
         model=language_model(settings),
         embedder=embedder_model(settings),
         open_embedder=lambda source: SentenceEmbedder(source, settings.embedder),
-        advance=bars.advance,
+        advance=advance,
         promote=promote,
     )
+
+
+def _explain(settings: Settings, promotes: bool, as_json: bool) -> None:
+    from trainer.pipeline.run import explain
+
+    tools = _tools(settings, lambda *_: None, (lambda *_: None) if promotes else None)
+    decision, stands = explain(settings, tools, run(_serving(settings)))
+    told = {
+        "serving": stands.serving.release,
+        "new_events": stands.new_events,
+        **decision.as_json(),
+    }
+    if as_json:
+        print_json(told)
+        return
+    console = terminal()
+    for change in told["settled"]:
+        console.print(f"{change['release']} is {change['state']}: {change['why']}", soft_wrap=True)
+    if row := told["run"]:
+        console.print(
+            f"{row['release']}, from {row['parent']}: {row['state']} ({row['reason']})",
+            soft_wrap=True,
+        )
+    console.print(f"next: [bold]{told['step']}[/], as {told['why']}", soft_wrap=True)
 
 
 def _progress(quiet: bool) -> Progress:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from deploy.promotion import promote, releases_topic, rollback, serving_of
+from deploy.promotion import in_force, promote, releases_topic, rollback, serving_of
 from models.errors import ReleaseError, ReleaseNotReady, StackError
-from models.ports import Release
+from models.ports import InForce, Release
 from models.release.store import FolderReleaseStore, base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
@@ -73,25 +73,30 @@ def topic(make_settings) -> MemoryTopic:
     return found
 
 
-def put(topic: MemoryTopic, instead_of: str | None, within_s: float = 5.0) -> None:
+def put(topic: MemoryTopic, instead_of: InForce | None, within_s: float = 5.0) -> None:
     store = FolderReleaseStore(topic.settings.releases_dir)
     asyncio.run(promote(topic, store, "taste-1", instead_of=instead_of, within_s=within_s))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("instead_of", ["base-0", None])
+def now(topic: MemoryTopic) -> InForce:
+    return in_force(topic.releases, FolderReleaseStore(topic.settings.releases_dir))
+
+
+@pytest.mark.parametrize("compared", [True, False])
 def test_a_candidate_takes_the_place_of_the_release_it_was_compared_with(
-    topic: MemoryTopic, instead_of: str | None
+    topic: MemoryTopic, compared: bool
 ) -> None:
-    put(topic, instead_of)
+    put(topic, now(topic) if compared else None)
 
     assert topic.releases.id == "taste-1"
 
 
 def test_a_candidate_never_takes_the_place_of_another_release(topic: MemoryTopic) -> None:
+    base = now(topic)
     topic.take("old", "serving")
 
     with pytest.raises(ReleaseError, match="compared with 'base-0', and 'old' serves now"):
-        put(topic, "base-0")
+        put(topic, base)
     assert (topic.releases.id, topic.releases.candidate) == ("old", None)
 
 
@@ -99,8 +104,18 @@ def test_a_rollback_while_a_candidate_is_made_ready_stands(topic: MemoryTopic) -
     topic.meanwhile = lambda: topic.take("old", "serving")
 
     with pytest.raises(ReleaseError, match="'old' serves now"):
-        put(topic, "base-0")
+        put(topic, now(topic))
     assert topic.releases.id == "old"
+
+
+def test_a_rollback_to_the_release_it_was_compared_with_stands_too(topic: MemoryTopic) -> None:
+    base = now(topic)
+    topic.take("old", "serving")
+    topic.take("base-0", "serving")
+
+    with pytest.raises(ReleaseError, match="'base-0' serves now again, after another"):
+        put(topic, base)
+    assert topic.releases.id == "base-0"
 
 
 def test_one_that_is_announced_and_nowhere_is_not_taken_for_the_one_that_serves(
@@ -112,7 +127,7 @@ def test_one_that_is_announced_and_nowhere_is_not_taken_for_the_one_that_serves(
 
     assert serving_of(topic.releases, store) == "old"
     assert "release ghost is announced and not in the store: old serves" in caplog.text
-    put(topic, "old")
+    put(topic, now(topic))
     assert topic.releases.id == "taste-1"
 
 
@@ -137,7 +152,7 @@ def test_roles_that_are_away_are_an_error_that_may_pass(topic: MemoryTopic) -> N
     topic.away = True
 
     with pytest.raises(ReleaseNotReady, match="was not ready within"):
-        put(topic, "base-0", within_s=0.05)
+        put(topic, now(topic), within_s=0.05)
     assert topic.releases.id == "base-0"
 
 
@@ -147,7 +162,7 @@ def test_an_announcement_that_does_not_come_back_is_waited_for_no_longer(
     topic.lost = True
 
     with pytest.raises(ReleaseNotReady, match="its announcement does not come back"):
-        put(topic, "base-0", within_s=0.05)
+        put(topic, now(topic), within_s=0.05)
     assert topic.releases.id == "base-0"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -11,16 +12,20 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import count
 from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
 from deploy import cli
+from deploy.commands import train
 from deploy.commands.train import _serving as as_it_is
 from models.engines.model_files import base_model_hash, embedder_model
 from models.errors import ReleaseError, ReleaseNotReady
+from models.ports import InForce
 from models.release.store import BASE_RELEASE, FolderReleaseStore, base_release
 from models.settings import Settings
 from streams.event_log import SegmentLog
@@ -33,11 +38,12 @@ from tests.trainer.pipeline.whole.running import metrics
 from tests.trainer.small_run import fill
 from trainer.data.log_source import logged_until
 from trainer.gate.decision import Check, Verdict
-from trainer.pipeline import plan
 from trainer.pipeline.outcome import RunMemory, load_memory, save_memory
-from trainer.pipeline.plan import judging_key, learning_key
+from trainer.pipeline.record import RunRecord, RunRecords, new_name
+from trainer.pipeline.run_key import judging_key, learning_key
 
 AT = 1_300_000_000_000
+ANNOUNCED = count(1)
 
 
 @pytest.fixture
@@ -56,8 +62,11 @@ def read_by_the_command(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def serves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def serving(_: Settings) -> str:
-        return name
+    """Each time anew."""
+    since = next(ANNOUNCED)
+
+    async def serving(_: Settings) -> InForce:
+        return InForce(name, since)
 
     monkeypatch.setattr("deploy.commands.train._serving", serving)
 
@@ -66,8 +75,8 @@ def serves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def with_events(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """240 events are logged since base-0, enough to train on."""
     sessions = settings.train.sessions.model_copy(update={"min_new_events": 200})
-    train = settings.train.model_copy(update={"sessions": sessions})
-    found = settings.model_copy(update={"train": train})
+    often = settings.train.model_copy(update={"sessions": sessions})
+    found = settings.model_copy(update={"train": often})
     read_by_the_command(found, monkeypatch)
     fill(found)
     return found
@@ -78,14 +87,15 @@ def judged(settings: Settings, *, passed: bool, parent: str = BASE_RELEASE) -> s
     until = logged_until(SegmentLog(settings.log_dir))
     learning = learning_key(settings, base_model_hash(settings), embedder_model(settings))
     store = FolderReleaseStore(settings.releases_dir)
-    name = plan.begin(settings.training_dir, parent, until, AT, store.ids(), learning).release
+    name = new_name(AT, store.ids())
+    run = RunRecord(name, asyncio.run(train._serving(settings)), until, learning, AT, name)
+    RunRecords(settings.training_dir).save(replace(run, judged_by=judging_key(settings)))
     check = Check("serving", passed, -0.01, 0.0, "lower bound")
     verdict = Verdict(name, parent, BASE_RELEASE, 9, (check,))
     gate = {
         "passed": passed,
         "reasons": list(verdict.reasons),
         "against": [parent, BASE_RELEASE],
-        "judged_by": judging_key(settings),
         "checks": [{"name": "serving", "passed": passed, "found": -0.01, "limit": 0.0, "said": ""}],
     }
     store.publish(
@@ -105,8 +115,8 @@ def promoted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """(release, in whose place) of each promotion."""
     found: list[tuple[str, str]] = []
 
-    def put(_settings: object, name: str, _within: object, _console: object, instead_of: str):
-        found.append((name, instead_of))
+    def put(_settings: object, name: str, _within: object, _console: object, instead_of: InForce):
+        found.append((name, instead_of.release))
 
     monkeypatch.setattr("deploy.commands.releases.put_into_service", put)
     return found
@@ -217,6 +227,67 @@ def test_a_rollback_past_a_release_that_was_trained_on_from_is_not_undone_with_i
     assert promoted == [(rolled_back, BASE_RELEASE)]
 
 
+def test_a_promotion_that_was_killed_after_it_served_and_was_rolled_back_is_not_repeated(
+    with_events: Settings, monkeypatch, promoted
+) -> None:
+    """The record still says that it passed; but base-0 was put in force again."""
+    name = judged(with_events, passed=True)
+    serves(BASE_RELEASE, monkeypatch)
+
+    said = said_of_the_next_run()
+    assert f"the run of {name} is not resumed: base-0 was put in force again" in said
+    assert f"palate releases promote {name} lets it serve" in said
+    assert promoted == []
+
+
+def test_a_refused_release_that_was_forced_to_serve_and_rolled_back_is_not_judged_again(
+    with_events: Settings, monkeypatch, promoted
+) -> None:
+    judged(with_events, passed=False)
+    assert palate_train().exit_code == 4
+    serves(BASE_RELEASE, monkeypatch)
+    gate = with_events.train.gate.model_copy(update={"margin": 0.5})
+    wider = with_events.train.model_copy(update={"gate": gate})
+    for name, value in role_environment(with_events.model_copy(update={"train": wider})).items():
+        monkeypatch.setenv(name, value)
+
+    assert "base-0 was put in force again since it was compared with it" in said_of_the_next_run()
+
+
+def explained(*arguments: str) -> dict[str, Any]:
+    done = palate_train("--explain", "--json", *arguments)
+    assert done.exit_code == 0
+    return orjson.loads(done.stdout)
+
+
+def test_explain_says_what_comes_next_and_why_and_does_nothing(
+    with_events: Settings, promoted
+) -> None:
+    assert explained() == {
+        "serving": BASE_RELEASE,
+        "new_events": 240,
+        "step": "begin",
+        "why": "240 events came since base-0's data",
+        "run": None,
+        "settled": [],
+    }
+    name = judged(with_events, passed=True)
+    before = RunRecords(with_events.training_dir).all()
+    found = explained()
+
+    assert (found["step"], found["run"]["release"], found["run"]["state"]) == (
+        "promote",
+        name,
+        "passed",
+    )
+    assert explained("--no-promote")["step"] == "offer"
+    assert [one["state"] for one in found["settled"]] == ["passed"]
+    text = " ".join(palate_train("--explain").output.split())
+    assert f"{name}, from base-0: passed (passed the gate)" in text
+    assert "next: promote, as it passed the gate and does not serve yet" in text
+    assert (promoted, RunRecords(with_events.training_dir).all()) == ([], before)
+
+
 def test_what_an_operator_rolled_back_is_the_anchor_no_longer(
     with_events: Settings, promoted
 ) -> None:
@@ -320,9 +391,10 @@ AGAIN = """
 import sys
 from deploy import cli
 from deploy.commands import train
+from models.ports import InForce
 
 async def serving(settings):
-    return "base-0"
+    return InForce("base-0")
 
 train._serving = serving
 sys.argv = ["palate", "train", "--every", "0.2s"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from models.engines.embedder import SentenceEmbedder
 from models.engines.model_files import embedder_model, language_model
 from models.engines.threads import wait_without_spinning
-from models.ports import Release
+from models.ports import InForce, Release
 from models.release.store import BASE_RELEASE, FolderReleaseStore
 from models.schemas import Interaction, Item
 from models.settings import Settings, load_settings
@@ -105,9 +105,9 @@ def run_once(
         embedder=embedder_model(settings),
         open_embedder=lambda source: SentenceEmbedder(source, settings.embedder),
         advance=advance,
-        promote=promote,
+        promote=(lambda release, _instead_of: promote(release)) if promote else None,
     )
-    return run(settings, tools, serving)
+    return run(settings, tools, InForce(serving))
 
 
 if __name__ == "__main__":  # with the settings of the environment; says how far it is

@@ -19,7 +19,7 @@ from trainer.evaluation.context import Context
 from trainer.gate.decision import Measured
 from trainer.gate.measurement import Contender, Write, measure
 from trainer.learning.policy import Policy, policy_options
-from trainer.learning.writing import write_answers
+from trainer.learning.writing import answers_file, write_answers
 from trainer.reward.reward_model import Answer, checked
 
 EvaluationProgress = Callable[[str, int, int], None]  # stage, done, of
@@ -72,11 +72,12 @@ class ReleaseEvaluator:
             files_hash(source),
             self._cache,
         )
-        contender = Contender(name, self._writer(name, policy), context)
+        contender = Contender(name, self._writer(name, policy, adapter), context)
         return measure(contender, self.cases, self.asked, self._count_tokens, self._settings)
 
-    def _writer(self, name: str, policy: Policy) -> Write:
-        kept = self._folder / f"{name}.answers"
+    def _writer(self, name: str, policy: Policy, adapter: Path | None) -> Write:
+        longest = self._settings.profile.max_new_tokens
+        kept = answers_file(self._folder, self._base, adapter, longest)
 
         def write(asked: Sequence[str]) -> list[Answer]:
             stage, of = f"gate: {name}", len(asked)

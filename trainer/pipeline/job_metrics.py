@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from http.client import HTTPException
 from pathlib import Path
 from typing import get_args
@@ -12,6 +11,7 @@ from prometheus_client import CollectorRegistry, push_to_gateway, write_to_textf
 
 from models.settings import Settings
 from streams.metrics import TrainerMetrics
+from trainer.gate.decision import Verdict
 from trainer.pipeline.outcome import Ending, RunMemory, RunOutcome
 
 log = logging.getLogger(__name__)
@@ -19,11 +19,13 @@ log = logging.getLogger(__name__)
 JOB = "palate_trainer"
 
 
-def publish(settings: Settings, outcome: RunOutcome, memory: RunMemory) -> None:
+def publish(
+    settings: Settings, outcome: RunOutcome, memory: RunMemory, judged: Verdict | None
+) -> None:
     """Write the file and push, where a gateway is set. What fails is only logged: by now the
-    run has ended, and what came of it stands."""
+    run has ended, and what came of it stands. `judged` as in `fill`."""
     registry = CollectorRegistry()
-    fill(TrainerMetrics(registry), outcome, memory)
+    fill(TrainerMetrics(registry), outcome, memory, judged)
     _write(settings.train.metrics_file or settings.training_dir / "metrics.prom", registry)
     if gateway := settings.train.pushgateway:
         try:
@@ -40,10 +42,12 @@ def _write(path: Path, registry: CollectorRegistry) -> None:
         log.warning("metrics were not written to %s: %s", path, error)
 
 
-def fill(metrics: TrainerMetrics, outcome: RunOutcome, memory: RunMemory) -> None:
+def fill(
+    metrics: TrainerMetrics, outcome: RunOutcome, memory: RunMemory, judged: Verdict | None
+) -> None:
     """Set every metric that the outcome knows; others are absent, not 0.
 
-    Of the gate's rules the last verdict is told, of whichever run it is.
+    `judged`: the last verdict of the gate, of whichever run; it is told until there is a newer one.
     """
     metrics.last_success.set(memory.last_success_ms / 1000)
     metrics.last_run.set(memory.last_run_ms / 1000)
@@ -62,7 +66,6 @@ def fill(metrics: TrainerMetrics, outcome: RunOutcome, memory: RunMemory) -> Non
     for when, reward in (("before", outcome.reward_before), ("after", outcome.reward_after)):
         if reward is not None:
             metrics.reward.labels(when=when).set(reward)
-    for rule, passed in memory.gate_passed.items():
-        metrics.gate.labels(rule=rule).set(passed)
-    for rule, found in memory.gate_found.items():
-        metrics.gate_found.labels(rule=rule).set(-math.inf if found is None else found)
+    for check in judged.checks if judged else ():
+        metrics.gate.labels(rule=check.name).set(check.passed)
+        metrics.gate_found.labels(rule=check.name).set(check.found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Final, Literal
 
 from models.errors import TrainingError
 from trainer.gate.decision import Verdict
-from trainer.pipeline import json_state as kept
+from trainer.pipeline import json_state
 
 _FILE: Final = "memory.json"
 
@@ -50,7 +49,7 @@ class RunOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RunMemory:
-    """Kept beside the runs: when they ended, and the release that all are anchored to.
+    """Kept beside the runs' records: when the job ran, and the release that all are anchored to.
 
     The anchor is the first release that served, then any that surely ranked above it and has been
     seen to serve. So it follows gains and no losses: what is lost is counted from the best. One
@@ -60,21 +59,20 @@ class RunMemory:
     last_success_ms: int = 0
     last_run_ms: int = 0
     anchor: str = ""  # the gate's second comparison
-    above: str = ""  # the newest release that surely ranks above it: the next anchor, if it serves
-    gate_passed: dict[str, bool] = field(default_factory=dict)  # by rule: the last verdict
-    gate_found: dict[str, float | None] = field(default_factory=dict)  # None: the bound of no users
     endings: dict[str, int] = field(default_factory=dict)
 
-    def after(self, outcome: RunOutcome, at_ms: int, serving: str) -> RunMemory:
-        """With one more run beside `serving`. A refused release is no success of the job, nor is
-        a failure, nor is a run that is skipped because of them.
+    def after(
+        self, outcome: RunOutcome, at_ms: int, serving: str, promoted: Verdict | None = None
+    ) -> RunMemory:
+        """With one more run beside `serving`; `promoted`: what the gate had said of that release.
+
+        A refused release is no success of the job, nor is a failure, nor is a run that is skipped
+        because of them.
         """
         good = outcome.ending in ("passed", "skipped") and not outcome.unserved
-        anchor = self._anchor_after(outcome, serving)
         return replace(
-            self._judged_by(outcome.verdict),
-            anchor=anchor,
-            above=self._above_after(outcome, anchor),
+            self,
+            anchor=self._anchor_after(outcome, serving, promoted),
             last_run_ms=at_ms,
             last_success_ms=at_ms if good else self.last_success_ms,
             endings={
@@ -83,41 +81,17 @@ class RunMemory:
             },
         )
 
-    def _judged_by(self, verdict: Verdict | None) -> RunMemory:
-        """The last verdict stands until there is a newer one."""
-        if verdict is None:
-            return self
-        return replace(
-            self,
-            gate_passed={check.name: check.passed for check in verdict.checks},
-            gate_found={
-                check.name: check.found if math.isfinite(check.found) else None
-                for check in verdict.checks
-            },
-        )
-
-    def anchored_to(self, serving: str) -> RunMemory:
-        """The anchor was rolled back. What ranked above it may not rank above the new one."""
-        return replace(self, anchor=serving, above="")
-
-    def _anchor_after(self, outcome: RunOutcome, serving: str) -> str:
+    def _anchor_after(self, outcome: RunOutcome, serving: str, promoted: Verdict | None) -> str:
         """The gate itself takes another anchor where the old one cannot be loaded."""
-        if serving == self.above:
+        if promoted and promoted.passed and promoted.ranks_above(self.anchor):
             return serving
         judged = outcome.verdict.anchor if outcome.verdict else ""
         return judged or self.anchor or serving
 
-    def _above_after(self, outcome: RunOutcome, anchor: str) -> str:
-        """One that passed and does not serve, because nobody promotes it, is never the anchor."""
-        passed = outcome.verdict if outcome.ending == "passed" else None
-        if passed and passed.ranks_above(anchor):
-            return passed.candidate
-        return self.above if anchor == self.anchor else ""
-
 
 def load_memory(folder: Path) -> RunMemory:
     """What was kept in `folder`; empty at the first run. Raises TrainingError if unreadable."""
-    found = kept.read(folder / _FILE)
+    found = json_state.read(folder / _FILE)
     try:
         return RunMemory(**found) if found is not None else RunMemory()
     except TypeError as error:
@@ -128,4 +102,4 @@ def load_memory(folder: Path) -> RunMemory:
 
 def save_memory(folder: Path, memory: RunMemory) -> None:
     """Replace what is kept."""
-    kept.write(folder / _FILE, asdict(memory))
+    json_state.write(folder / _FILE, asdict(memory))

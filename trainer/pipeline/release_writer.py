@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from trainer.evaluation.bootstrap import interval
 from trainer.gate.decision import Check, Measured, PerUser, Verdict
 from trainer.learning.policy import Policy
 from trainer.learning.writing import canary_lines, write_answers
-from trainer.pipeline.plan import RunPlan
+from trainer.pipeline.record import RunRecord
 
 ADAPTER: Final = "adapter"
 EMBEDDER: Final = "embedder"
@@ -28,7 +28,7 @@ CANARY_LINES: Final = 4
 
 
 def release_of(
-    plan: RunPlan,
+    run: RunRecord,
     corpus: Corpus,
     settings: Settings,
     *,
@@ -44,23 +44,23 @@ def release_of(
     the models that training went on from had learned from.
     """
     return Release(
-        id=plan.release,
+        id=run.release,
         base_model=settings.profile.model,
         adapter=adapter,
         embedder=embedder,
         prompt_version=PROMPT_VERSION,
         window_spec=settings.windows.model_dump(mode="json"),
-        created_at=to_rfc3339(plan.started_ms),
+        created_at=to_rfc3339(run.planned_ms),
         metrics=dict(metrics),
-        data_range=_data_range(plan, corpus, begun_with),
+        data_range=_data_range(run, corpus, begun_with),
         base_model_hash=base_model_hash(settings),
         canary=tuple(canary),
-        parent=plan.parent,
+        parent=run.parent.release,
         kind="trained",
     )
 
 
-def _data_range(plan: RunPlan, corpus: Corpus, begun_with: Seen) -> dict[str, Any]:
+def _data_range(run: RunRecord, corpus: Corpus, begun_with: Seen) -> dict[str, Any]:
     """Old history that is imported moves the borders back, but not what was learned already.
 
     So `train_end` never falls behind that of the models gone on from. The offsets need no such
@@ -70,7 +70,7 @@ def _data_range(plan: RunPlan, corpus: Corpus, begun_with: Seen) -> dict[str, An
     return {
         **asdict(borders),
         "train_end": max(borders.train_end, begun_with.train_end),
-        "next_offsets": {str(p): offset for p, offset in plan.until["interactions"].items()},
+        "next_offsets": {str(p): offset for p, offset in run.until["interactions"].items()},
     }
 
 
@@ -93,19 +93,13 @@ def canary(policy: Policy, prompts: Sequence[str], kept: Path) -> tuple[CanaryLi
     return canary_lines(policy, said)
 
 
-def metrics_of(
-    measured: Measured, verdict: Verdict, settings: GateSettings, judged_by: str
-) -> dict[str, Any]:
-    """What the manifest keeps of the gate's measurements, with intervals, and of what it said.
-
-    `judged_by`: trainer.pipeline.plan.judging_key.
-    """
+def metrics_of(measured: Measured, verdict: Verdict, settings: GateSettings) -> dict[str, Any]:
+    """What the manifest keeps of the gate's measurements, with intervals, and of what it said."""
     return {
         "gate": {
             "passed": verdict.passed,
             "reasons": list(verdict.reasons),
             "against": [verdict.serving, verdict.anchor],
-            "judged_by": judged_by,
             "checks": [
                 {**asdict(check), "found": _finite(check.found)} for check in verdict.checks
             ],
@@ -133,11 +127,6 @@ def _interval(values: PerUser, settings: GateSettings) -> dict[str, float] | Non
     return interval(values, resamples=settings.resamples, seed=settings.seed)._asdict()
 
 
-def judged_by(release: Release) -> str:
-    """By which settings the gate judged it, as `metrics_of` has written."""
-    return str(release.metrics["gate"]["judged_by"])
-
-
 def verdict_of(release: Release) -> Verdict:
     """What the gate said of a release that `metrics_of` has written of."""
     told = release.metrics["gate"]
@@ -147,3 +136,17 @@ def verdict_of(release: Release) -> Verdict:
         for check in told["checks"]
     )
     return Verdict(release.id, serving, anchor, release.metrics["users"], checks)
+
+
+def last_verdict(store: ReleaseStore, names: Iterable[str]) -> Verdict | None:
+    """Of the newest of these releases that is there and was judged; None if there is none."""
+    there = set(store.ids())
+    for name in sorted(names, reverse=True):
+        if name in there and is_judged(release := store.get(name)):
+            return verdict_of(release)
+    return None
+
+
+def is_judged(release: Release) -> bool:
+    """Whether `metrics_of` has written of it; others may have a gate of their own."""
+    return release.kind == "trained" and "checks" in release.metrics.get("gate", {})

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from models.engines.model_files import ModelSource
 from models.identity import digest
-from models.ports import CanaryLine, Release, ReleaseStore
+from models.ports import CanaryLine, InForce, Release, ReleaseStore
 from models.settings import Settings
 from trainer.data.canary_prompts import canary_prompts
 from trainer.data.corpus import Corpus
@@ -21,10 +19,9 @@ from trainer.gate.decision import Measured, Verdict, Window, judge
 from trainer.gate.release_evaluator import EvaluationProgress, OpenEmbedder, ReleaseEvaluator
 from trainer.learning.policy import Policy, policy_options
 from trainer.learning.stages import Models, StageResults, Stages
-from trainer.pipeline import plan
 from trainer.pipeline.outcome import RunOutcome
 from trainer.pipeline.parent import ParentModels
-from trainer.pipeline.plan import judging_key
+from trainer.pipeline.record import RunRecord, RunRecords
 from trainer.pipeline.release_writer import (
     ADAPTER,
     EMBEDDER,
@@ -34,8 +31,6 @@ from trainer.pipeline.release_writer import (
     release_of,
     verdict_of,
 )
-
-KEPT_RUNS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +42,9 @@ class TrainingTools:
     embedder: ModelSource  # the embedder that the settings name
     open_embedder: OpenEmbedder
     advance: EvaluationProgress
-    # Lets a release serve in its parent's place, or raises ReleaseError; None: nothing is promoted.
-    promote: Callable[[Release], None] | None
+    # Lets a release serve in the place of the one that is in force, or raises ReleaseError; None:
+    # nothing is promoted.
+    promote: Callable[[Release, InForce], None] | None
 
 
 def outcome_of(release: Release) -> RunOutcome:
@@ -71,16 +67,17 @@ class TrainingRun:
         tools: TrainingTools,
         start: ParentModels,
         anchor: ParentModels,
-        planned: plan.RunPlan,
+        run: RunRecord,
         corpus: Corpus,
     ) -> None:
         self._settings, self._tools, self._start = settings, tools, start
-        self._anchor, self._plan, self._corpus = anchor, planned, corpus
+        self._anchor, self._run, self._corpus = anchor, run, corpus
         self._started = time.time()
-        # With other settings or models it is another run, in a folder of its own.
-        key = digest(planned.learning, corpus.embedding_texts())[:8]
-        self._folder = plan.run_folder(settings.training_dir, planned, key)
-        self.set_aside = plan.set_aside(settings.training_dir, planned, key)
+        # With other settings or models it learns anew, in another folder.
+        key = digest(run.learning, corpus.embedding_texts())[:8]
+        records = RunRecords(settings.training_dir)
+        self._folder = records.work(run, key)
+        self.set_aside = records.set_aside(run, key)
         self._vectors = settings.training_dir / "vectors"
         self._evaluator = ReleaseEvaluator(
             corpus,
@@ -94,8 +91,7 @@ class TrainingRun:
         )
 
     def outcome(self, sessions: Sequence[Session]) -> RunOutcome:
-        """Learn, release, judge."""
-        self._clear_old_runs()
+        """Learn, judge, release."""
         learned = self._learn(sessions)
         release = self._released(learned.models)
         forget_unused(self._vectors, self._started)
@@ -125,15 +121,13 @@ class TrainingRun:
         """Measure, then write what was measured into the manifest: a release says what it is."""
         verdict, measured = self._judged(models)
         release = release_of(
-            self._plan,
+            self._run,
             self._corpus,
             self._settings,
             adapter=ADAPTER if models.adapter else None,
             embedder=EMBEDDER if models.embedder else self._settings.embedder.model,
             canary=self._canary(models.adapter),
-            metrics=metrics_of(
-                measured, verdict, self._settings.train.gate, judging_key(self._settings)
-            ),
+            metrics=metrics_of(measured, verdict, self._settings.train.gate),
             begun_with=self._start.seen,
         )
         return publish(self._tools.releases, release, models.adapter, models.embedder)
@@ -148,7 +142,7 @@ class TrainingRun:
 
     def _judged(self, models: Models) -> tuple[Verdict, Measured]:
         """The candidate against the serving release and the anchor, on the same users."""
-        candidate = self._evaluator.measure(self._plan.release, models.adapter, models.embedder)
+        candidate = self._evaluator.measure(self._run.release, models.adapter, models.embedder)
         serving = self._measured(self._start)
         same = self._anchor.release.id == self._start.release.id
         anchor = serving if same else self._measured(self._anchor)
@@ -161,12 +155,3 @@ class TrainingRun:
 
     def _measured(self, one: ParentModels) -> Measured:
         return self._evaluator.measure(one.release.id, one.models.adapter, one.models.embedder)
-
-    def _clear_old_runs(self) -> None:
-        """Keep the newest runs' folders: logs and checkpoints to look at."""
-        others = sorted(
-            (path for path in self._folder.parent.glob("r-*") if path != self._folder),
-            key=lambda path: path.name,
-        )
-        for path in others[: -(KEPT_RUNS - 1)]:
-            shutil.rmtree(path)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 from prometheus_client import CollectorRegistry
 
+from models.release.store import FolderReleaseStore, base_release
+from models.training_settings import GateSettings
 from streams.metrics import TrainerMetrics
-from trainer.gate.decision import Check, Verdict
+from trainer.gate.decision import Check, Measured, Verdict
 from trainer.pipeline.job_metrics import fill
-from trainer.pipeline.outcome import RunMemory, RunOutcome, load_memory, save_memory
+from trainer.pipeline.outcome import RunMemory, RunOutcome
+from trainer.pipeline.release_writer import last_verdict, metrics_of
+from trainer.reward.reward_hacking import WatchFigures
 
 SKIPPED = RunOutcome("skipped", "was made of this data, and the gate held it back", unserved=True)
 
@@ -20,9 +26,11 @@ def refused(**found: float) -> RunOutcome:
     return RunOutcome("refused", "", verdict=Verdict("r-1", "base-0", "base-0", 9, checks))
 
 
-def told(outcome: RunOutcome, memory: RunMemory) -> CollectorRegistry:
+def told(
+    outcome: RunOutcome, memory: RunMemory, judged: Verdict | None = None
+) -> CollectorRegistry:
     registry = CollectorRegistry()
-    fill(TrainerMetrics(registry), outcome, memory)
+    fill(TrainerMetrics(registry), outcome, memory, judged)
     return registry
 
 
@@ -35,11 +43,23 @@ def gate(registry: CollectorRegistry, rule: str) -> tuple[float | None, float | 
     )
 
 
-def test_the_last_verdict_is_told_until_there_is_a_newer_one(tmp_path: Path) -> None:
-    save_memory(tmp_path, RunMemory().after(refused(serving=-0.01, anchor=-math.inf), 5, "base-0"))
-    later = load_memory(tmp_path).after(SKIPPED, 9, "base-0")
-    again = told(SKIPPED, later)
-    newer = told(refused(serving=-0.02), later.after(refused(serving=-0.02), 11, "base-0"))
+def manifest(name: str, outcome: RunOutcome) -> dict[str, Any]:
+    """Of a release that was judged so, as far as the gate goes."""
+    verdict = outcome.verdict
+    assert verdict is not None
+    measured = Measured(name, *[np.zeros(0)] * 4, tokens=0.0, watch=WatchFigures(0, 0, 0, 0, 0))
+    metrics = metrics_of(measured, replace(verdict, candidate=name), GateSettings())
+    return {"id": name, "kind": "trained", "metrics": metrics}
+
+
+def test_the_last_verdict_is_told_until_there_is_a_newer_one(make_settings) -> None:
+    store = FolderReleaseStore(make_settings().releases_dir)
+    base = base_release(make_settings(), 0)
+    store.publish(base)
+    store.publish(replace(base, **manifest("r-1", refused(serving=-0.01, anchor=-math.inf))))
+    again = told(SKIPPED, RunMemory(), last_verdict(store, ["r-1", "base-0", "gone"]))
+    store.publish(replace(base, **manifest("r-2", refused(serving=-0.02))))
+    newer = told(SKIPPED, RunMemory(), last_verdict(store, ["r-1", "r-2"]))
 
     assert gate(again, "serving") == (0, -0.01)
     assert gate(again, "anchor") == (0, -math.inf)

@@ -23,45 +23,49 @@ def passed(release: str, serving: str, bounds: dict[str, float]) -> RunOutcome:
     return RunOutcome("passed", "", verdict=Verdict(release, serving, "base-0", 9, checks))
 
 
+LITTLE = RunOutcome("skipped", "little is new")
+
+
 def test_a_release_that_surely_ranks_above_the_anchor_takes_its_place_when_it_serves() -> None:
-    first = RunMemory().after(
-        passed("r-1", "base-0", {"serving": 0.01, "anchor": 0.01}), 1, "base-0"
-    )
-    not_promoted = first.after(RunOutcome("skipped", "little is new"), 2, "base-0")
-    promoted = first.after(RunOutcome("skipped", "little is new"), 2, "r-1")
+    r1 = passed("r-1", "base-0", {"serving": 0.01, "anchor": 0.01})
+    first = RunMemory().after(r1, 1, "base-0")
+    not_promoted = first.after(LITTLE, 2, "base-0")
+    promoted = first.after(LITTLE, 2, "r-1", r1.verdict)
 
     assert (first.anchor, not_promoted.anchor, promoted.anchor) == ("base-0", "base-0", "r-1")
 
 
 def test_a_release_that_may_be_no_better_leaves_the_anchor_where_it_is() -> None:
-    first = RunMemory().after(
-        passed("r-1", "base-0", {"serving": -1e-3, "anchor": 0.0}), 1, "base-0"
-    )
+    r1 = passed("r-1", "base-0", {"serving": -1e-3, "anchor": 0.0})
+    first = RunMemory().after(r1, 1, "base-0")
 
-    assert first.after(RunOutcome("skipped", "little is new"), 2, "r-1").anchor == "base-0"
+    assert first.after(LITTLE, 2, "r-1", r1.verdict).anchor == "base-0"
+
+
+def test_one_that_the_gate_held_back_is_no_anchor_though_it_was_forced_to_serve() -> None:
+    checks = (Check("anchor", True, 0.03, -0.004, ""), Check("length", False, 1.0, 0.5, ""))
+    held_back = Verdict("r-1", "base-0", "base-0", 9, checks)
+
+    assert RunMemory(anchor="base-0").after(LITTLE, 2, "r-1", held_back).anchor == "base-0"
 
 
 def test_the_next_anchor_is_one_that_ranks_above_the_new_one_not_only_above_the_old() -> None:
     """r-2 loses against r-1, which becomes the anchor with this very run."""
-    first = RunMemory().after(
-        passed("r-1", "base-0", {"serving": 0.03, "anchor": 0.03}), 1, "base-0"
-    )
-    second = first.after(passed("r-2", "r-1", {"serving": -0.002, "anchor": 0.028}), 2, "r-1")
+    r1 = passed("r-1", "base-0", {"serving": 0.03, "anchor": 0.03})
+    r2 = passed("r-2", "r-1", {"serving": -0.002, "anchor": 0.028})
+    second = RunMemory().after(r1, 1, "base-0").after(r2, 2, "r-1", r1.verdict)
 
-    assert second.after(RunOutcome("skipped", "little is new"), 3, "r-2").anchor == "r-1"
+    assert second.after(LITTLE, 3, "r-2", r2.verdict).anchor == "r-1"
 
 
 def test_an_anchor_that_was_replaced_is_the_new_one_from_then_on() -> None:
     assert RunMemory(anchor="gone").after(judged("taste-1"), 1, "taste-1").anchor == "taste-1"
 
 
-def test_after_a_rollback_the_serving_release_is_the_anchor_and_what_ranked_above_is_no_heir() -> (
-    None
-):
-    rolled_back = RunMemory(anchor="r-2", above="r-3").anchored_to("r-1")
-    later = rolled_back.after(RunOutcome("skipped", "little is new"), 1, "r-3")
+def test_after_a_rollback_what_ranked_above_the_old_anchor_is_no_heir() -> None:
+    r3 = passed("r-3", "r-2", {"serving": 0.02, "anchor": 0.02})
 
-    assert (rolled_back.anchor, later.anchor) == ("r-1", "r-1")
+    assert RunMemory(anchor="r-1").after(LITTLE, 1, "r-3", r3.verdict).anchor == "r-1"
 
 
 def test_only_a_release_that_passed_or_a_skipped_run_is_a_success() -> None:

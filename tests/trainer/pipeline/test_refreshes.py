@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.training_settings import GateSettings
-from trainer.gate.decision import Measured, Window, judge
+from trainer.gate.decision import Measured, Verdict, Window, judge
 from trainer.pipeline.outcome import RunMemory, RunOutcome
 from trainer.reward.reward_hacking import WatchFigures
 
@@ -30,14 +30,16 @@ FIRST = Measured(
 def passes(refreshes: Iterable[Measured]) -> list[bool]:
     """Train again and again; what passes serves, as `trainer.pipeline.run` does it."""
     memory, made = RunMemory(), {FIRST.release: FIRST}
+    promoted: Verdict | None = None  # what the gate said of the serving release
     serving, found = FIRST, []
     for candidate in refreshes:
         anchor = made[memory.anchor or serving.release]
         verdict = judge(candidate, serving, anchor, SETTINGS, WINDOW)
         ending = RunOutcome("passed" if verdict.passed else "refused", "", verdict=verdict)
-        memory = memory.after(ending, 0, serving.release)
+        memory = memory.after(ending, 0, serving.release, promoted)
         made[candidate.release] = candidate
-        serving = candidate if verdict.passed else serving
+        if verdict.passed:
+            serving, promoted = candidate, verdict
         found.append(verdict.passed)
     return found
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from models.ports import Release
+from models.ports import InForce, Release
 from models.release.starter import read_starter
 from models.settings import Settings
 from tests.trainer.corpora import DAY, START, bought, corpus_of, items
 from trainer.data.corpus import Corpus
 from trainer.data.replay_sampling import Seen, seen_by
-from trainer.pipeline.plan import RunPlan
+from trainer.pipeline.record import RunRecord
 from trainer.pipeline.release_writer import release_of
 
 UNTIL = {"interactions": {0: 40}, "items": {0: 2}}
@@ -23,9 +23,9 @@ def corpus(settings: Settings) -> Corpus:
 
 
 def released(settings: Settings, begun_with: Seen) -> Release:
-    plan = RunPlan("r-2", "r-1", START, UNTIL)
+    run = RunRecord("r-2", InForce("r-1"), UNTIL, "", START, "r-2")
     return release_of(
-        plan,
+        run,
         corpus(settings),
         settings,
         adapter=None,

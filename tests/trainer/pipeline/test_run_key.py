@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.settings import Settings
-from trainer.pipeline.plan import judging_key, learning_key
+from trainer.pipeline.run_key import judging_key, learning_key
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from models.release.compatibility import held_back
 from models.release.store import BASE_RELEASE, base_release
 from models.training_settings import TrainSettings
 from tests.trainer.learning.tiny_models import tiny_llama
-from tests.trainer.pipeline.whole.running import Calls, made, metrics, train
+from tests.trainer.pipeline.whole.running import Calls, made, metrics, planned, train
 from tests.trainer.small_run import DAY_MS, QUICK, SMALL, START_MS, fill
 from trainer.pipeline.json_state import RunLog
 
@@ -73,7 +73,7 @@ def test_nothing_to_learn_with_is_said_before_the_log_is_read(quick, store) -> N
     with pytest.raises(TrainingError, match=r"nothing would be trained.*train\.warm_start\.steps"):
         train(settings, calls)
     assert calls.stages == []
-    assert not (settings.training_dir / "plan.json").exists()
+    assert planned(settings) is None
 
 
 def test_old_history_is_learned_from_and_no_ground_to_compare_a_later_release_on(

@@ -51,10 +51,10 @@ def test_a_run_that_was_killed_goes_on_where_it_was_and_makes_the_release_it_had
 
     assert outcome.release == name
     assert "warm-start" not in calls.stages
-    (log,) = Path(settings.training_dir).glob("runs/*/warm-start/warm-start.jsonl")
+    (log,) = Path(settings.training_dir).glob("runs/*/*/warm-start/warm-start.jsonl")
     steps = [orjson.loads(line) for line in log.read_bytes().splitlines()]
     assert [step["round"] for step in steps if step["kind"] == "step"] == [0, 1]
-    assert not (settings.training_dir / "plan.json").exists()
+    assert planned(settings) is None
 
 
 @pytest.mark.parametrize("stop", [SystemExit(0), KeyboardInterrupt()])
@@ -76,7 +76,7 @@ def test_a_wish_to_be_forgotten_ends_the_run_that_had_read_the_user(quick, store
     fill(quick)
     with pytest.raises(Stopped):
         train(quick, Calls(stop_at="warm-start"))
-    (before,) = quick.training_dir.glob("runs/*")
+    (before,) = quick.training_dir.glob("runs/*/*/")
     (before / "of the first").touch()
     forget(quick, "user-1")
 
@@ -92,7 +92,7 @@ def test_a_checkpoint_of_another_run_is_begun_anew_with_the_reason(quick, store)
     fill(quick)
     with pytest.raises(Stopped):
         train(quick, Calls(stop_at=f"gate: {BASE_RELEASE}"))
-    (kept,) = quick.training_dir.glob("runs/*/warm-start")
+    (kept,) = quick.training_dir.glob("runs/*/*/warm-start")
     of_another_run(kept)
 
     outcome = train(quick)
@@ -121,7 +121,7 @@ def test_a_run_that_was_killed_begins_anew_with_other_settings_and_says_so(quick
     fill(quick)
     with pytest.raises(Stopped):
         train(quick, Calls(stop_at=f"gate: {BASE_RELEASE}"))
-    (before,) = quick.training_dir.glob("runs/*")
+    (before,) = quick.training_dir.glob("runs/*/*/")
     warmer = quick.train.warm_start.model_copy(update={"learning_rate": 2e-3})
     changed = quick.train.model_copy(update={"warm_start": warmer})
     calls = Calls()
@@ -149,7 +149,7 @@ def killed_at(progress: str, settings: Settings) -> None:
 
 
 def losses(settings: Settings) -> list[tuple[int, float]]:
-    (path,) = settings.training_dir.glob("runs/*/warm-start/warm-start.jsonl")
+    (path,) = settings.training_dir.glob("runs/*/*/warm-start/warm-start.jsonl")
     return [(step["round"], step["loss"]) for step in RunLog(path).records("step")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_what_passed_and_could_not_be_promoted_is_promoted_by_the_next_run(quick
     assert outcome.verdict.passed
     assert calls.stages == []  # nothing was learned or measured again
     assert metrics(quick)["palate_training_outcome/passed"] == 1
-    assert not (quick.training_dir / "plan.json").exists()
+    assert planned(quick) is None
 
 
 def test_a_release_that_may_not_serve_is_not_tried_again(quick, store) -> None:
@@ -67,7 +68,7 @@ def test_a_release_that_may_not_serve_is_not_tried_again(quick, store) -> None:
 
     with pytest.raises(ReleaseError, match="is refused"):
         train(quick, promote=refused)
-    assert not (quick.training_dir / "plan.json").exists()
+    assert planned(quick) is None
     assert metrics(quick)["palate_training_outcome/failed"] == 1
 
 
@@ -86,7 +87,7 @@ def test_what_passed_beside_a_release_that_serves_no_more_stays_with_the_reason(
     promoted: list[Release] = []
     outcome = train(quick, promote=promoted.append, serving="by-hand")
 
-    assert f"the run of {first} is not gone on with" in outcome.notes[0]
+    assert f"the run of {first} is not resumed" in outcome.notes[0]
     assert f"palate releases promote {first}" in outcome.notes[0]
     assert [one.id for one in promoted] == [outcome.release] != [first]
     assert promoted[0].parent == "by-hand"
@@ -117,6 +118,11 @@ def with_margin(settings: Settings, margin: float) -> Settings:
     return settings.model_copy(update={"train": settings.train.model_copy(update={"gate": gate})})
 
 
+def texts(settings: Settings) -> list[Path]:
+    """What models wrote about users, as it is kept."""
+    return list(settings.training_dir.glob("runs/**/answers-*.jsonl"))
+
+
 def test_what_the_gate_held_back_is_judged_again_by_other_settings_and_not_trained_again(
     quick, store
 ) -> None:
@@ -124,6 +130,7 @@ def test_what_the_gate_held_back_is_judged_again_by_other_settings_and_not_train
     strict = with_margin(quick, 0.0)  # of an untrained embedder: the bound is not above 0
     refused = made(store, train(strict))
     assert train(strict).ending == "skipped"
+    assert texts(quick)
     fill(quick, users=2, days=1, first_day=20)  # too little to train on
     calls, promoted = Calls(), []
     outcome = train(with_margin(quick, 1.0), calls, promote=promoted.append)
@@ -135,13 +142,15 @@ def test_what_the_gate_held_back_is_judged_again_by_other_settings_and_not_train
     assert promoted == [release] != [refused]
     assert release.files == refused.files
     assert release.data_range == refused.data_range
+    assert texts(quick) == []
     assert "warm-start" not in calls.stages
 
 
 def test_what_is_judged_again_is_made_as_before_where_its_run_is_gone(quick, store) -> None:
     fill(quick)
     refused = made(store, train(with_margin(quick, 0.0)))
-    shutil.rmtree(quick.training_dir / "runs")
+    for kept in quick.training_dir.glob("runs/*/*/"):
+        shutil.rmtree(kept)
     fill(quick, users=2, days=1, first_day=20)
     release = made(store, train(quick))
 
@@ -155,7 +164,7 @@ def test_what_is_judged_again_is_made_anew_where_its_checkpoints_are_of_another_
     """As after an update of Palate."""
     fill(quick)
     train(with_margin(quick, 0.0))
-    (kept,) = quick.training_dir.glob("runs/*/warm-start")
+    (kept,) = quick.training_dir.glob("runs/*/*/warm-start")
     of_another_run(kept)
     outcome = train(quick)
 
