@@ -192,3 +192,21 @@ def test_no_committed_file_names_somebodys_home_or_this_checkout() -> None:
     }
 
     assert found == {}
+
+
+def test_a_class_name_has_one_meaning():
+    homes: dict[str, set[str]] = {}
+    for name, path in modules():
+        for node in ast.parse(path.read_text()).body:
+            for named in _names_of_types(node):
+                homes.setdefault(named, set()).add(name)
+    assert {named: found for named, found in homes.items() if len(found) > 1} == {}
+
+
+def _names_of_types(node: ast.stmt) -> list[str]:
+    """Classes, and aliases of types, which begin with a capital too."""
+    if isinstance(node, ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return [name for name in names if name[0].isupper() and not name.isupper()]

@@ -223,7 +223,7 @@ async def _in_time(
     opened: Survey, pacer: Pacer | None, after_row: int, watch: Watcher
 ) -> AsyncIterator[Ready]:
     """The messages after `after_row`, each when it is due; reading never starves the loop."""
-    rows = Rows(opened.messages)
+    rows = RowsAhead(opened.messages)
     for message in rows:
         if message.row % ROWS_PER_TURN == 0:
             watch(opened)
@@ -240,7 +240,7 @@ async def _in_time(
         yield message
 
 
-class Rows:
+class RowsAhead:
     """The messages of a file, some of which may be looked at before their turn."""
 
     def __init__(self, messages: Iterator[Ready], most: int = ROWS_AHEAD) -> None:

@@ -45,7 +45,7 @@ from streams.tracker.working_set import EDITS, INTERACTIONS, WorkingSet
 log = logging.getLogger(__name__)
 
 M = TypeVar("M", Profile, ProfileEdit)
-Outcomes = Counter[tuple[str, str]]  # (type, outcome) of interactions
+EventOutcomes = Counter[tuple[str, str]]  # (type, outcome) of interactions
 
 
 class TrackerIntake:
@@ -145,7 +145,7 @@ class TrackerIntake:
     ) -> list[tuple[DeliveredRecord, Rejected]]:
         """Returns the rows with which applying failed, and how."""
         wall, partition = time.time_ns() // 1_000_000, rows[0].partition
-        outcomes: Outcomes = Counter()
+        outcomes: EventOutcomes = Counter()
         arrivals = self._pass_time(arrivals, rows)
         failed = [
             problem
@@ -175,10 +175,15 @@ class TrackerIntake:
         return timed
 
     def _apply_each(
-        self, partition: int, user_id: str, events: list[Arrival], wall: int, outcomes: Outcomes
+        self,
+        partition: int,
+        user_id: str,
+        events: list[Arrival],
+        wall: int,
+        outcomes: EventOutcomes,
     ) -> list[tuple[Arrival, Rejected]]:
         """Apply a user's events together; if that fails, each alone. Returns those that fail."""
-        counted: Outcomes = Counter()
+        counted: EventOutcomes = Counter()
         try:
             self._apply_to(partition, user_id, events, wall, counted)
         except Exception as error:
@@ -193,7 +198,12 @@ class TrackerIntake:
         return []
 
     def _apply_to(
-        self, partition: int, user_id: str, events: list[Arrival], wall: int, outcomes: Outcomes
+        self,
+        partition: int,
+        user_id: str,
+        events: list[Arrival],
+        wall: int,
+        outcomes: EventOutcomes,
     ) -> None:
         user, clock = self._users.get(partition, user_id), self._working_set.clocks[partition]
         with whole_or_not(user):

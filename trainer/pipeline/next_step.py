@@ -57,7 +57,7 @@ class Stands:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextStep:
     """What comes next, of which run, and why. `event`: what a `settle` writes down."""
 
     action: Action
@@ -76,8 +76,8 @@ class Decision:
     """The records as they are once all is settled, how each of them got there, and what to do."""
 
     records: tuple[RunRecord, ...]
-    settled: tuple[Step, ...]  # `run` as it is after the step
-    step: Step
+    settled: tuple[NextStep, ...]  # `run` as it is after the step
+    step: NextStep
 
     def as_json(self) -> dict[str, Any]:
         """Plain values: the step, and the row of its run."""
@@ -101,40 +101,42 @@ def _row(run: RunRecord) -> dict[str, Any]:
 
 def decide(records: Sequence[RunRecord], stands: Stands) -> Decision:
     """Settle every record, oldest first; then choose what to do. `records` as RunRecords.all."""
-    settled: list[Step] = []
+    settled: list[NextStep] = []
     now = tuple(_settle(record, stands, settled) for record in records)
     return Decision(now, tuple(settled), _chosen(now, settled, stands))
 
 
-def _settle(record: RunRecord, stands: Stands, settled: list[Step]) -> RunRecord:
+def _settle(record: RunRecord, stands: Stands, settled: list[NextStep]) -> RunRecord:
     """States only move on, so this ends."""
     while (step := next_step(record, stands)) and step.action == "settle" and step.event:
         record = after(record, step.event, step.why)
-        settled.append(Step("settle", step.why, record, step.event))
+        settled.append(NextStep("settle", step.why, record, step.event))
     return record
 
 
-def _chosen(records: Sequence[RunRecord], settled: Iterable[Step], stands: Stands) -> Step:
+def _chosen(records: Sequence[RunRecord], settled: Iterable[NextStep], stands: Stands) -> NextStep:
     told = {one.run.run for one in settled if one.run and one.event == "gate refused"}
     for record in records:
         if record.run in told and record.state == "refused":
-            return Step("report", record.reason, record)
+            return NextStep("report", record.reason, record)
     read = [_with_descendants(record, records) for record in reversed(records)]
     steps = [step for record in read if (step := next_step(record, stands))]
     for step in steps:
         if step.action in ("promote", "offer") or _may_resume(step, read, stands):
             return step
     if stands.new_events < stands.min_new_events:
-        return Step(
+        return NextStep(
             "skip",
             f"{stands.new_events} events since the data of {stands.serving.release}; fewer than "
             f"train.sessions.min_new_events ({stands.min_new_events})",
         )
-    fresh = Step("begin", f"{stands.new_events} events came since {stands.serving.release}'s data")
+    fresh = NextStep(
+        "begin", f"{stands.new_events} events came since {stands.serving.release}'s data"
+    )
     return next((step for step in steps if step.action != "resume"), fresh)
 
 
-def _may_resume(step: Step, records: Iterable[RunRecord], stands: Stands) -> bool:
+def _may_resume(step: NextStep, records: Iterable[RunRecord], stands: Stands) -> bool:
     """With other settings than it began with, a run must not learn what another has learned."""
     run = step.run
     if step.action != "resume" or run is None:
@@ -160,43 +162,43 @@ def _with_descendants(record: RunRecord, records: Iterable[RunRecord]) -> RunRec
     return replace(record, until={**record.until, "interactions": until})
 
 
-def next_step(record: RunRecord, stands: Stands) -> Step | None:
+def next_step(record: RunRecord, stands: Stands) -> NextStep | None:
     """What comes next of one run; None if it has ended and stands in nobody's way."""
     if record.state == "promoted":
         return _repeated(record, stands, ROLLED_BACK)
     if stands.serving.release in record.releases:
-        return Step("settle", SERVED, record, "serve")
+        return NextStep("settle", SERVED, record, "serve")
     return _OF_STATE[record.state](record, stands)
 
 
-def _planned(record: RunRecord, stands: Stands) -> Step | None:
+def _planned(record: RunRecord, stands: Stands) -> NextStep | None:
     if record.release in stands.made:
         if record.release in stands.held_back:
-            return Step("settle", HELD_BACK, record, "gate refused")
-        return Step("settle", PASSED, record, "gate passed")
+            return NextStep("settle", HELD_BACK, record, "gate refused")
+        return NextStep("settle", PASSED, record, "gate passed")
     why = _left_behind(record, stands) or _unusable(record, stands)
     if record.refused and (
         why or _served_anew(record, stands) or record.learning != stands.learning
     ):
-        return Step("settle", HELD_BACK, record, "withdraw")
+        return NextStep("settle", HELD_BACK, record, "withdraw")
     if why:
-        return Step("settle", why, record, "drop")
-    return Step("resume", "it was cut short", record)
+        return NextStep("settle", why, record, "drop")
+    return NextStep("resume", "it was cut short", record)
 
 
-def _passed(record: RunRecord, stands: Stands) -> Step | None:
+def _passed(record: RunRecord, stands: Stands) -> NextStep | None:
     if record.release not in stands.made:
-        return Step("settle", "its release is gone from the store", record, "drop")
+        return NextStep("settle", "its release is gone from the store", record, "drop")
     if why := _left_behind(record, stands) or _served_anew(record, stands):
-        return Step("settle", why, record, "supersede")
+        return NextStep("settle", why, record, "supersede")
     if why := _unusable(record, stands):
-        return Step("settle", why, record, "drop")
+        return NextStep("settle", why, record, "drop")
     if stands.promotes:
-        return Step("promote", "it passed the gate and does not serve yet", record)
-    return Step("offer", NOT_PROMOTED, record)
+        return NextStep("promote", "it passed the gate and does not serve yet", record)
+    return NextStep("offer", NOT_PROMOTED, record)
 
 
-def _refused(record: RunRecord, stands: Stands) -> Step | None:
+def _refused(record: RunRecord, stands: Stands) -> NextStep | None:
     """Judged again only by settings that have not judged it yet, beside the same release."""
     same = _repeated(record, stands, record.reason)
     if same is None or stands.judging in record.refused.values():
@@ -205,24 +207,24 @@ def _refused(record: RunRecord, stands: Stands) -> Step | None:
         return _repeated(record, stands, f"{record.reason}; {why}")
     if _unusable(record, stands):  # somebody asked to be forgotten: the log is read as it is now
         return None
-    return Step("judge again", GATE_CHANGED, record)
+    return NextStep("judge again", GATE_CHANGED, record)
 
 
-def _waits(record: RunRecord, stands: Stands) -> Step | None:
+def _waits(record: RunRecord, stands: Stands) -> NextStep | None:
     return _repeated(record, stands, record.reason)
 
 
-def _superseded(record: RunRecord, stands: Stands) -> Step | None:
+def _superseded(record: RunRecord, stands: Stands) -> NextStep | None:
     return _repeated(record, stands, _served_anew(record, stands) or record.reason)
 
 
-def _dropped(record: RunRecord, stands: Stands) -> Step | None:
+def _dropped(record: RunRecord, stands: Stands) -> NextStep | None:
     """A new run takes its place, but not over the head of who put its parent in force again."""
     why = _served_anew(record, stands)
     return _repeated(record, stands, why) if why else None
 
 
-_OF_STATE: Final[Mapping[State, Callable[[RunRecord, Stands], Step | None]]] = {
+_OF_STATE: Final[Mapping[State, Callable[[RunRecord, Stands], NextStep | None]]] = {
     "planned": _planned,
     "passed": _passed,
     "refused": _refused,
@@ -241,7 +243,7 @@ def keeps_texts(record: RunRecord, stands: Stands) -> bool:
     return record.state == "planned"
 
 
-def _repeated(record: RunRecord, stands: Stands, became: str) -> Step | None:
+def _repeated(record: RunRecord, stands: Stands, became: str) -> NextStep | None:
     """Skip, if a run would only learn the same again; `became`: what became of the first time."""
     last = record.until["interactions"]
     new = logged_since(last, stands.logged)
@@ -262,7 +264,7 @@ def _repeated(record: RunRecord, stands: Stands, became: str) -> Step | None:
         f"fewer than train.sessions.min_new_events ({stands.min_new_events}). "
         f"{_ways_on(record, stands)}"
     )
-    return Step("skip", why, record)
+    return NextStep("skip", why, record)
 
 
 def _named(record: RunRecord, stands: Stands) -> str:

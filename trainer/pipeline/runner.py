@@ -20,8 +20,8 @@ from trainer.pipeline.next_step import (
     PASSED,
     SERVED,
     Decision,
+    NextStep,
     Stands,
-    Step,
     decide,
     keeps_texts,
 )
@@ -108,7 +108,7 @@ class Runner:
     def _clear(self, stands: Stands) -> None:
         self._records.clear(stands.made, lambda record: keeps_texts(record, stands))
 
-    def _opened(self, step: Step, decision: Decision, stands: Stands) -> RunRecord:
+    def _opened(self, step: NextStep, decision: Decision, stands: Stands) -> RunRecord:
         """The run to go on with. While it is planned, its record says what it is judged by, and
         beside what, before it is judged: once its release is written, nobody could tell."""
         run, now = step.run, self._now_ms()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.errors import ImportFailed
 from streams.importers.survey import Ready
-from streams.importers.transmission import ROWS_AHEAD, Pacer, PositionFile, Rows
+from streams.importers.transmission import ROWS_AHEAD, Pacer, PositionFile, RowsAhead
 
 
 def test_the_first_event_is_due_at_once() -> None:
@@ -50,7 +50,7 @@ def ready(row: int, event_time: int | None) -> Ready:
 def test_a_row_of_a_wrong_clock_holds_nobody_up(behind: int) -> None:
     pacer, day, stray = Pacer(3600), 86_400_000, 4_000 * 86_400_000
     pacer.wait_s(0, 0.0)
-    rows = Rows(iter([ready(n, stray + n) for n in range(behind)] + [ready(behind, day)]))
+    rows = RowsAhead(iter([ready(n, stray + n) for n in range(behind)] + [ready(behind, day)]))
 
     assert pacer.wait_s(stray, 0.0) > 3_600
     assert pacer.is_out_of_order(stray, rows.ahead())
@@ -59,15 +59,15 @@ def test_a_row_of_a_wrong_clock_holds_nobody_up(behind: int) -> None:
 def test_a_long_pause_in_a_file_is_kept() -> None:
     pacer, year = Pacer(3600), 365 * 86_400_000
     pacer.wait_s(0, 0.0)
-    rows = Rows(iter([ready(1, year - 1_000), ready(2, None), ready(3, year + 1)]))
+    rows = RowsAhead(iter([ready(1, year - 1_000), ready(2, None), ready(3, year + 1)]))
 
     assert not pacer.is_out_of_order(year, rows.ahead())
-    assert not pacer.is_out_of_order(year, Rows(iter([])).ahead())
+    assert not pacer.is_out_of_order(year, RowsAhead(iter([])).ahead())
 
 
 @given(count=st.integers(0, 30), looks=st.sets(st.integers(0, 30)), most=st.integers(1, 10))
 def test_rows_looked_at_before_their_turn_come_once_and_in_order(count, looks, most) -> None:
-    rows = Rows((ready(n, n) for n in range(count)), most)
+    rows = RowsAhead((ready(n, n) for n in range(count)), most)
     for n, row in enumerate(rows):
         assert row.row == n
         if n in looks:
