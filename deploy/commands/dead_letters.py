@@ -14,7 +14,7 @@ from models.errors import SettingsError
 from models.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from streams.dead_letters import Correction, DeadLetter, ReplayResult
+    from streams.dead_letter_replay import Correction, DeadLetter, ReplayResult
 
 SHOWN_CHARS: Final = 60
 
@@ -93,7 +93,7 @@ def read_letters(
     settings: Settings, reasons: list[str], topics: list[str], from_log: bool
 ) -> list[DeadLetter]:
     """The chosen dead letters, from the topic or the log."""
-    from streams import dead_letters as letters
+    from streams import dead_letter_replay as letters
     from streams.event_log import SegmentLog
 
     async def read() -> list[DeadLetter]:
@@ -125,7 +125,7 @@ def as_line(letter: DeadLetter) -> dict[str, Any]:
 def _corrections(
     settings: Settings, file: Path | None, reasons: list[str], topics: list[str], from_log: bool
 ) -> Iterable[Correction | ReplayResult]:
-    from streams import dead_letters as letters
+    from streams import dead_letter_replay as letters
 
     if file is not None:
         if not file.is_file():
@@ -138,7 +138,7 @@ def _corrections(
 async def _replay(
     settings: Settings, found: Iterable[Correction | ReplayResult]
 ) -> list[ReplayResult]:
-    from streams import dead_letters as letters
+    from streams import dead_letter_replay as letters
     from streams.kafka.clients import producer
     from streams.kafka.connectivity import start_within
 

@@ -15,7 +15,8 @@ from aiokafka.helpers import create_ssl_context
 
 from models.errors import SettingsError
 from models.settings import KafkaSettings, Settings
-from streams.codec import Record, Rejected, dead_letter
+from streams.codec import Record, Rejected
+from streams.dead_letters import dead_letter
 from streams.kafka.aiokafka_repairs import read_any_header_name, retry_unanswered_offsets
 
 if TYPE_CHECKING:

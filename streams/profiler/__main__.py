@@ -12,7 +12,7 @@ from models.engines.threads import wait_without_spinning
 from models.ports import ProfileEncoder
 from models.release.store import FolderReleaseStore
 from models.settings import Settings, load_settings
-from streams.profiler.release_runtime import Sources
+from streams.profiler.release_loader import Sources
 from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps
 from streams.service import run_role, until_stopped

@@ -16,10 +16,11 @@ from streams.kafka.consumption import ConsumptionWatch, Positions
 from streams.kafka.continuity import TopicWatch
 from streams.kafka.topic_follower import TopicFollower
 from streams.metrics import ProfilerMetrics
+from streams.profiler.candidate_check import CandidateCheck
 from streams.profiler.fallback_retry import FallbackRetry
-from streams.profiler.readiness import CandidateCheck, ServingRuntime
-from streams.profiler.release_runtime import ReleaseLoader
+from streams.profiler.release_loader import ReleaseLoader
 from streams.profiler.replica import Replica
+from streams.profiler.serving_runtime import ServingRuntime
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.worker import ProfileWorker
 from streams.profiler.writing import Deps, Writer

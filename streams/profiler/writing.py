@@ -16,7 +16,7 @@ from models.schemas import Profile, ProfileRequest, TokenCounts
 from models.settings import Settings
 from streams.metrics import ProfilerMetrics
 from streams.profiler.engine import Engine
-from streams.profiler.release_runtime import LoadedRelease, Sources
+from streams.profiler.release_loader import LoadedRelease, Sources
 from streams.profiler.version import RecordPosition
 
 EXTRACTIVE: Final = "extractive"

@@ -25,7 +25,7 @@ from streams.last_resort import attempted, failure
 from streams.metrics import TrackerMetrics
 from streams.tracker.far_ahead import FarAhead
 from streams.tracker.gaps import GapReader
-from streams.tracker.partitions import Partitions
+from streams.tracker.owned_partitions import Partitions
 from streams.tracker.readiness import BatchTimes
 from streams.tracker.reducer import (
     Arrival,

@@ -11,7 +11,7 @@ from models.schemas import EARLIEST_MS, ProfileRequest
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
-from streams.tracker.partitions import Partitions
+from streams.tracker.owned_partitions import Partitions
 from streams.tracker.quarantine import UserQuarantine
 from streams.tracker.reducer import whole_or_not
 from streams.tracker.scheduling import RefreshQueue

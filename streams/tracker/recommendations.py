@@ -17,7 +17,7 @@ from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.queries import query_of
-from streams.tracker.partitions import Partitions
+from streams.tracker.owned_partitions import Partitions
 from streams.tracker.quarantine import UserQuarantine
 from streams.tracker.reducer import whole_or_not
 from streams.tracker.scheduling import ServeQueue, Trigger, recommendation_trigger

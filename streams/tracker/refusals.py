@@ -21,11 +21,11 @@ from streams.codec import (
     KEY_BYTES,
     Misrouted,
     Rejected,
-    dead_letter,
     forwarded_headers,
 )
+from streams.dead_letters import dead_letter
 from streams.metrics import TrackerMetrics
-from streams.tracker.partitions import Partitions
+from streams.tracker.owned_partitions import Partitions
 from streams.tracker.quarantine import UserQuarantine
 from streams.tracker.runtime import DeliveredRecord
 from streams.tracker.transactions import Output, OutputsRefused

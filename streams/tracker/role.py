@@ -20,7 +20,7 @@ from streams.tracker.assignment import Assignment, Recovery
 from streams.tracker.delivery import BatchWork, Delivery
 from streams.tracker.gaps import GapReader
 from streams.tracker.intake import TrackerIntake
-from streams.tracker.partitions import Partitions
+from streams.tracker.owned_partitions import Partitions
 from streams.tracker.passed_over import PassedOver
 from streams.tracker.profile_requests import ProfileRequester
 from streams.tracker.readiness import BatchTimes, Readiness

@@ -43,13 +43,13 @@ from streams.codec import (
     Record,
     Rejected,
     Removal,
-    dead_letter,
     decode,
     decode_interaction,
     decode_keyed,
     forwarded_headers,
 )
-from streams.dead_letters import accepted, as_it_was, parse
+from streams.dead_letter_replay import accepted, as_it_was, parse
+from streams.dead_letters import dead_letter
 from streams.event_log.columns import INVALID, OK
 from streams.indexer.changes import Change, item_change, profile_change
 from streams.indexer.tables import IndexedTable
@@ -57,8 +57,8 @@ from streams.item_texts import ItemTexts
 from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.profiler.backlog import Backlog, Waiting
-from streams.profiler.readiness import ServingRuntime
-from streams.profiler.release_runtime import ReleaseLoader, Sources
+from streams.profiler.release_loader import ReleaseLoader, Sources
+from streams.profiler.serving_runtime import ServingRuntime
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.version import ProfileVersion
 from streams.recorder.rows import Buffer, RecordClassifier

@@ -56,7 +56,7 @@ def broken(self, *args, **kwargs):
 setattr(owner, method, broken)
 if role == "profiler":
     from models.fakes import HashEmbedder, MemoryReleaseStore
-    from streams.profiler.release_runtime import Sources
+    from streams.profiler.release_loader import Sources
     from streams.profiler.writing import Deps
     main.load_deps = lambda settings: Deps(
         encoder=None, embedder=HashEmbedder(), count_tokens=len,

@@ -20,7 +20,7 @@ from streams.kafka.topics import ensure_changelog, ensure_topics
 from streams.metrics import TrackerMetrics
 from streams.tracker import transactions
 from streams.tracker.local_store import LocalStore
-from streams.tracker.partitions import Partitions
+from streams.tracker.owned_partitions import Partitions
 from streams.tracker.transactions import Output, OutputsRefused
 from tests.conftest import MakeSettings
 from tests.patience import HANG_S
@@ -171,6 +171,9 @@ def test_a_fenced_owner_takes_the_partition_back_once_it_must_know_its_assignmen
 def test_whoever_owns_it_in_whatever_order_state_is_what_was_committed(settings) -> None:
     """Owners change, die with their folder or without, and are back with an old folder."""
     chance, model = random.Random(20261127), {}
+    # A former owner that notices by a write of its own takes the partition back after this time.
+    patient = settings.kafka.model_copy(update={"session_timeout_s": 600.0})
+    settings = settings.model_copy(update={"kafka": patient})
 
     async def scenario() -> None:
         async with workers(settings, 3) as made:

@@ -24,7 +24,7 @@ from models.schemas import Profile, ProfileRequest, ReleaseAnnouncement
 from models.settings import Settings
 from streams.kafka.clients import client_options, consumer, group_id, producer, start_client
 from streams.kafka.topics import ensure_topics
-from streams.profiler.release_runtime import Sources
+from streams.profiler.release_loader import Sources
 from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps
 from tests.conftest import MakeSettings

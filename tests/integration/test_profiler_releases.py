@@ -17,7 +17,7 @@ from models.fakes import FakeEncoder, HashEmbedder, MemoryReleaseStore
 from models.ports import Adapter, CanaryLine, Release
 from models.release.store import base_release
 from models.settings import Settings
-from streams.profiler.release_runtime import Sources
+from streams.profiler.release_loader import Sources
 from streams.releases import announce
 from tests.canaries import canary_of
 from tests.conftest import MakeSettings
@@ -258,7 +258,7 @@ def test_a_profiler_that_starts_with_a_candidate_there_proves_it_too(world: Worl
 def test_while_the_release_in_force_is_not_on_this_machine_the_one_before_writes(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("streams.profiler.readiness.AGAIN_S", 0.05)
+    monkeypatch.setattr("streams.profiler.serving_runtime.AGAIN_S", 0.05)
 
     async def scenario(wire: Wire, topic: Topic) -> None:
         await wire.serve("taste-1")

@@ -18,7 +18,7 @@ from models.profile.prompts import render
 from models.release.store import base_release
 from models.schemas import Profile
 from models.settings import Settings
-from streams.profiler.release_runtime import Sources
+from streams.profiler.release_loader import Sources
 from streams.releases import announce
 from tests.conftest import MakeSettings
 from tests.integration.test_profiler import Wire, profiler

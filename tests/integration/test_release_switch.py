@@ -130,16 +130,16 @@ def settled(role: object, wire: Wire) -> bool:
     said = newest(wire)
     return all(
         said.get(user_id, ("", -2))[1] == head.applied and head.recommended == head.applied
-        for partition in role.clocks  # type: ignore[attr-defined]
-        for user_id, head in role.users.heads(partition)  # type: ignore[attr-defined]
+        for partition in role.working_set.clocks  # type: ignore[attr-defined]
+        for user_id, head in role.working_set.users.heads(partition)  # type: ignore[attr-defined]
     )
 
 
 def total_applied(role: object) -> int:
     return sum(
-        len(role.users.get(partition, user_id).history)  # type: ignore[attr-defined]
-        for partition in role.clocks  # type: ignore[attr-defined]
-        for user_id, _ in role.users.heads(partition)  # type: ignore[attr-defined]
+        len(role.working_set.users.get(partition, user_id).history)  # type: ignore[attr-defined]
+        for partition in role.working_set.clocks  # type: ignore[attr-defined]
+        for user_id, _ in role.working_set.users.heads(partition)  # type: ignore[attr-defined]
     )
 
 

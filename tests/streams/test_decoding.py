@@ -22,7 +22,6 @@ from streams.codec import (
     SMALLEST_LIMIT,
     Rejected,
     Removal,
-    dead_letter,
     decode,
     decode_interaction,
     decode_keyed,
@@ -30,6 +29,7 @@ from streams.codec import (
     key_of,
     partition_for,
 )
+from streams.dead_letters import dead_letter
 from streams.importers.layouts import FORMATS
 from streams.importers.rows import Kind, Unusable
 from streams.replay import Replay

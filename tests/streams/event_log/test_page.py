@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.settings import DEFAULT_WEIGHTS as WEIGHTS
-from streams.dead_letters import accepted, read_corrections
+from streams.dead_letter_replay import accepted, read_corrections
 from streams.event_log import VIEW_OF, SegmentLog
 from streams.event_log.columns import RAW_NAMES
 from streams.event_log.query import ask

@@ -19,7 +19,7 @@ from streams.kafka.consumption import ConsumerProgress, ConsumptionWatch, positi
 from streams.kafka.topics import ensure_topics
 from streams.metrics import ProfilerMetrics
 from streams.profiler.intake import Intake
-from streams.profiler.release_runtime import Sources
+from streams.profiler.release_loader import Sources
 from streams.profiler.replica import Replica
 from streams.profiler.role import Profiler
 from streams.profiler.writing import Deps

@@ -16,9 +16,9 @@ from models.release.store import base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import Settings
 from streams.metrics import ProfilerMetrics
-from streams.profiler import readiness as check
-from streams.profiler.readiness import ServingRuntime
-from streams.profiler.release_runtime import ReleaseLoader, Sources
+from streams.profiler import serving_runtime as check
+from streams.profiler.release_loader import ReleaseLoader, Sources
+from streams.profiler.serving_runtime import ServingRuntime
 from streams.releases import ServingRelease
 from tests.conftest import MakeSettings
 from tests.streams.clients import until

@@ -19,7 +19,7 @@ from streams.partition_clock import PartitionClock
 from streams.tracker import profile_requests as asking_module
 from streams.tracker import quarantine as apart_module
 from streams.tracker import recommendations as serving_module
-from streams.tracker.partitions import Partitions
+from streams.tracker.owned_partitions import Partitions
 from streams.tracker.role import TrackerRole
 from streams.tracker.runtime import Batch
 from streams.tracker.state import CLOCK_KEY, head_key, profile_key

@@ -18,7 +18,7 @@ from models.release.compatibility import unfit
 from models.release.store import BASE_RELEASE, adapter_folder, embedder_folder, embedder_hash
 from models.training_settings import TrainSettings
 from streams.event_log import SegmentLog
-from streams.profiler.release_runtime import ReleaseLoader, Sources
+from streams.profiler.release_loader import ReleaseLoader, Sources
 from tests.trainer.pipeline.whole.running import Stopped, made, metrics, train
 from tests.trainer.small_run import QUICK, SMALL, fill, run_once
 from trainer.data.canary_prompts import canary_prompts

@@ -54,7 +54,7 @@ class LoadedRelease:
 
 
 class ReleaseLoader:
-    """Kits by release, loaded once. `encoder` is None where profiles are extractive by setting."""
+    """Loads each release once. `encoder` is None where profiles are extractive by setting."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class ReleaseLoader:
     ) -> None:
         self._settings, self._encoder, self._sources = settings, encoder, sources
         self._configured = embedder
-        self._loader: dict[str, LoadedRelease] = {}
+        self._loaded: dict[str, LoadedRelease] = {}
         self._embedders: dict[str, TextEmbedder] = {}  # releases' own, by hash
         self._shown: set[str] = set()  # releases whose adapter was on when it was looked at
         self._loading = asyncio.Lock()
@@ -76,15 +76,15 @@ class ReleaseLoader:
         Raises ReleaseError, EngineError or EmbedderError, each saying what to mend.
         """
         async with self._loading:
-            if release_id not in self._loader:
+            if release_id not in self._loaded:
                 release = await self._release(release_id)
                 loaded = await self._load(release)
                 try:
                     await self._prepare(release)
                 except EngineUnavailable as error:  # its calls fail until it comes, and are owed
                     log.warning("adapter of release %s: %s", release_id, error)
-                self._loader[release_id] = loaded
-            return self._loader[release_id]
+                self._loaded[release_id] = loaded
+            return self._loaded[release_id]
 
     async def prove(self, release_id: str) -> str | None:
         """Load a candidate and show on this engine that it works; why it does not, or None.
@@ -96,10 +96,10 @@ class ReleaseLoader:
         if reason:
             return reason
         async with self._loading:
-            loaded = self._loader.get(release_id) or await self._load(release)
+            loaded = self._loaded.get(release_id) or await self._load(release)
         reason = await self._proven(release, loaded)
         if reason is None:
-            self._loader[release_id] = loaded
+            self._loaded[release_id] = loaded
         return reason
 
     async def doubt(self, release_id: str) -> str | None:
@@ -108,7 +108,7 @@ class ReleaseLoader:
         One that was a candidate here has shown it; one that served when this process began, or
         is gone back to, has not.
         """
-        loaded = self._loader.get(release_id)
+        loaded = self._loaded.get(release_id)
         if (
             self._encoder is None
             or loaded is None
@@ -128,10 +128,10 @@ class ReleaseLoader:
     async def keep(self, release_ids: Collection[str]) -> None:
         """Give back what other releases hold."""
         async with self._loading:
-            for release_id in self._loader.keys() - set(release_ids):
-                del self._loader[release_id]
+            for release_id in self._loaded.keys() - set(release_ids):
+                del self._loaded[release_id]
             self._shown &= set(release_ids)
-            held = [loaded.embedder for loaded in self._loader.values()]
+            held = [loaded.embedder for loaded in self._loaded.values()]
             self._embedders = {
                 name: embedder for name, embedder in self._embedders.items() if embedder in held
             }

@@ -16,9 +16,9 @@ from models.ports import Adapter
 from models.release.store import base_release
 from models.schemas import ReleaseAnnouncement
 from models.settings import load_settings
-from streams.profiler import readiness, release_runtime
-from streams.profiler.readiness import CandidateCheck
-from streams.profiler.release_runtime import ReleaseLoader, Sources
+from streams.profiler import candidate_check, release_loader
+from streams.profiler.candidate_check import CandidateCheck
+from streams.profiler.release_loader import ReleaseLoader, Sources
 from streams.profiler.replica import Replica
 from streams.releases import ServingRelease
 from tests.canaries import canary_of
@@ -78,8 +78,8 @@ class Counted(FakeEncoder):
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(tmp_path)
-    monkeypatch.setattr(release_runtime, "AGAIN_S", 0.001)
-    monkeypatch.setattr(readiness, "announce", world.announce)
+    monkeypatch.setattr(release_loader, "AGAIN_S", 0.001)
+    monkeypatch.setattr(candidate_check, "announce", world.announce)
     return world
 
 

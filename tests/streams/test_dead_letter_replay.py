@@ -11,7 +11,7 @@ import pytest
 from models.errors import EventLogError, ImportFailed
 from models.schemas import Interaction, Item
 from models.settings import Settings
-from streams import dead_letters as letters
+from streams import dead_letter_replay as letters
 from streams.codec import (
     DEAD_LETTER_BYTES,
     FORWARDED_HEADER,
@@ -19,12 +19,18 @@ from streams.codec import (
     HEADERS_LEFT_OUT,
     KEY_BYTES,
     Rejected,
-    dead_letter,
     forwarded_headers,
     id_of,
     key_of,
 )
-from streams.dead_letters import Correction, DeadLetter, RecordOrigin, ReplayedList, ReplayResult
+from streams.dead_letter_replay import (
+    Correction,
+    DeadLetter,
+    RecordOrigin,
+    ReplayedList,
+    ReplayResult,
+)
+from streams.dead_letters import dead_letter
 from streams.event_log import SegmentLog
 from tests.streams.logged import NOW, ARecord, record
 

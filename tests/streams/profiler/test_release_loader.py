@@ -13,8 +13,8 @@ from models.fakes import FakeEncoder, HashEmbedder, MemoryReleaseStore
 from models.ports import Adapter, Release
 from models.release.store import base_release
 from models.settings import Settings, load_settings
-from streams.profiler import release_runtime as runtime_module
-from streams.profiler.release_runtime import ReleaseLoader, Sources
+from streams.profiler import release_loader as loader_module
+from streams.profiler.release_loader import ReleaseLoader, Sources
 from tests.canaries import canary_of
 
 TEXTS = [("Likes:", " white hanging lantern"), ("Now:", " lunch bag; paper chain")]
@@ -50,7 +50,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(runtime_module, "AGAIN_S", 0.001)
+    monkeypatch.setattr(loader_module, "AGAIN_S", 0.001)
     files = {"adapter": tmp_path / "adapter", "embedder": tmp_path / "embedder"}
     for name, folder in files.items():
         folder.mkdir()
