@@ -10,7 +10,7 @@ popularity    weight · log(1 + count) / log(1 + largest count)
 share(j) is the evidence weight of a recent distinct item times decay^age, scaled to sum to 1 over
 a user's recent items; age counts moments, so that a basket has one age. The best `candidates` by
 score are reordered by maximal marginal relevance. All of it is deterministic, alone or in a batch
-(see models/catalogue.GRID); ties go to the smaller item id.
+(see models/ranking/catalogue.GRID); ties go to the smaller item id.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
@@ -14,29 +13,25 @@ from prometheus_client import CollectorRegistry
 from models.errors import EmbedderError, TopicError, VectorIndexError
 from models.fakes import HashEmbedder, MemoryIndex
 from models.ports import Vectors
-from models.schemas import Interaction, Item, ProfileEdit
+from models.schemas import Item, ProfileEdit
 from models.settings import Settings, load_settings
 from streams.codec import partition_for
 from streams.indexer.rejects import Rejects
 from streams.indexer.table_sync import SyncTools, TableSync
 from streams.indexer.tables import IndexedTable
 from streams.last_resort import attempted, failure
-from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
-from streams.partition_clock import PartitionClock
+from streams.metrics import IndexerMetrics, ProfilerMetrics
 from streams.profiler import worker as answering_module
 from streams.profiler.stored import StoredProfiles
 from streams.profiler.worker import ProfileWorker
 from streams.recorder import rows as rows_module
 from streams.recorder.rows import Buffer, RecordClassifier
 from streams.tracker import intake as tracker_module
-from streams.tracker import role as role_module
-from streams.tracker.role import TrackerRole
-from streams.tracker.runtime import DeliveredRecord
 from streams.tracker.state import HEAD
-from streams.tracker.transactions import Output
 from streams.tracker.users import Users
 from tests.fuzz.seeds import NOW, seeds
 from tests.streams.logged import ARecord
+from tests.streams.tracker.arranging import Letters, event, rows, tracker
 
 SYSTEMIC = [
     KafkaConnectionError("the broker is away"),
@@ -70,48 +65,6 @@ def test_the_record_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> Non
 # -- the roles ---------------------------------------------------------------------------------
 
 
-class Letters:
-    """A producer that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, bytes | None, dict[str, bytes]]] = []
-
-    async def send_and_wait(self, topic: str, value: bytes | None, **options: object) -> None:
-        self.sent.append((topic, value, dict(options["headers"])))  # type: ignore[call-overload]
-
-    def failed(self) -> list[tuple[int, int]]:
-        """Partition and offset of the records that became dead letters `failed`."""
-        return [
-            (int(headers["palate-partition"]), int(headers["palate-offset"]))
-            for _, _, headers in self.sent
-            if headers["palate-reason"] == b"failed"
-        ]
-
-
-class MemoryPartitions:
-    """The tracker's partitions in a dictionary; messages go to `letters`."""
-
-    def __init__(self, letters: Letters) -> None:
-        self.records: dict[tuple[int, bytes], bytes] = {}
-        self._letters = letters
-
-    def get(self, partition: int, key: bytes) -> bytes | None:
-        return self.records.get((partition, key))
-
-    def write(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> None:
-        for key, value in records:
-            if value is None:
-                self.records.pop((partition, key), None)
-            else:
-                self.records[partition, key] = value
-
-    def send(self, _: int, output: Output) -> None:
-        self._letters.sent.append((output.topic, output.value, dict(output.headers)))
-
-    async def committed(self, _: Iterable[int]) -> None:
-        return None
-
-
 @pytest.fixture
 def settings(tmp_path) -> Settings:  # type: ignore[no-untyped-def]
     return load_settings(data_dir=tmp_path, kafka={"partitions": 1, "bootstrap": "127.0.0.1:1"})
@@ -119,27 +72,6 @@ def settings(tmp_path) -> Settings:  # type: ignore[no-untyped-def]
 
 def count(registry: CollectorRegistry, topic: str) -> float | None:
     return registry.get_sample_value("palate_records_failed_total", {"topic": topic})
-
-
-def tracker(settings: Settings, registry: CollectorRegistry) -> tuple[TrackerRole, Letters]:
-    metrics, letters = TrackerMetrics(registry), Letters()
-    with patch.object(role_module, "Partitions", lambda *_: MemoryPartitions(letters)):
-        role = TrackerRole(settings, worker=0, index=MemoryIndex(), metrics=metrics)
-    role.working_set.begin(0, PartitionClock(), (0, 0))
-    role.intake._measure_lag = lambda _: None  # type: ignore[method-assign]
-    return role, letters
-
-
-def rows(topic: str, *messages: Interaction | ProfileEdit) -> list[DeliveredRecord]:
-    return [
-        DeliveredRecord(topic, 0, offset, NOW, one.user_id.encode(), one.to_json(), ())
-        for offset, one in enumerate(messages)
-    ]
-
-
-def event(number: int, user: str) -> Interaction:
-    values = {"event_id": f"e{number}", "user_id": user, "item_id": "i", "type": "purchase"}
-    return Interaction.model_validate(values | {"timestamp": NOW + number})
 
 
 def test_the_tracker_applies_all_events_but_the_one_it_fails_with(settings, monkeypatch):

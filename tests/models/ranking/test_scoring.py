@@ -353,7 +353,7 @@ def test_only_candidates_are_ranked() -> None:
 
 
 def only(part: str) -> RankingSettings:
-    weights = dict.fromkeys(("profile", "recent", "cooccurrence", "popularity"), 0.0)
+    weights = dict.fromkeys(PARTS, 0.0)
     return RankingSettings(**{**weights, part: 1.0}, diversity=0.0, top_k=50, candidates=50)
 
 

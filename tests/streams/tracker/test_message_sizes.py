@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models.ranking.catalogue import Catalogue
-from models.ranking.explanation import Chosen, Known, explain
+from models.ranking.explanation import PARTS, Chosen, Known, explain
 from models.schemas import Interaction, ProfileEdit, ProfileRequest, Recommendation, Sentence
 from models.settings import Settings, load_settings
 from streams.codec import MAX_VALUE_BYTES, decode
@@ -131,7 +131,8 @@ def test_a_list_of_the_longest_reasons_fits(letter: str, evidence: int) -> None:
     events_of = tuple(long_id(number, letter) for number in range(evidence))
     sentence = Sentence(text=letter * 900_000, evidence=events_of, items=ids[:12])
     nothing = np.zeros(200)
-    chosen = Chosen(np.arange(200), nothing + 0.123456, nothing, nothing, nothing)
+    parts = dict.fromkeys(PARTS, nothing) | {"profile": nothing + 0.123456}
+    chosen = Chosen(np.arange(200), **parts)
     items = explain(catalogue, None, Known(matrix[0], (sentence,), ()), chosen)
     made = Recommendation(
         recommendation_id="r" * 64,

@@ -25,7 +25,7 @@ from streams.tracker.runtime import Batch
 from streams.tracker.state import CLOCK_KEY, head_key, profile_key
 from streams.tracker.transactions import Output, OutputsRefused, PartitionWriter
 from tests.streams.logged import NOW
-from tests.streams.test_last_resort import Letters, event, rows, tracker
+from tests.streams.tracker.arranging import Letters, event, rows, tracker
 
 USERS = ("ann", "bob", "cat")
 

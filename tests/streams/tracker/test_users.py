@@ -13,7 +13,7 @@ from streams.metrics import TrackerMetrics
 from streams.tracker import users as users_module
 from streams.tracker.reducer import Arrival, apply_interactions
 from streams.tracker.users import Users
-from tests.streams.test_last_resort import Letters, MemoryPartitions
+from tests.streams.tracker.arranging import Letters, MemoryPartitions
 
 NOW = 1_300_000_000_000
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from models.errors import PartitionLost
 from models.settings import Settings, load_settings
 from streams.partition_clock import PartitionClock
-from tests.streams.test_last_resort import event, rows, tracker
+from tests.streams.tracker.arranging import event, rows, tracker
 
 
 @pytest.fixture
