@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from deploy.interruption import interruptible
 from models.errors import PalateError, SettingsError
-from models.machine import lacking
+from models.machine_faults import lacking
 
 
 class CommandEntry(NamedTuple):

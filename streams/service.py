@@ -19,7 +19,7 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from models.errors import PalateError, SettingsError
-from models.machine import lacking, remedy, told
+from models.machine_faults import lacking, remedy, told
 from models.settings import LivenessSettings, Settings
 from streams.health import Watch
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from models.machine import MODEL_LIBRARIES
+from models.machine_faults import MODEL_LIBRARIES
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("models", "streams", "trainer", "deploy")

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from deploy.bench.ground import Ground
+from deploy.bench.bench_broker import Ground
 from deploy.bench.live import Live, live_tracker, people
 from deploy.bench.rows import Figure, below
 from models.errors import StackError

@@ -14,8 +14,8 @@ import numpy as np
 import orjson
 from aiokafka import AIOKafkaConsumer
 
+from deploy.bench.bench_broker import Ground
 from deploy.bench.catalogue import sample_items
-from deploy.bench.ground import Ground
 from deploy.bench.live import Live, Sent, live_tracker, people
 from deploy.bench.rows import Figure, below, median_row
 from streams.kafka.clients import consumer

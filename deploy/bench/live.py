@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
+from deploy.bench.bench_broker import Ground, make_topics
 from deploy.bench.catalogue import item_ids, lay_out
-from deploy.bench.ground import Ground, make_topics
 from deploy.bench.load import Burst, LoadEvent, events_of
 from deploy.bench.race import Contestant, Workers, start
 from deploy.stack import Role, readiness

@@ -8,8 +8,8 @@ from typing import Final
 
 import psutil
 
+from deploy.bench.bench_broker import Ground, exported
 from deploy.bench.catalogue import item_ids, sample_items
-from deploy.bench.ground import Ground, exported
 from deploy.bench.load import Burst, events
 from deploy.bench.rows import Figure
 from deploy.observe import scrape, total

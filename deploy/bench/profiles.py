@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
+from deploy.bench.bench_broker import Ground, Process, make_topics
 from deploy.bench.catalogue import RELEASE
-from deploy.bench.ground import Ground, Process, make_topics
 from deploy.bench.requests import requests
 from deploy.bench.rows import Figure, at_least, median_row
 from deploy.broker import free_port

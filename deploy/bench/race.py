@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from deploy.bench.ground import COUNTS, Ground, Process, make_topics
+from deploy.bench.bench_broker import COUNTS, Ground, Process, make_topics
 from deploy.bench.load import Burst, events
 from deploy.bench.progress import WorkerProgress
 from models.errors import StackError

@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import Final
 
+from deploy.bench.bench_broker import Ground, make_topics
 from deploy.bench.catalogue import item_ids
-from deploy.bench.ground import Ground, make_topics
 from deploy.bench.load import Burst, events
 from deploy.bench.rows import Figure, median_row
 from models.settings import Settings

@@ -9,8 +9,8 @@ import time
 from contextlib import ExitStack
 from typing import Final
 
+from deploy.bench.bench_broker import Ground, make_topics
 from deploy.bench.catalogue import lay_out
-from deploy.bench.ground import Ground, make_topics
 from deploy.bench.live import TRACKER, Live, people, ready
 from deploy.bench.load import Burst
 from deploy.bench.progress import WorkerProgress

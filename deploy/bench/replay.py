@@ -15,8 +15,8 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from deploy.bench.bench_broker import CHECKOUT, Ground, environment
 from deploy.bench.catalogue import item_ids
-from deploy.bench.ground import CHECKOUT, Ground, environment
 from deploy.bench.load import FIRST_TIME, SEED, TYPES
 from deploy.bench.race import Contestant, race
 from deploy.bench.rows import Figure, at_least, below, median_row

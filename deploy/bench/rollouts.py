@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import httpx
 
+from deploy.bench.bench_broker import Ground
 from deploy.bench.contestants.rollout_work import NEW_TOKENS, SAMPLES, SEED
-from deploy.bench.ground import Ground
 from deploy.bench.requests import requests
 from deploy.bench.rows import Figure, at_least, median_row
 from deploy.broker import free_port

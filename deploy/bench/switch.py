@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from deploy.bench.bench_broker import Ground
 from deploy.bench.catalogue import DIMENSION, RELEASE, sample_items
-from deploy.bench.ground import Ground
 from deploy.bench.latency import PER_SECOND, latencies, percentile
 from deploy.bench.live import Live, live_tracker, people
 from deploy.bench.rows import Figure, median_row

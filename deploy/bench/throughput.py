@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Final
 
+from deploy.bench.bench_broker import Ground
 from deploy.bench.catalogue import item_ids
-from deploy.bench.ground import Ground
 from deploy.bench.race import Contestant, RaceResult, race
 from deploy.bench.rows import Figure, at_least, median_row
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import orjson
 
+from deploy.bench.bench_broker import Ground
 from deploy.bench.contestants.rollout_work import (
     EPOCHS,
     NEW_TOKENS,
@@ -17,7 +18,6 @@ from deploy.bench.contestants.rollout_work import (
     STEP_PROMPTS,
     STEPS,
 )
-from deploy.bench.ground import Ground
 from deploy.bench.requests import requests
 from deploy.bench.rows import Figure, at_least, below, median_row
 from models.engines.model_files import language_model

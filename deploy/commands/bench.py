@@ -41,7 +41,7 @@ def bench(
     Example: palate bench --only throughput --only latency
     """
     from deploy.bench import report
-    from deploy.bench.ground import ground
+    from deploy.bench.bench_broker import ground
 
     names = _chosen(only)
     stopped_by_signals()

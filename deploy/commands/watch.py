@@ -30,7 +30,7 @@ def watch(
 
 
 async def _watch(settings: Settings, user: str | None, count: int | None, as_json: bool) -> None:
-    from deploy.live import from_now
+    from deploy.topic_tail import from_now
     from streams.item_texts import followed_texts
 
     console, shown = terminal(), 0

@@ -9,7 +9,7 @@ w(u,i) is the strongest evidence of user u for item i and t(u,i) the newest time
 the decay `together` is the cosine of the columns of the user × item matrix. The decay is by the
 time between the two, not by their age: things bought in one week belong together more than things
 bought years apart, and an old pair says as much as a new one. Popularity decays by age, and
-`models.ranking.recency` says since when.
+`models.ranking.data_now` says since when.
 
 n users had both, n(i) had item i. What few users had together says little, so it is shrunk
 towards `chance`, the cosine that items have whose users are drawn by lot; k is `support`.
@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from models.ranking.cooccurrence import Cooccurrence
-from models.ranking.decay import reached, recency
-from models.ranking.recency import STRAY
+from models.ranking.data_now import STRAY
+from models.ranking.recency import reached, recency
 from models.settings import DAY_S
 
 MAX_STEPS: Final = 100  # items further apart in one user's sequence are not counted as a pair

@@ -23,7 +23,7 @@ from lancedb.index import HnswSq
 
 from models.errors import VectorIndexError, VectorIndexUnavailable
 from models.identity import digest
-from models.machine import remedy
+from models.machine_faults import remedy
 from models.ports import VectorRow, Vectors
 
 TOMBSTONE_S: Final = 3600.0

@@ -22,9 +22,9 @@ import numpy as np
 
 from models.ports import Vectors
 from models.ranking.catalogue import Catalogue
-from models.ranking.explanation import Chosen, Known, explain
 from models.ranking.neighbours import Neighbours, Rows, Scores
 from models.ranking.queries import Query, Share, Tastes, shares_of, tastes_of
+from models.ranking.reasons import Chosen, Known, explain
 from models.schemas import RecommendedItem
 from models.settings import RankingSettings
 

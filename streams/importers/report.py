@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from models.ranking.recency import Reached
+from models.ranking.data_now import Reached
 from models.schemas import to_rfc3339
 
 FIRST_LINES: Final = 3

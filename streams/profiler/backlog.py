@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from streams.codec import Record
-from streams.profiler.version import ProfileVersion, RecordPosition
+from streams.profiler.profile_version import ProfileVersion, RecordPosition
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from streams.kafka.read_at import Rereader
 from streams.last_resort import failure
 from streams.metrics import ProfilerMetrics
 from streams.profiler.engine import Engine
-from streams.profiler.stored import StoredFallback, StoredProfiles
-from streams.profiler.version import RecordPosition
+from streams.profiler.profile_version import RecordPosition
+from streams.profiler.stored_profiles import StoredFallback, StoredProfiles
 from streams.profiler.worker import ProfileWorker
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from streams.profiler.fallback_retry import FallbackRetry
 from streams.profiler.release_loader import ReleaseLoader
 from streams.profiler.replica import Replica
 from streams.profiler.serving_runtime import ServingRuntime
-from streams.profiler.stored import StoredProfiles
+from streams.profiler.stored_profiles import StoredProfiles
 from streams.profiler.worker import ProfileWorker
 from streams.profiler.writing import Deps, Writer
 from streams.releases import ServingRelease

@@ -25,10 +25,10 @@ from streams.last_resort import attempted, failure, log_failure
 from streams.metrics import ProfilerMetrics
 from streams.profiler.backlog import Backlog, Waiting
 from streams.profiler.intake import Intake
+from streams.profiler.profile_version import ProfileVersion, RecordPosition
 from streams.profiler.replica import Replica
 from streams.profiler.serving_runtime import ServingRuntime
-from streams.profiler.stored import StoredProfiles
-from streams.profiler.version import ProfileVersion, RecordPosition
+from streams.profiler.stored_profiles import StoredProfiles
 from streams.profiler.writing import Writer, count_written
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from models.schemas import Profile, ProfileRequest, TokenCounts
 from models.settings import Settings
 from streams.metrics import ProfilerMetrics
 from streams.profiler.engine import Engine
+from streams.profiler.profile_version import RecordPosition
 from streams.profiler.release_loader import LoadedRelease, Sources
-from streams.profiler.version import RecordPosition
 
 EXTRACTIVE: Final = "extractive"
 VECTOR_DIGITS: Final = 7  # what a 32-bit float holds; written out in full it is twice as long

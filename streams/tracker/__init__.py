@@ -3,8 +3,8 @@
 `role` puts it together. `runtime` (Faust) delivers batches, `delivery` works each until it is
 committed, `intake` applies its records to the state by the rules of `reducer`, `refusals` has
 what is not applied; `gaps` and `passed_over` read what was not delivered. `assignment` and
-`partitions` take partitions over and give them back, `transactions` and `local_store` write them,
-`working_set` holds what memory has of them. `recommendations`, `profile_requests` and
+`partition_takeover` take partitions over and give them back, `partition_writer` and `local_store`
+write them, `working_set` holds what memory has of them. `recommendations`, `profile_requests` and
 `release_migration` do what is owed to users, in the order of `scheduling`.
 """
 

@@ -13,7 +13,7 @@ from streams.kafka.clients import group_id, has_committed
 from streams.kafka.continuity import Kept, Present, TopicWatch, check_continuity
 from streams.partition_clock import PartitionClock
 from streams.tracker.gaps import GapReader
-from streams.tracker.owned_partitions import Partitions
+from streams.tracker.partition_takeover import Partitions
 from streams.tracker.quarantine import UserQuarantine
 from streams.tracker.release_migration import ReleaseMigration
 from streams.tracker.runtime import FaustRuntime

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from models.errors import PartitionLost
 from streams.tracker.assignment import Assignment
-from streams.tracker.owned_partitions import Partitions
+from streams.tracker.partition_takeover import Partitions
 from streams.tracker.readiness import BatchTimes
 from streams.tracker.runtime import Batch, DeliveredRecord, FaustRuntime
 

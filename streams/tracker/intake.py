@@ -25,7 +25,8 @@ from streams.last_resort import attempted, failure
 from streams.metrics import TrackerMetrics
 from streams.tracker.far_ahead import FarAhead
 from streams.tracker.gaps import GapReader
-from streams.tracker.owned_partitions import Partitions
+from streams.tracker.partition_takeover import Partitions
+from streams.tracker.partition_writer import Output
 from streams.tracker.readiness import BatchTimes
 from streams.tracker.reducer import (
     Arrival,
@@ -39,7 +40,6 @@ from streams.tracker.refusals import Refusals
 from streams.tracker.release_migration import ReleaseMigration
 from streams.tracker.runtime import DeliveredRecord
 from streams.tracker.state import ProfileRecord, User
-from streams.tracker.transactions import Output
 from streams.tracker.working_set import EDITS, INTERACTIONS, WorkingSet
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from models.schemas import EARLIEST_MS, ProfileRequest
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
-from streams.tracker.owned_partitions import Partitions
+from streams.tracker.partition_takeover import Partitions
+from streams.tracker.partition_writer import Output
 from streams.tracker.quarantine import UserQuarantine
 from streams.tracker.reducer import whole_or_not
 from streams.tracker.scheduling import RefreshQueue
 from streams.tracker.state import User
-from streams.tracker.transactions import Output
 from streams.tracker.users import Place, Users
 from streams.triggers import Due, TokenBucket
 from streams.windows import to_windows, views, windows_hash

@@ -11,7 +11,7 @@ from models.settings import Settings
 from streams.kafka.consumption import ConsumptionWatch, Positions
 from streams.kafka.topic_follower import TopicFollower
 from streams.tracker.assignment import Assignment
-from streams.tracker.owned_partitions import Partitions
+from streams.tracker.partition_takeover import Partitions
 from streams.tracker.runtime import FaustRuntime
 from streams.tracker.serving_views import ServingViews
 from streams.tracker.working_set import EDITS, INTERACTIONS, WorkingSet

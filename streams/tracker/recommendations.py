@@ -17,13 +17,13 @@ from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.queries import query_of
-from streams.tracker.owned_partitions import Partitions
+from streams.tracker.partition_takeover import Partitions
+from streams.tracker.partition_writer import Output
 from streams.tracker.quarantine import UserQuarantine
 from streams.tracker.reducer import whole_or_not
 from streams.tracker.scheduling import ServeQueue, Trigger, recommendation_trigger
 from streams.tracker.serving_views import ServingSnapshot, ServingViews
 from streams.tracker.state import User
-from streams.tracker.transactions import Output
 from streams.tracker.users import Place, Users
 from streams.triggers import staleness
 

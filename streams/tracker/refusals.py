@@ -25,10 +25,10 @@ from streams.codec import (
 )
 from streams.dead_letters import dead_letter
 from streams.metrics import TrackerMetrics
-from streams.tracker.owned_partitions import Partitions
+from streams.tracker.partition_takeover import Partitions
+from streams.tracker.partition_writer import Output, OutputsRefused
 from streams.tracker.quarantine import UserQuarantine
 from streams.tracker.runtime import DeliveredRecord
-from streams.tracker.transactions import Output, OutputsRefused
 
 log = logging.getLogger(__name__)
 

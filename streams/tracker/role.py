@@ -20,7 +20,8 @@ from streams.tracker.assignment import Assignment, Recovery
 from streams.tracker.delivery import BatchWork, Delivery
 from streams.tracker.gaps import GapReader
 from streams.tracker.intake import TrackerIntake
-from streams.tracker.owned_partitions import Partitions
+from streams.tracker.partition_takeover import Partitions
+from streams.tracker.partition_writer import OutputsRefused
 from streams.tracker.passed_over import PassedOver
 from streams.tracker.profile_requests import ProfileRequester
 from streams.tracker.readiness import BatchTimes, Readiness
@@ -30,7 +31,6 @@ from streams.tracker.release_migration import TICK_S, ReleaseMigration
 from streams.tracker.repeating import every
 from streams.tracker.runtime import FaustRuntime
 from streams.tracker.serving_views import ServingViews
-from streams.tracker.transactions import OutputsRefused
 from streams.tracker.working_set import WorkingSet
 
 PASSED_OVER_S: Final = 5.0  # between two looks for what Faust has passed over

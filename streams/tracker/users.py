@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from models.errors import RecordDamaged
 from streams.codec import Rejected, id_of
 from streams.metrics import TrackerMetrics
-from streams.tracker.owned_partitions import Partitions
+from streams.tracker.partition_takeover import Partitions
 from streams.tracker.state import (
     HEAD,
     PROFILE,

@@ -8,7 +8,7 @@ from models.errors import PartitionLost
 from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
-from streams.tracker.owned_partitions import Partitions
+from streams.tracker.partition_takeover import Partitions
 from streams.tracker.scheduling import RefreshQueue, ServeQueue
 from streams.tracker.state import CLOCK_KEY, encode_clock
 from streams.tracker.users import Users

@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from deploy.bench import machine, report
+from deploy.bench.bench_broker import Ground, make_topics
 from deploy.bench.catalogue import item_ids, sample_items
 from deploy.bench.changelog import read_between
-from deploy.bench.ground import Ground, make_topics
 from deploy.bench.latency import Arrived, match
 from deploy.bench.live import Sent
 from deploy.bench.load import Burst, events

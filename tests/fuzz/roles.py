@@ -57,10 +57,10 @@ from streams.item_texts import ItemTexts
 from streams.metrics import IndexerMetrics, ProfilerMetrics, TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.profiler.backlog import Backlog, Waiting
+from streams.profiler.profile_version import ProfileVersion
 from streams.profiler.release_loader import ReleaseLoader, Sources
 from streams.profiler.serving_runtime import ServingRuntime
-from streams.profiler.stored import StoredProfiles
-from streams.profiler.version import ProfileVersion
+from streams.profiler.stored_profiles import StoredProfiles
 from streams.recorder.rows import Buffer, RecordClassifier
 from streams.tracker.profile_requests import build_request
 from streams.tracker.recommendations import order_query

@@ -18,10 +18,10 @@ from streams.changelog import read_changelog
 from streams.kafka.read_at import Rereader
 from streams.kafka.topics import ensure_changelog, ensure_topics
 from streams.metrics import TrackerMetrics
-from streams.tracker import transactions
+from streams.tracker import partition_writer
 from streams.tracker.local_store import LocalStore
-from streams.tracker.owned_partitions import Partitions
-from streams.tracker.transactions import Output, OutputsRefused
+from streams.tracker.partition_takeover import Partitions
+from streams.tracker.partition_writer import Output, OutputsRefused
 from tests.conftest import MakeSettings
 from tests.patience import HANG_S
 from tests.records import records
@@ -105,7 +105,7 @@ def test_a_new_owner_reads_what_was_committed_and_the_former_one_writes_nothing(
 
 
 def test_what_is_put_a_moment_later_goes_into_the_same_transaction(settings, monkeypatch) -> None:
-    monkeypatch.setattr(transactions, "LINGER_S", 0.5)
+    monkeypatch.setattr(partition_writer, "LINGER_S", 0.5)
 
     async def scenario() -> float:
         async with workers(settings, 1) as (owner,):
@@ -128,7 +128,7 @@ def test_what_was_put_before_the_partition_was_given_up_is_not_committed(setting
             owner.partitions.write(P, [(b"ua", b"half done")])
             await asyncio.sleep(0)
             owner.partitions.lose(P, ValueError("the rest of the batch failed"))
-            await asyncio.sleep(10 * transactions.LINGER_S)
+            await asyncio.sleep(10 * partition_writer.LINGER_S)
 
     asyncio.run(scenario())
     assert asyncio.run(read_changelog(settings, P)) == {}

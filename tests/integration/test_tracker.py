@@ -31,7 +31,7 @@ from streams.codec import KEY_BYTES, partition_for
 from streams.kafka.clients import consumer, producer
 from streams.kafka.topics import ensure_topics
 from streams.metrics import TrackerMetrics
-from streams.tracker import runtime, transactions
+from streams.tracker import partition_writer, runtime
 from streams.tracker.role import TrackerRole
 from tests.patience import Deadline
 
@@ -198,7 +198,7 @@ def test_events_that_come_before_the_catalogue_get_their_list_when_it_is_there(
 def test_a_list_owed_while_partitions_are_given_back_does_not_keep_the_loop_from_turning(
     kafka, make_settings, monkeypatch
 ):
-    settings, stop_producer, tries = make_settings(), transactions.stop_producer, 0
+    settings, stop_producer, tries = make_settings(), partition_writer.stop_producer, 0
 
     async def slowly(stopping) -> None:
         await asyncio.sleep(0.5)
@@ -224,7 +224,7 @@ def test_a_list_owed_while_partitions_are_given_back_does_not_keep_the_loop_from
             role.working_set.waiting.add((partition, "ada"), at_once=True)
             await leaving
 
-    monkeypatch.setattr(transactions, "stop_producer", slowly)
+    monkeypatch.setattr(partition_writer, "stop_producer", slowly)
     run(scenario)
 
 

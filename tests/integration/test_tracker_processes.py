@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from deploy.observe import MetricLine, scrape, total
 from models.fakes import HashEmbedder
-from models.machine import MODEL_LIBRARIES
+from models.machine_faults import MODEL_LIBRARIES
 from models.ports import VectorRow
 from models.ranking.lance_index import LanceIndex
 from models.schemas import (

@@ -22,7 +22,7 @@ from streams.indexer.tables import IndexedTable
 from streams.last_resort import attempted, failure
 from streams.metrics import IndexerMetrics, ProfilerMetrics
 from streams.profiler import worker as answering_module
-from streams.profiler.stored import StoredProfiles
+from streams.profiler.stored_profiles import StoredProfiles
 from streams.profiler.worker import ProfileWorker
 from streams.recorder import rows as rows_module
 from streams.recorder.rows import Buffer, RecordClassifier

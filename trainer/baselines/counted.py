@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.ranking.decay import reached, recency
+from models.ranking.recency import reached, recency
 from streams.windows import DAY_MS, split_by_liking
 from trainer.data.corpus import Corpus
 from trainer.data.sessions import Session

@@ -17,9 +17,9 @@ import numpy as np
 from models.ports import VectorRow, Vectors
 from models.ranking.catalogue import Catalogue
 from models.ranking.cooccurrence_build import PositivePairs, build
-from models.ranking.explanation import PARTS
 from models.ranking.neighbours import Neighbours, align
 from models.ranking.queries import Query
+from models.ranking.reasons import PARTS
 from models.ranking.scoring import score_batch
 from models.settings import IndexSettings, RankingSettings, WindowSettings
 from streams.queries import query_of

@@ -28,7 +28,7 @@ from trainer.evaluation.context import Context
 from trainer.evaluation.metrics import Ranks, masked, ranks_of, session_metrics, tie_keys
 from trainer.gate.decision import Measured, PerUser
 from trainer.reward.reward_hacking import watch
-from trainer.reward.reward_model import Answer, Compose, checked, embedded, written
+from trainer.reward.rewarder import Answer, Compose, checked, embedded, written
 from trainer.reward.rewards import grounding
 
 Write = Callable[[Sequence[str]], list[Answer]]  # prompts → greedy answers

@@ -20,7 +20,7 @@ from trainer.gate.decision import Measured
 from trainer.gate.measurement import Contender, Write, measure
 from trainer.learning.policy import Policy, policy_options
 from trainer.learning.writing import answers_file, write_answers
-from trainer.reward.reward_model import Answer, checked
+from trainer.reward.rewarder import Answer, checked
 
 EvaluationProgress = Callable[[str, int, int], None]  # stage, done, of
 OpenEmbedder = Callable[[ModelSource], TextEmbedder]

@@ -32,7 +32,7 @@ from trainer.learning.objectives import RolloutGroup, learn, optimiser_of, varie
 from trainer.learning.policy import Policy, PolicyOptions, Rollout
 from trainer.learning.rollouts import RolloutSource, rollouts_of
 from trainer.pipeline.json_state import RunLog
-from trainer.reward.reward_model import Answer, Judged, Rewarder, checked
+from trainer.reward.rewarder import Answer, Judged, Rewarder, checked
 from trainer.reward.rewards import Rewards
 
 LOG_FILE: Final = "rlso.jsonl"

@@ -16,7 +16,7 @@ from models.identity import digest
 from models.ports import CanaryLine
 from models.settings import ProfileSettings
 from trainer.learning.policy import Policy, Rollout
-from trainer.reward.reward_model import Answer
+from trainer.reward.rewarder import Answer
 
 AT_ONCE: Final = 64  # prompts between two lines of progress
 

@@ -20,7 +20,7 @@ from trainer.data.cases import Prompted, cases, prompted
 from trainer.data.corpus import Corpus, newest_of_each, sample_users
 from trainer.evaluation.bootstrap import interval
 from trainer.learning.policy import Policy
-from trainer.reward.reward_model import Answer, Rewarder, checked
+from trainer.reward.rewarder import Answer, Rewarder, checked
 from trainer.reward.rewards import Floats, Target, log_lift, ndcg
 from trainer.rlso.signal import Reward, signals, table_of
 

@@ -21,7 +21,7 @@ from trainer.learning.policy import Policy, policy_options
 from trainer.learning.warm_start import WarmStart, train
 from trainer.learning.writing import canary_lines, write_answers
 from trainer.reward.grounded_share import Answered, GroundedShare, grounded_share, judged
-from trainer.reward.reward_model import Answer
+from trainer.reward.rewarder import Answer
 from trainer.starter.card import model_card
 from trainer.starter.material import SEED, Material
 

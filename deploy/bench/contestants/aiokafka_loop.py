@@ -12,7 +12,7 @@ import orjson
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from deploy.bench.ground import COUNTS
+from deploy.bench.bench_broker import COUNTS
 from deploy.bench.progress import WorkerProgress
 from models.settings import Settings, load_settings
 

@@ -21,7 +21,7 @@ import uvloop
 from faust.streams import _current_event
 from faust.types import EventT, StreamT
 
-from deploy.bench.ground import COUNTS
+from deploy.bench.bench_broker import COUNTS
 from deploy.bench.progress import WorkerProgress
 from models.settings import Settings, load_settings
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from quixstreams import Application, State
 
-from deploy.bench.ground import COUNTS
+from deploy.bench.bench_broker import COUNTS
 from deploy.bench.progress import WorkerProgress
 from models.settings import Settings, load_settings
 

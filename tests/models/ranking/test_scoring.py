@@ -14,9 +14,9 @@ from models.ports import VectorRow, Vectors
 from models.ranking.candidates import search_candidates
 from models.ranking.catalogue import Catalogue
 from models.ranking.cooccurrence import Cooccurrence
-from models.ranking.explanation import PARTS, sentence_weights
 from models.ranking.neighbours import Neighbours, align
 from models.ranking.queries import Query, Recent, shares_of
+from models.ranking.reasons import PARTS, sentence_weights
 from models.ranking.scoring import rank_batch
 from models.schemas import ReasonKind, RecommendedItem, Sentence
 from models.settings import RankingSettings

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.profiler.backlog import Backlog, Waiting
-from streams.profiler.version import ProfileVersion
+from streams.profiler.profile_version import ProfileVersion
 from tests.streams.profiler.requests import record
 
 

@@ -12,8 +12,8 @@ from models.profile.prompts import PROMPT_VERSION, render
 from models.schemas import Origin, Profile, Section
 from models.settings import Settings, load_settings
 from streams.metrics import ProfilerMetrics
+from streams.profiler.profile_version import RecordPosition
 from streams.profiler.release_loader import LoadedRelease, Sources
-from streams.profiler.version import RecordPosition
 from streams.profiler.writing import Deps, Writer, count_written
 from tests.streams.profiler.requests import request
 

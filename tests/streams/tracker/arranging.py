@@ -13,9 +13,9 @@ from models.settings import Settings
 from streams.metrics import TrackerMetrics
 from streams.partition_clock import PartitionClock
 from streams.tracker import role as role_module
+from streams.tracker.partition_writer import Output
 from streams.tracker.role import TrackerRole
 from streams.tracker.runtime import DeliveredRecord
-from streams.tracker.transactions import Output
 from tests.fuzz.seeds import NOW
 
 

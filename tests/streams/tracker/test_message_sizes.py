@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models.ranking.catalogue import Catalogue
-from models.ranking.explanation import PARTS, Chosen, Known, explain
+from models.ranking.reasons import PARTS, Chosen, Known, explain
 from models.schemas import Interaction, ProfileEdit, ProfileRequest, Recommendation, Sentence
 from models.settings import Settings, load_settings
 from streams.codec import MAX_VALUE_BYTES, decode

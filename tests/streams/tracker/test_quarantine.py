@@ -19,11 +19,11 @@ from streams.partition_clock import PartitionClock
 from streams.tracker import profile_requests as asking_module
 from streams.tracker import quarantine as apart_module
 from streams.tracker import recommendations as serving_module
-from streams.tracker.owned_partitions import Partitions
+from streams.tracker.partition_takeover import Partitions
+from streams.tracker.partition_writer import Output, OutputsRefused, PartitionWriter
 from streams.tracker.role import TrackerRole
 from streams.tracker.runtime import Batch
 from streams.tracker.state import CLOCK_KEY, head_key, profile_key
-from streams.tracker.transactions import Output, OutputsRefused, PartitionWriter
 from tests.streams.logged import NOW
 from tests.streams.tracker.arranging import Letters, event, rows, tracker
 

@@ -18,7 +18,7 @@ from trainer.data.cases import cases, prompted
 from trainer.evaluation.context import Context
 from trainer.gate.decision import Check, Measured, Window, judge
 from trainer.gate.measurement import Contender, Write, measure
-from trainer.reward.reward_model import Answer
+from trainer.reward.rewarder import Answer
 
 POPULARITY_ALONE = {"profile": 0.0, "recent": 0.0, "cooccurrence": 0.0, "popularity": 1.0}
 

@@ -25,7 +25,7 @@ from trainer.data.sessions import request_of
 from trainer.learning.policy import Policy, PolicyOptions
 from trainer.learning.rlso import RlsoTask
 from trainer.learning.rollouts import LocalRollouts
-from trainer.reward.reward_model import Rewarder
+from trainer.reward.rewarder import Rewarder
 
 TASTES = ("tea", "cats", "lace", "tins", "felt", "soap")
 SPECIAL = ("<|endoftext|>", "<|im_end|>", "likes", "?")

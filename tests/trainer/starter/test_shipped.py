@@ -11,7 +11,7 @@ from models.release.files import changed
 from models.release.starter import FOLDER, fitting_starter, read_starter
 from models.release.store import sealed
 from models.settings import Settings
-from trainer.starter.reading import STATEMENTS, agreement, read_labels
+from trainer.starter.label_agreement import STATEMENTS, agreement, read_labels
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
 MOST_BYTES = 8_000_000

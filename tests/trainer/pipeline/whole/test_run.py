@@ -24,7 +24,7 @@ from tests.trainer.small_run import QUICK, SMALL, fill, run_once
 from trainer.data.canary_prompts import canary_prompts
 from trainer.data.corpus import Corpus
 from trainer.learning.policy import Policy
-from trainer.reward import reward_model as judging
+from trainer.reward import rewarder as judging
 
 pytestmark = pytest.mark.model  # a minute of small training runs
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from models.schemas import Profile
 from streams.codec import Record, Rejected, Removal, decode_keyed
-from streams.profiler.version import ProfileVersion, RecordPosition
+from streams.profiler.profile_version import ProfileVersion, RecordPosition
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ranking.decay import reached, recency
-from models.ranking.recency import STRAY, Reached
+from models.ranking.data_now import STRAY, Reached
+from models.ranking.recency import reached, recency
 
 DAY_MS = 86_400_000
 events = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 1_000)), max_size=80)

@@ -10,7 +10,7 @@ from models.settings import WindowSettings
 from models.training_settings import RlsoSettings
 from tests.trainer.users import session
 from trainer.data.cases import Prompted, cases, prompted
-from trainer.reward.reward_model import Answer, Judged, Rewarder, checked
+from trainer.reward.rewarder import Answer, Judged, Rewarder, checked
 
 TEXTS = {
     "bag": "Red lunch bag",

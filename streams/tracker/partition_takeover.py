@@ -29,7 +29,7 @@ from streams.kafka.topics import changelog_topic
 from streams.metrics import TrackerMetrics
 from streams.service import until_stopped
 from streams.tracker.local_store import LocalStore, refused_by_machine, remove
-from streams.tracker.transactions import (
+from streams.tracker.partition_writer import (
     Output,
     OutputsRefused,
     PartitionWriter,

@@ -1,6 +1,6 @@
 """Statements for a reader: drawn from the measured answers, labelled by hand, compared.
 
-    python -m trainer.starter.reading WORK FILE
+    python -m trainer.starter.label_agreement WORK FILE
 
 writes 200 statements of the run in WORK to FILE (CSV) with an empty column `label`, which a
 person fills: `true` if the events bear the statement out, `false` if not.
@@ -111,7 +111,7 @@ def _beside(request: ProfileRequest, section: Section, statement: str) -> list[s
 def main() -> None:
     """Command line: WORK FILE."""
     if len(sys.argv) != 3:
-        sys.exit("usage: python -m trainer.starter.reading WORK FILE")
+        sys.exit("usage: python -m trainer.starter.label_agreement WORK FILE")
     work, path = Path(sys.argv[1]), Path(sys.argv[2])
     rows = draw(work, read_material(load_settings()).measured)
     with path.open("w", encoding="utf-8", newline="") as file:

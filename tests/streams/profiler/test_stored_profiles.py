@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 from models.schemas import Profile, Sections
-from streams.profiler.stored import StoredProfiles
-from streams.profiler.version import ProfileVersion, RecordPosition
+from streams.profiler.profile_version import ProfileVersion, RecordPosition
+from streams.profiler.stored_profiles import StoredProfiles
 from tests.streams.profiler.requests import AS_OF, record
 
 RETRY_S = 30.0
