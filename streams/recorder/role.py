@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 POLL_MS: Final = 200
 SLICE_S: Final = 0.1  # of judging between two turns of the event loop: heartbeats go on
 TURN_S: Final = 5.0  # for the batch that is being written to end
+COMMIT_AGAIN_S: Final = 1.0  # between tries
 ANSWER_WITHIN_S: Final = 5.0  # a broker that is away must not keep the role from stopping
 MARKER: Final = 1  # offset that a transaction leaves between its records and the next one's
 Batches = dict[TopicPartition, list[ConsumerRecord]]
@@ -70,6 +71,8 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
         self._consumer: AIOKafkaConsumer | None = None
         self._assignments = 0  # grows with every change of `_assigned`
         self._unwritten = False  # what is due cannot be written, for Kafka does not answer
+        self._uncommitted: dict[TopicPartition, int] = {}  # up to where the log reaches
+        self._committed_at = time.monotonic()  # when a commit was tried last
 
     async def connect(self, closing: AsyncExitStack) -> None:
         """Watch parity from now on, and join the group."""
@@ -100,6 +103,7 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
             else:
                 await self._take(await self._poll())
             await self._flush(self._due())
+            await self._commit_when_due()
             await self._watch_when_due()
             await self._upkeep_when_due()
 
@@ -144,6 +148,8 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
                 self._metrics.lag.remove(*_labels(self._bare(partition)))
             if gone and await self._same_topics():  # else the next owner reads them again
                 await self._write_and_commit(gone)
+            for partition in gone:
+                self._uncommitted.pop(partition, None)  # the next owner commits what is logged
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Remember them; the loop opens them, so that a refusal ends the role."""
@@ -151,6 +157,8 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
         self._assignments += 1
         for gone in self._buffers.keys() - self._assigned:  # opened while it was taken away
             del self._buffers[gone]
+        for gone in self._uncommitted.keys() - self._assigned:
+            del self._uncommitted[gone]
 
     async def _open_assigned(self) -> None:
         fresh = (self._assigned or set()) - self._buffers.keys()
@@ -168,6 +176,8 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
                 return  # which partitions are ours now is for the next turn
             self._client.seek(partition, buffer.next)
             self._buffers[partition] = buffer
+            if buffer.next:  # a former owner may have written this and not committed it
+                self._uncommitted[partition] = buffer.next
             self._metrics.lag.labels(*_labels(self._bare(partition))).set(
                 ends[partition] - buffer.next
             )
@@ -320,7 +330,8 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
         for rows in held.values():
             await asyncio.to_thread(self._write, rows)
         if held:
-            await self._commit({key: rows.next for key, rows in held.items()})
+            self._uncommitted |= {key: rows.next for key, rows in held.items()}
+            await self._commit()
 
     def _write(self, rows: Buffer) -> None:
         place, began = (rows.topic, rows.partition), time.perf_counter()
@@ -337,12 +348,23 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
         for status, count in rows.statuses(segment.rows).items():
             self._metrics.rows.labels(rows.topic, status).inc(count)
 
-    async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
+    async def _commit(self) -> None:
+        """Nothing but the lag rests on it: the log says where. What fails is tried again."""
+        offsets, self._committed_at = dict(self._uncommitted), time.monotonic()
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 await self._client.commit(offsets)
-        except (KafkaError, TimeoutError) as error:  # nothing rests on it: the log says where
+        except (KafkaError, TimeoutError) as error:
             log.info("offsets not committed: %r", error)
+        else:
+            for partition, offset in offsets.items():
+                if self._uncommitted.get(partition) == offset:
+                    del self._uncommitted[partition]
+
+    async def _commit_when_due(self) -> None:
+        """Where nothing comes any more, no later flush makes up for a commit that failed."""
+        if self._uncommitted and time.monotonic() - self._committed_at >= COMMIT_AGAIN_S:
+            await self._commit()
 
     # Upkeep: small segments into larger ones, damaged ones apart, missing rows from Kafka again.
 

@@ -8,23 +8,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import CommitFailedError
 from filelock import FileLock, Timeout
+from prometheus_client import CollectorRegistry
 
 from models.errors import EventLogError
 from models.schemas import Interaction, Item
 from models.settings import Settings
 from streams.event_log import SegmentLog, connect_views
 from streams.event_log.repair import apart
-from streams.kafka.clients import client_options, consumer, deliver, producer
+from streams.kafka.clients import client_options, consumer, deliver, group_id, producer
 from streams.kafka.topics import ensure_topics
+from streams.metrics import RecorderMetrics
+from streams.recorder.role import Recorder
 from tests.conftest import MakeSettings, role_environment
 from tests.patience import Deadline
 from tests.streams.clients import make_again
@@ -356,3 +360,81 @@ def test_an_accepted_gap_is_left_behind(settings: Settings) -> None:
         wait_until(lambda: logged(settings) == 15, "recorded", settings)
     rows = SegmentLog(settings.log_dir).rows("interactions", 0, columns=["offset"])
     assert [row["offset"] for row in rows] == list(range(9, 15))
+
+
+async def committed(settings: Settings) -> int:
+    """Up to where the recorder's group says that it has read interactions, all partitions."""
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        found = await admin.list_consumer_group_offsets(group_id(settings, "recorder"))
+    finally:
+        await admin.close()
+    topic = settings.topic("interactions")
+    return sum(max(0, one.offset) for place, one in found.items() if place.topic == topic)
+
+
+@asynccontextmanager
+async def recording(settings: Settings, failures: float) -> AsyncIterator[None]:
+    """A recorder in this process, whose first commits fail."""
+    role, stop = Recorder(settings, RecorderMetrics(CollectorRegistry())), asyncio.Event()
+    new_consumer, left = role._new_consumer, failures
+
+    def failing() -> AIOKafkaConsumer:
+        client = new_consumer()
+        commit = client.commit
+
+        async def commit_or_fail(offsets: dict[TopicPartition, int]) -> None:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                raise CommitFailedError("the group is being shared out anew")
+            await commit(offsets)
+
+        client.commit = commit_or_fail
+        return client
+
+    role._new_consumer = failing
+    running = asyncio.create_task(role.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await running
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    deadline = Deadline()
+    while not await condition():
+        assert not deadline.over()
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_an_offset_that_could_not_be_committed_is_committed_without_another_record(
+    settings: Settings, failures: int
+) -> None:
+    async def scenario() -> None:
+        async with recording(settings, failures):
+            await produce(settings, range(20))
+            await until(lambda: _is(committed(settings), 20))
+
+    asyncio.run(scenario())
+
+
+def test_what_was_logged_and_not_committed_is_committed_by_the_next_recorder(
+    settings: Settings,
+) -> None:
+    async def scenario() -> None:
+        async with recording(settings, failures=float("inf")):
+            await produce(settings, range(20))
+            await until(lambda: _is(asyncio.to_thread(logged, settings), 20))
+        assert await committed(settings) == 0
+        async with recording(settings, failures=0):
+            await until(lambda: _is(committed(settings), 20))
+
+    asyncio.run(scenario())
+
+
+async def _is(asked: Awaitable[int], expected: int) -> bool:
+    return await asked == expected
