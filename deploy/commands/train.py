@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from models.ports import InForce, Release
+    from trainer.pipeline.candidate import TrainingTools
     from trainer.pipeline.outcome import RunOutcome
-    from trainer.pipeline.training import TrainingTools
 
 REFUSED = 4  # exit code: a release was made, and the gate held it back
 
@@ -120,7 +120,7 @@ def _tools(
     from models.engines.embedder import SentenceEmbedder
     from models.engines.model_files import embedder_model, language_model
     from models.release.store import FolderReleaseStore
-    from trainer.pipeline.training import TrainingTools
+    from trainer.pipeline.candidate import TrainingTools
 
     return TrainingTools(
         releases=FolderReleaseStore(settings.releases_dir),

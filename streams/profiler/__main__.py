@@ -12,9 +12,9 @@ from models.engines.threads import wait_without_spinning
 from models.ports import ProfileEncoder
 from models.release.store import FolderReleaseStore
 from models.settings import Settings, load_settings
+from streams.profiler.profile_writer import Deps
 from streams.profiler.release_loader import Sources
 from streams.profiler.role import Profiler
-from streams.profiler.writing import Deps
 from streams.service import run_role, until_stopped
 
 log = logging.getLogger("streams.profiler")  # not __main__

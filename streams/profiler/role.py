@@ -18,12 +18,12 @@ from streams.kafka.topic_follower import TopicFollower
 from streams.metrics import ProfilerMetrics
 from streams.profiler.candidate_check import CandidateCheck
 from streams.profiler.fallback_retry import FallbackRetry
+from streams.profiler.profile_writer import Deps, Writer
 from streams.profiler.release_loader import ReleaseLoader
 from streams.profiler.replica import Replica
 from streams.profiler.serving_runtime import ServingRuntime
 from streams.profiler.stored_profiles import StoredProfiles
 from streams.profiler.worker import ProfileWorker
-from streams.profiler.writing import Deps, Writer
 from streams.releases import ServingRelease
 from streams.role import StreamRole
 from streams.service import freeze_gc, until_stopped

@@ -26,10 +26,10 @@ from streams.metrics import ProfilerMetrics
 from streams.profiler.backlog import Backlog, Waiting
 from streams.profiler.intake import Intake
 from streams.profiler.profile_version import ProfileVersion, RecordPosition
+from streams.profiler.profile_writer import Writer, count_written
 from streams.profiler.replica import Replica
 from streams.profiler.serving_runtime import ServingRuntime
 from streams.profiler.stored_profiles import StoredProfiles
-from streams.profiler.writing import Writer, count_written
 
 log = logging.getLogger(__name__)
 

@@ -253,7 +253,7 @@ class TrackerIntake:
         record = ProfileRecord.of(profile)
         if not is_current(user, record):
             self._metrics.profiles_taken.labels(outcome="forgotten").inc()
-            if user.profile is None:  # else the last of its key in the topic would be this one
+            if user.profile is None:  # a tombstone would take a newer profile with it
                 self._forget_profile(partition, user)
             return
         if user.profile is not None and user.profile.newness() >= record.newness():

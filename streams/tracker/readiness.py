@@ -69,12 +69,9 @@ class Readiness:
 
     def _standing_still(self) -> str | None:
         limit_s = self._settings.liveness.stalled_s
-        stuck = self._times.stuck(limit_s)
-        return (
-            f"a batch of {stuck} takes longer than {limit_s:g} s"
-            if stuck
-            else (self.reading.not_ready)
-        )
+        if stuck := self._times.stuck(limit_s):
+            return f"a batch of {stuck} takes longer than {limit_s:g} s"
+        return self.reading.not_ready
 
     async def _positions(self) -> Positions:
         """Of what is fetched; `BatchTimes` tell whether it is worked."""

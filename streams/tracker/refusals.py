@@ -124,15 +124,11 @@ class Refusals:
         topic = output.topic.removeprefix(self._settings.kafka.prefix)
         if topic == "interactions":  # then it becomes a dead letter
             self._too_large_to_forward.add(_digest(output.value))
-        elif (
-            topic in self._quarantines
-            and output.value is not None
-            and (output.partition is not None)
-        ):
-            place = output.partition, (output.key or b"").decode()
-            self._quarantines[topic].refuse(place, output.value, error)
-        else:
+            return True
+        if topic not in self._quarantines or output.value is None or output.partition is None:
             return False
+        place = output.partition, (output.key or b"").decode()
+        self._quarantines[topic].refuse(place, output.value, error)
         return True
 
 

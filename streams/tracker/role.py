@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Final
 
+from aiokafka.errors import KafkaError
+
+from models.errors import PartitionLost, VectorIndexError
 from models.ports import VectorIndex
 from models.settings import Settings
+from streams.kafka.clients import RETRY_S
 from streams.kafka.continuity import TopicWatch
 from streams.kafka.topic_follower import TopicFollower
 from streams.kafka.topics import CHANGELOG, ensure_changelog
@@ -28,10 +33,11 @@ from streams.tracker.readiness import BatchTimes, Readiness
 from streams.tracker.recommendations import Recommender
 from streams.tracker.refusals import Refusals
 from streams.tracker.release_migration import TICK_S, ReleaseMigration
-from streams.tracker.repeating import every
 from streams.tracker.runtime import FaustRuntime
 from streams.tracker.serving_views import ServingViews
 from streams.tracker.working_set import WorkingSet
+
+log = logging.getLogger(__name__)
 
 PASSED_OVER_S: Final = 5.0  # between two looks for what Faust has passed over
 READ = ("interactions", "profile-edits", "profiles", "items", "releases")  # topics
@@ -184,3 +190,36 @@ class TrackerRole(StreamRole):
         self.working_set.drop(partition)
         if isinstance(error, OutputsRefused):
             self.refusals.note(error)
+
+
+async def every(
+    seconds: float, work: Callable[[], Awaitable[None]], sooner: asyncio.Event | None = None
+) -> None:
+    """Do `work` every so many seconds, at once when `sooner` is set; after a failure not sooner.
+
+    All others have a turn between two times: what `work` cannot do for want of a partition stays
+    owed and sets `sooner` again, and only they can give the partition back or take it over.
+    """
+    while True:
+        try:
+            await work()
+        except PartitionLost as lost:  # what was owed is read from the state again
+            log.debug("%s", lost)
+            await asyncio.sleep(seconds)
+        except KafkaError as error:  # what was owed still is
+            log.warning("Kafka does not take what is owed now (%r); trying on", error)
+            await asyncio.sleep(RETRY_S)
+        except VectorIndexError as error:  # of a catalogue too large to keep in memory
+            log.warning("the vector index does not answer now (%s); trying on", error)
+            await asyncio.sleep(RETRY_S)
+        await asyncio.sleep(0)
+        await _set_or_over(sooner, seconds)
+
+
+async def _set_or_over(event: asyncio.Event | None, seconds: float) -> None:
+    """Wait until the event is set, at most `seconds`; clears it."""
+    event = event or asyncio.Event()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    event.clear()

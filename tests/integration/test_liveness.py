@@ -57,7 +57,7 @@ setattr(owner, method, broken)
 if role == "profiler":
     from models.fakes import HashEmbedder, MemoryReleaseStore
     from streams.profiler.release_loader import Sources
-    from streams.profiler.writing import Deps
+    from streams.profiler.profile_writer import Deps
     main.load_deps = lambda settings: Deps(
         encoder=None, embedder=HashEmbedder(), count_tokens=len,
         sources=Sources(MemoryReleaseStore(), lambda _: HashEmbedder()),

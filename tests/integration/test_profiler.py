@@ -24,9 +24,9 @@ from models.schemas import Profile, ProfileRequest, ReleaseAnnouncement
 from models.settings import Settings
 from streams.kafka.clients import client_options, consumer, group_id, producer, start_client
 from streams.kafka.topics import ensure_topics
+from streams.profiler.profile_writer import Deps
 from streams.profiler.release_loader import Sources
 from streams.profiler.role import Profiler
-from streams.profiler.writing import Deps
 from tests.conftest import MakeSettings
 from tests.patience import HANG_S, Deadline
 from tests.streams.profiler.requests import AS_OF, request

@@ -62,7 +62,7 @@ def release(settings: Settings, folder: Path, store: MemoryReleaseStore) -> Rele
 
 def canary(settings: Settings, adapter: Path) -> tuple[CanaryLine, ...]:
     from trainer.learning.policy import Policy, policy_options
-    from trainer.learning.writing import canary_lines
+    from trainer.learning.policy_answers import canary_lines
 
     policy = Policy.load(language_model(settings), policy_options(settings), adapter=adapter)
     return canary_lines(policy, [(render(request()), text) for text in TEXTS])

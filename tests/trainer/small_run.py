@@ -20,9 +20,9 @@ from tests.streams.logged import record, record_items, record_of
 from tests.trainer.learning.tiny_embedder import tiny_embedder
 from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.gate.release_evaluator import EvaluationProgress
+from trainer.pipeline.candidate import TrainingTools
 from trainer.pipeline.outcome import RunOutcome
 from trainer.pipeline.run import run
-from trainer.pipeline.training import TrainingTools
 
 START_MS, DAY_MS = 1_300_000_000_000, 86_400_000
 THEMES = ("tea cup", "cat mug", "lace ribbon", "felt bird", "soap dish")

@@ -19,7 +19,7 @@ from trainer.evaluation.context import Context
 from trainer.gate.decision import Measured
 from trainer.gate.measurement import Contender, Write, measure
 from trainer.learning.policy import Policy, policy_options
-from trainer.learning.writing import answers_file, write_answers
+from trainer.learning.policy_answers import answers_file, write_answers
 from trainer.reward.rewarder import Answer, checked
 
 EvaluationProgress = Callable[[str, int, int], None]  # stage, done, of

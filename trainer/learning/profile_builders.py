@@ -29,6 +29,7 @@ from trainer.evaluation.systems import System
 from trainer.gate.release_evaluator import profiles_of
 from trainer.learning.builders import another_users, extractive_profile_of, with_sasrec
 from trainer.learning.policy import Policy, policy_options
+from trainer.learning.policy_answers import answers_file, served_otherwise
 from trainer.learning.profile_systems import (
     EmbeddedTextSystem,
     ProfilesOf,
@@ -37,7 +38,6 @@ from trainer.learning.profile_systems import (
     texts_of,
 )
 from trainer.learning.text_tower import TextTower
-from trainer.learning.writing import answers_file, served_otherwise
 
 SHUFFLED: Final = "+shuffled"
 SASREC: Final = "+sasrec"

@@ -28,9 +28,9 @@ from trainer.learning.builders import ranking_validation
 from trainer.learning.contrastive import train_embedder
 from trainer.learning.pairs import pairs_of
 from trainer.learning.policy import Policy, policy_options
+from trainer.learning.policy_answers import answers_file
 from trainer.learning.rlso import run_rlso
 from trainer.learning.warm_start import train as warm_start
-from trainer.learning.writing import answers_file
 from trainer.pipeline.outcome import Stage
 
 StageProgress = Callable[[str, int, int], None]  # stage, done, of

@@ -19,7 +19,7 @@ from trainer.data.replay_sampling import Seen
 from trainer.evaluation.bootstrap import interval
 from trainer.gate.decision import Check, Measured, PerUser, Verdict
 from trainer.learning.policy import Policy
-from trainer.learning.writing import canary_lines, write_answers
+from trainer.learning.policy_answers import canary_lines, write_answers
 from trainer.pipeline.record import RunRecord
 
 ADAPTER: Final = "adapter"

@@ -23,9 +23,10 @@ from streams.event_log import SegmentLog
 from trainer.data.corpus import Corpus
 from trainer.data.log_source import forgotten_since, logged_since, logged_until
 from trainer.data.replay_sampling import chosen
+from trainer.learning.policy_answers import served_otherwise
 from trainer.learning.stages import require_a_stage
-from trainer.learning.writing import served_otherwise
 from trainer.pipeline import job_metrics
+from trainer.pipeline.candidate import TrainingRun, TrainingTools, outcome_of
 from trainer.pipeline.next_step import Decision, Stands, covers, decide
 from trainer.pipeline.outcome import RunMemory, RunOutcome, load_memory, save_memory
 from trainer.pipeline.parent import anchor_of, rolled_back, start_from
@@ -34,7 +35,6 @@ from trainer.pipeline.release_writer import last_verdict
 from trainer.pipeline.run_key import judging_key, learning_key
 from trainer.pipeline.runner import Runner
 from trainer.pipeline.schedule import alone
-from trainer.pipeline.training import TrainingRun, TrainingTools, outcome_of
 
 log = logging.getLogger(__name__)
 

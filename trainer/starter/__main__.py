@@ -27,8 +27,8 @@ def main() -> None:
     options = parser.parse_args()
     wait_without_spinning()
 
-    from trainer.starter.making import make_starter
     from trainer.starter.material import read_material
+    from trainer.starter.starter_release import make_starter
 
     release = make_starter(read_material(load_settings()), options.work, options.out)
     logger.info("%s is in %s: %s", release.id, options.out, release.metrics)

@@ -25,8 +25,8 @@ from models.profile.prompts import render
 from models.schemas import ProfileRequest, Section
 from models.settings import load_settings
 from models.text import stems
-from trainer.starter.making import ANSWERS
 from trainer.starter.material import SEED, read_material
+from trainer.starter.starter_release import ANSWERS
 
 STATEMENTS: Final = 200  # half of them of the base model, which fails more often
 PROMPTS: Final = 64  # the first ones measured, which are in a drawn order

@@ -19,10 +19,10 @@ from streams.kafka.consumption import ConsumerProgress, ConsumptionWatch, positi
 from streams.kafka.topics import ensure_topics
 from streams.metrics import ProfilerMetrics
 from streams.profiler.intake import Intake
+from streams.profiler.profile_writer import Deps
 from streams.profiler.release_loader import Sources
 from streams.profiler.replica import Replica
 from streams.profiler.role import Profiler
-from streams.profiler.writing import Deps
 from tests.streams.clients import started, until
 
 ITEMS, OTHER = TopicPartition("items", 0), TopicPartition("items", 1)

@@ -19,9 +19,9 @@ from trainer.evaluation.context import Context
 from trainer.evaluation.registry import build_systems
 from trainer.learning.builders import extractive_profile_of
 from trainer.learning.policy import Policy, policy_options
+from trainer.learning.policy_answers import answers_file
 from trainer.learning.profile_builders import Learned, written_profiles
 from trainer.learning.profile_systems import texts_of
-from trainer.learning.writing import answers_file
 
 GOODS = ("cup", "jam", "pot", "tea", "tin", "hat", "bag", "pin")
 

@@ -10,7 +10,7 @@ import torch
 from models.settings import ProfileSettings
 from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.learning.policy import Policy, PolicyOptions
-from trainer.learning.writing import canary_lines, served_otherwise, write_answers
+from trainer.learning.policy_answers import canary_lines, served_otherwise, write_answers
 
 SETTINGS = PolicyOptions(rank=2, alpha=4, max_prompt_tokens=64, max_new_tokens=8)
 PROMPTS = ["Now: red mug\nNow:", "Stable:", "Now: red mug\nNow:"]

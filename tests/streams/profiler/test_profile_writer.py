@@ -13,8 +13,8 @@ from models.schemas import Origin, Profile, Section
 from models.settings import Settings, load_settings
 from streams.metrics import ProfilerMetrics
 from streams.profiler.profile_version import RecordPosition
+from streams.profiler.profile_writer import Deps, Writer, count_written
 from streams.profiler.release_loader import LoadedRelease, Sources
-from streams.profiler.writing import Deps, Writer, count_written
 from tests.streams.profiler.requests import request
 
 GROUNDED = " white hanging lantern; red retrospot lunch bag"

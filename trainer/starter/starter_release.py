@@ -18,8 +18,8 @@ from models.release.starter import ADAPTER_FILES
 from models.release.store import manifest, with_files
 from models.schemas import to_rfc3339
 from trainer.learning.policy import Policy, policy_options
+from trainer.learning.policy_answers import canary_lines, write_answers
 from trainer.learning.warm_start import WarmStart, train
-from trainer.learning.writing import canary_lines, write_answers
 from trainer.reward.grounded_share import Answered, GroundedShare, grounded_share, judged
 from trainer.reward.rewarder import Answer
 from trainer.starter.card import model_card

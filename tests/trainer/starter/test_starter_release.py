@@ -14,8 +14,8 @@ from tests.trainer.learning.tiny_models import tiny_llama
 from trainer.data.held_out import held_out
 from trainer.learning.warm_start import LOG
 from trainer.pipeline.json_state import RunLog
-from trainer.starter.making import ANSWERS, make_starter
 from trainer.starter.material import Material, read_material
+from trainer.starter.starter_release import ANSWERS, make_starter
 
 pytestmark = pytest.mark.model  # reading all of the sample takes 20 s
 

@@ -6,8 +6,8 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from models.errors import PartitionLost, VectorIndexError
-from streams.tracker import repeating
-from streams.tracker.repeating import every
+from streams.tracker import role
+from streams.tracker.role import every
 
 pytestmark = pytest.mark.anyio
 ENOUGH = 50
@@ -59,5 +59,5 @@ async def test_work_that_is_owed_at_once_again_leaves_a_turn_to_others():
     "error", [PartitionLost(3, None), KafkaError(), VectorIndexError("away")], ids=type
 )
 async def test_what_fails_is_not_tried_again_at_once_though_it_is_owed(error, monkeypatch):
-    monkeypatch.setattr(repeating, "RETRY_S", 0.002)
+    monkeypatch.setattr(role, "RETRY_S", 0.002)
     assert await turns_beside(OwedForEver(error), seconds=0.002) > 3 * ENOUGH
