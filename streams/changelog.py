@@ -25,12 +25,12 @@ from streams.kafka.clients import (
     start_client,
 )
 from streams.kafka.connectivity import start_within
+from streams.kafka.read_at import read_whole
 from streams.kafka.topics import changelog_topic
 from streams.rebuild import RebuiltPartition
 
 READ: Final = ("interactions", "profile-edits", "profiles")  # what the tracker reads in its group
 _IDLE: Final = ("Empty", "Dead")
-_POLL_MS: Final = 500
 _AT_ONCE: Final = 1_000  # records of a transaction
 T = TypeVar("T")
 
@@ -86,13 +86,8 @@ async def _changes(
     try:
         if place.topic not in await reader.topics():
             return
-        reader.assign([place])
-        await reader.seek_to_beginning(place)
-        end = (await reader.end_offsets([place]))[place]
-        while await reader.position(place) < end:
-            for records in (await reader.getmany(timeout_ms=_POLL_MS)).values():
-                for record in records:
-                    yield record.key, record.value
+        async for record in read_whole(reader, place):
+            yield record.key, record.value
     finally:
         await reader.stop()
 

@@ -24,6 +24,7 @@ from streams.event_log import LOGGED_TOPICS, SegmentLog
 from streams.event_log.columns import INVALID
 from streams.kafka.clients import consumer, deliver
 from streams.kafka.connectivity import start_within
+from streams.kafka.read_at import read_whole
 from streams.kafka.topics import existing_partitions
 
 PREFIX: Final = "palate-"
@@ -31,7 +32,6 @@ REPLAYED_HEADER: Final = "palate-replayed"  # names the record that a replayed o
 # Reasons that a replay cures: later, under the right key, or by a role that was mended.
 PASSING: Final = ("future", "no_time", "wrong_key", "failed")
 _DIGITS: Final = 18  # of a number in a header; whoever writes to the topic may put anything there
-_POLL_MS: Final = 500
 
 
 class RecordOrigin(NamedTuple):
@@ -92,7 +92,7 @@ async def from_topic(
     seen: set[RecordOrigin] = set()  # a tracker that was killed may have sent one twice
     try:
         for place in await _places(settings, reader):
-            async for record in _records(reader, place):
+            async for record in read_whole(reader, place):
                 found = parse(record, settings.kafka.prefix)
                 if found.origin not in seen:
                     seen.add(found.origin)
@@ -104,18 +104,6 @@ async def from_topic(
 async def _places(settings: Settings, reader: AIOKafkaConsumer) -> list[TopicPartition]:
     topic = settings.topic("dead-letters")
     return await existing_partitions(settings, topic) if topic in await reader.topics() else []
-
-
-async def _records(
-    reader: AIOKafkaConsumer, place: TopicPartition
-) -> AsyncIterator[ConsumerRecord]:
-    reader.assign([place])
-    await reader.seek_to_beginning(place)
-    end = (await reader.end_offsets([place]))[place]
-    while await reader.position(place) < end:
-        for records in (await reader.getmany(timeout_ms=_POLL_MS)).values():
-            for record in records:
-                yield record
 
 
 def parse(record: ConsumerRecord, prefix: str) -> DeadLetter:

@@ -8,6 +8,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from models.settings import Settings
 from streams.kafka.clients import consumer
+from streams.kafka.read_at import read_whole
 from streams.kafka.topics import TOPICS
 
 
@@ -22,14 +23,6 @@ async def _records(settings: Settings, topic: str) -> list[ConsumerRecord]:
     try:
         count = TOPICS[topic].partition_count(settings)
         partitions = [TopicPartition(settings.topic(topic), n) for n in range(count)]
-        reader.assign(partitions)
-        ends = await reader.end_offsets(partitions)
-        await reader.seek_to_beginning(*partitions)
-        found: list[ConsumerRecord] = []
-        for partition in partitions:
-            while await reader.position(partition) < ends[partition]:
-                for batch in (await reader.getmany(timeout_ms=500)).values():
-                    found.extend(batch)
-        return found
+        return [record for place in partitions async for record in read_whole(reader, place)]
     finally:
         await reader.stop()

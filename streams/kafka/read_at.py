@@ -1,13 +1,29 @@
-"""Going back to a place in a topic beside the group that consumes it."""
+"""Reading from a place in a topic, or all of a partition, beside the group that consumes it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from models.settings import Settings
 from streams.kafka.clients import consumer, start_client, until_answered
+
+_POLL_MS: Final = 500
+
+
+async def read_whole(
+    reader: AIOKafkaConsumer, place: TopicPartition
+) -> AsyncIterator[ConsumerRecord]:
+    """The records of a partition from its beginning to where it ends now; assigns it alone."""
+    reader.assign([place])
+    await reader.seek_to_beginning(place)
+    end = (await reader.end_offsets([place]))[place]
+    while await reader.position(place) < end:
+        for records in (await reader.getmany(timeout_ms=_POLL_MS)).values():
+            for record in records:
+                yield record
 
 
 class Rereader:
