@@ -172,6 +172,7 @@ def test_fausts_own_search_for_stuck_streams_ends_no_worker(kafka, make_settings
             await wire.until(lambda: role.assignment.generation and role.partitions.complete)
             faust = role.runtime._app.consumer
             monkeypatch.setattr(faust._thread, "verify_event_path", search)
+            assert faust.assignment()
             for tp in faust.assignment():
                 faust.verify_event_path(time.monotonic(), tp)
 
