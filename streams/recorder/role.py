@@ -16,11 +16,11 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from models.errors import ManifestLost, SegmentDamaged
+from models.errors import SegmentDamaged
 from models.settings import Settings
-from streams.event_log import LOGGED_TOPICS, SegmentLog, compact
+from streams.event_log import LOGGED_TOPICS, SegmentLog
 from streams.event_log.manifest import Manifest
-from streams.event_log.repair import apart, repair, set_apart
+from streams.event_log.repair import repair, set_apart
 from streams.kafka.clients import consumer, group_id, readable_end, start_client, until_answered
 from streams.kafka.consumption import ConsumptionWatch, Positions, positions_of
 from streams.kafka.continuity import (
@@ -32,9 +32,9 @@ from streams.kafka.continuity import (
     made_again,
 )
 from streams.metrics import RecorderMetrics
-from streams.recorder.backfill import Backfill
 from streams.recorder.parity_watch import watch_parity
 from streams.recorder.rows import Buffer, RecordClassifier
+from streams.recorder.upkeep import Upkeep
 from streams.role import StreamRole
 from streams.service import cancelled, until_stopped
 
@@ -63,9 +63,7 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
         self._watch = TopicWatch(settings, LOGGED_TOPICS)
         self._topic_ids: dict[str, str] = {}
         self._watched_at = time.monotonic()
-        self._backfill = Backfill(settings, self._log, metrics)
-        self._upkeep: asyncio.Task[None] | None = None
-        self._upkept_at = time.monotonic()
+        self._upkeep = Upkeep(settings, self._log, metrics)
         self._turned = time.monotonic()  # when the last turn of the loop began
         self._reading = ConsumptionWatch(settings, self._positions)
         self._consumer: AIOKafkaConsumer | None = None
@@ -79,7 +77,7 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
         parity = asyncio.create_task(watch_parity(self._settings, self._metrics))
         closing.push_async_callback(cancelled, [parity])
         closing.push_async_callback(self._watch.stop)
-        closing.push_async_callback(self._end_upkeep)
+        closing.push_async_callback(self._upkeep.stop)
         self._consumer = await start_client(self._new_consumer)
         closing.push_async_callback(self._consumer.stop)
         topics = [self._settings.topic(topic) for topic in LOGGED_TOPICS]
@@ -105,7 +103,7 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
             await self._flush(self._due())
             await self._commit_when_due()
             await self._watch_when_due()
-            await self._upkeep_when_due()
+            await self._upkeep.when_due([self._bare(partition) for partition in self._buffers])
 
     def not_ready(self) -> str | None:
         """None while all assigned partitions are recorded; else what is waited for."""
@@ -199,9 +197,7 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
         topic, number = self._bare(partition)
         folder = self._log.partition_folder(topic, number)
         manifest = await asyncio.to_thread(repair, folder)
-        self._observe_damage((topic, number), manifest)
-        if not all(hole.expired for hole in manifest.missing):
-            self._upkept_at = float("-inf")  # the sooner, the less of it has expired
+        self._upkeep.note_opened((topic, number), manifest)
         buffer = Buffer(topic, number, start=manifest.next_offset)
         kept = self._kept(partition, buffer.start, manifest.topic_id)
         if manifest.segments and not (manifest.topic_id and present.topic_id):
@@ -225,7 +221,7 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
             folder = self._log.partition_folder(topic, number)
             log.error("%s; %s", error, await asyncio.to_thread(set_apart, folder, error.file))
             return
-        found = await self._backfill.record_at(topic, number, last)
+        found = await self._upkeep.backfill.record_at(topic, number, last)
         if found is not None and found != tuple(logged.values()):
             raise made_again(kept, f"the record at offset {last} is another one")
 
@@ -365,49 +361,6 @@ class Recorder(StreamRole, ConsumerRebalanceListener):
         """Where nothing comes any more, no later flush makes up for a commit that failed."""
         if self._uncommitted and time.monotonic() - self._committed_at >= COMMIT_AGAIN_S:
             await self._commit()
-
-    # Upkeep: small segments into larger ones, damaged ones apart, missing rows from Kafka again.
-
-    async def _upkeep_when_due(self) -> None:
-        if self._upkeep is not None and self._upkeep.done():
-            finished, self._upkeep = self._upkeep, None
-            await finished
-        waited = time.monotonic() - self._upkept_at
-        if self._upkeep is None and waited >= self._settings.log.compact_every_s:
-            self._upkept_at = time.monotonic()
-            owned = [self._bare(partition) for partition in self._buffers]
-            self._upkeep = asyncio.create_task(self._keep_up(owned))
-
-    async def _keep_up(self, partitions: Sequence[tuple[str, int]]) -> None:
-        for place in partitions:
-            await asyncio.to_thread(self._compact, *place)
-            await self._backfill.fill(*place)
-            self._observe_damage(place, self._log.manifest(*place))
-
-    def _compact(self, topic: str, partition: int) -> None:
-        below = self._settings.log.compact_below_rows
-        try:
-            merged = compact(self._log, topic, partition, below)
-        except SegmentDamaged as error:
-            lost = set_apart(self._log.partition_folder(topic, partition), error.file)
-            log.error("%s; %s", error, lost or "it was read at the second try")
-            return
-        except ManifestLost as error:
-            log.error("%s; it is made again at the next append", error)
-            return
-        self._metrics.compactions.labels(topic).inc(merged)
-
-    def _observe_damage(self, place: tuple[str, int], manifest: Manifest) -> None:
-        rows = sum(hole.rows for hole in manifest.missing)
-        self._metrics.missing_rows.labels(*_labels(place)).set(rows)
-        files = apart(self._log.partition_folder(*place))
-        self._metrics.set_apart.labels(*_labels(place)).set(len(files))
-
-    async def _end_upkeep(self) -> None:
-        if self._upkeep is not None:
-            self._upkeep.cancel()  # a merge under way ends by itself; reading again may last
-            await asyncio.gather(self._upkeep, return_exceptions=True)
-        await self._backfill.stop()
 
 
 def _labels(partition: tuple[str, int]) -> tuple[Any, ...]:
